@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::AggregateUDF;
 
 /// The compiled middle of a feature view: between the row stage and the projection.
@@ -28,7 +29,10 @@ pub struct TimelineSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Frame {
     /// Events with `t - start <= event_time <= t - end`, both ends and all ties included; no start is `UNBOUNDED PRECEDING`.
-    Range { start: Option<Interval>, end: Interval },
+    Range {
+        start: Option<Interval>,
+        end: Interval,
+    },
     /// The `start + 1` latest events at or before `t` (all of them without a start), less the `end` latest.
     Rows { start: Option<u64>, end: u64 },
 }
@@ -45,8 +49,8 @@ pub struct Interval {
 #[derive(Debug, Clone)]
 pub struct Aggregate {
     pub function: Function,
-    /// Indices into [`TimelineSpec::columns`]; none for `COUNT(*)`.
-    pub args: Vec<usize>,
+    /// None for `COUNT(*)`.
+    pub args: Vec<Argument>,
     /// Index of a boolean column: only events where it is true count.
     pub filter: Option<usize>,
     pub distinct: bool,
@@ -56,6 +60,15 @@ pub struct Aggregate {
     pub frame: usize,
     /// Name, type and nullability of the result, as DataFusion gives them.
     pub output: FieldRef,
+}
+
+/// What an aggregate is applied to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    /// Index into [`TimelineSpec::columns`].
+    Column(usize),
+    /// A constant (STRING_AGG's separator, a percentile): accumulators want to see it as a literal expression.
+    Constant(ScalarValue),
 }
 
 #[derive(Debug, Clone)]

@@ -1,0 +1,140 @@
+//! Sources: streams of events with a known shape.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
+
+use crate::sql::{Connector, FileFormat, SourceDef, SourceOptions, Spanned};
+use crate::sql::{Diagnostic, did_you_mean};
+use crate::source::contract::Contract;
+use crate::source::files;
+
+/// A source whose columns are known.
+#[derive(Debug)]
+pub struct Source {
+    pub name: String,
+    pub connector: Connector,
+    /// The events' columns; the timestamp is in microseconds UTC.
+    pub schema: SchemaRef,
+    /// The column with the event time.
+    pub timestamp: String,
+    pub event_id: Option<String>,
+    /// The Avro contract, unless the source is files.
+    pub contract: Option<Arc<Contract>>,
+    /// For files: where they are, with relative paths resolved against the project folder.
+    pub location: Option<String>,
+    pub format: Option<FileFormat>,
+    pub options: Box<SourceOptions>,
+    pub description: Option<String>,
+}
+
+impl Source {
+    /// Reads the source's contract, or infers its columns from its files.
+    pub fn resolve(project: &Path, definition: &SourceDef) -> Result<Self, Vec<Diagnostic>> {
+        let options = &definition.options;
+        let at = |span, message: String| Diagnostic::new(&definition.file, span, message);
+        let (schema, contract, location, format) = match options.connector {
+            Connector::Kafka => {
+                let Some(name) = &options.schema else {
+                    return Err(vec![at(definition.name.span, "a source takes its columns from an Avro contract".into()).expected("schema = '<contract>'")]);
+                };
+                let contract = contract(project, name).map_err(|(message, hint)| vec![at(name.span, message).maybe_hint(hint)])?;
+                (contract.columns().clone(), Some(Arc::new(contract)), None, None)
+            }
+            Connector::Files => {
+                let (Some(location), Some(format)) = (&options.location, &options.format) else {
+                    return Err(vec![at(definition.name.span, "a source of files says where they are".into()).expected("location = '<path>'")]);
+                };
+                let path = resolve_path(project, &location.value);
+                let inferred = files::infer(&definition.name.value, &path)
+                    .map_err(|e| vec![at(location.span, e.to_string()).hint(format!("relative paths start at the project folder, {}", project.display()))])?;
+                // A timestamp that is no column is reported below, with its place.
+                let schema = files::file_columns(&definition.name.value, &inferred, &options.timestamp.value);
+                let schema = match inferred.field_with_name(&options.timestamp.value) {
+                    Ok(_) => schema.map_err(|e| vec![at(options.timestamp.span, e.to_string())])?,
+                    Err(_) => Arc::new(inferred),
+                };
+                (schema, None, Some(path), Some(format.value))
+            }
+        };
+        let mut problems = vec![];
+        check_column(&schema, &options.timestamp, &mut problems, definition, |t| matches!(t, DataType::Timestamp(_, _)), "a timestamp");
+        if let Some(id) = &options.event_id {
+            let simple = |t: &DataType| t.is_integer() || matches!(t, DataType::Utf8 | DataType::FixedSizeBinary(_) | DataType::Binary);
+            check_column(&schema, id, &mut problems, definition, simple, "a string, integer or bytes");
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            name: definition.name.value.clone(),
+            connector: options.connector,
+            schema,
+            timestamp: options.timestamp.value.clone(),
+            event_id: options.event_id.as_ref().map(|id| id.value.clone()),
+            contract,
+            location,
+            format,
+            options: options.clone(),
+            description: options.description.clone().or_else(|| definition.doc.clone()),
+        })
+    }
+
+    /// The `event_id` column, if the source names one.
+    pub fn event_id_field(&self) -> Option<Field> {
+        let id = self.event_id.as_ref()?;
+        self.schema.field_with_name(id).ok().cloned()
+    }
+
+    /// Partitions of the embedded log.
+    pub fn partitions(&self) -> u32 {
+        self.options.partitions.as_ref().map_or(1, |p| p.value)
+    }
+}
+
+/// A location as it is opened: a URL as it stands, a relative path from the project folder.
+pub fn resolve_path(project: &Path, location: &str) -> String {
+    if location.contains("://") || Path::new(location).is_absolute() {
+        return location.to_owned();
+    }
+    project.join(location).to_string_lossy().into_owned()
+}
+
+fn contract(project: &Path, name: &Spanned<String>) -> Result<Contract, (String, Option<String>)> {
+    let folder = project.join("schemas");
+    let file = folder.join(format!("{}.avsc", name.value));
+    let text = std::fs::read_to_string(&file).map_err(|e| {
+        let known: Vec<String> = std::fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|f| f.file_name().to_str()?.strip_suffix(".avsc").map(str::to_owned))
+            .collect();
+        let hint = did_you_mean(&name.value, known.iter().map(String::as_str));
+        (format!("no contract `schemas/{}.avsc`: {e}", name.value), hint)
+    })?;
+    Contract::parse(&name.value, &text).map_err(|e| (e.to_string(), None))
+}
+
+fn check_column(
+    schema: &SchemaRef,
+    column: &Spanned<String>,
+    problems: &mut Vec<Diagnostic>,
+    definition: &SourceDef,
+    fits: impl Fn(&DataType) -> bool,
+    wanted: &str,
+) {
+    let names = || schema.fields().iter().map(|f| f.name().as_str());
+    match schema.field_with_name(&column.value) {
+        Err(_) => problems.push(
+            Diagnostic::new(&definition.file, column.span, format!("unknown column `{}`", column.value))
+                .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
+                .maybe_hint(did_you_mean(&column.value, names())),
+        ),
+        Ok(field) if !fits(field.data_type()) => problems.push(
+            Diagnostic::new(&definition.file, column.span, format!("column `{}` is {}", column.value, field.data_type())).expected(wanted),
+        ),
+        Ok(_) => {}
+    }
+}

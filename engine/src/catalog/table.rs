@@ -1,0 +1,115 @@
+//! Tables: files that are read whole or scanned, as dimension tables and as spines.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow_avro::reader::ReaderBuilder;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::datasource::file_format::FileFormat as DfFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+
+use crate::sql::FileFormat;
+
+/// A table whose columns are known. Its files may still be missing if the definition states the columns.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub name: String,
+    pub schema: SchemaRef,
+    pub format: FileFormat,
+    /// With relative paths resolved against the project folder.
+    pub location: String,
+    pub description: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error("table {table}: no file at {location}; create it, or mend the LOCATION")]
+    Missing { table: String, location: String },
+    #[error("table {table} at {location}: {source}")]
+    Read { table: String, location: String, source: Box<DataFusionError> },
+    #[error("table {table}: {file}: {cause}")]
+    File { table: String, file: String, cause: String },
+}
+
+impl Table {
+    /// Whether there is any file at its location. A URL is taken at its word.
+    pub fn present(&self) -> bool {
+        self.location.contains("://") || !self.paths().is_empty()
+    }
+
+    /// A scan of the files, with the table's columns.
+    pub fn provider(&self) -> Result<Arc<dyn TableProvider>, TableError> {
+        if !self.present() {
+            return Err(TableError::Missing { table: self.name.clone(), location: self.location.clone() });
+        }
+        let format: Arc<dyn DfFormat> = match self.format {
+            FileFormat::Parquet => Arc::new(ParquetFormat::default()),
+            FileFormat::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
+            FileFormat::Ndjson => Arc::new(JsonFormat::default()),
+            FileFormat::Avro => return self.in_memory(),
+        };
+        let read = |source: DataFusionError| TableError::Read {
+            table: self.name.clone(),
+            location: self.location.clone(),
+            source: Box::new(source),
+        };
+        let mut location = self.location.clone();
+        if Path::new(&location).is_dir() && !location.ends_with('/') {
+            location.push('/');
+        }
+        let url = ListingTableUrl::parse(&location).map_err(read)?;
+        // Whatever the files are called: the definition says what they are.
+        let options = ListingOptions::new(format).with_file_extension("");
+        let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(self.schema.clone());
+        Ok(Arc::new(ListingTable::try_new(config).map_err(read)?))
+    }
+
+    fn in_memory(&self) -> Result<Arc<dyn TableProvider>, TableError> {
+        let mut batches = vec![];
+        for path in self.paths() {
+            let failed = |cause: String| TableError::File { table: self.name.clone(), file: path.display().to_string(), cause };
+            let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
+            let reader = ReaderBuilder::new().build(BufReader::new(file)).map_err(|e| failed(e.to_string()))?;
+            for batch in reader {
+                let batch = batch.map_err(|e| failed(e.to_string()))?;
+                batches.push(conform(&batch, &self.schema).map_err(|e| failed(e.to_string()))?);
+            }
+        }
+        let table = MemTable::try_new(self.schema.clone(), vec![batches]).map_err(|source| TableError::Read {
+            table: self.name.clone(),
+            location: self.location.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Arc::new(table))
+    }
+
+    /// The files at a location on this machine, by path.
+    fn paths(&self) -> Vec<PathBuf> {
+        let pattern = match Path::new(&self.location).is_dir() {
+            true => format!("{}/**/*", self.location.trim_end_matches('/')),
+            false => self.location.clone(),
+        };
+        let found = glob::glob(&pattern).into_iter().flatten().flatten();
+        found.filter(|p| p.is_file()).collect()
+    }
+}
+
+/// A file's rows with the table's columns: by name, cast; a column that the file lacks is NULL.
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,367 @@
+//! Folding events into a piece.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, UInt32Array};
+
+use super::KernelError;
+use super::chunk::Chunk;
+use super::compile::Kernel;
+use super::fold::Input;
+use super::identity::{Identities, hash, identity};
+use super::piece::Piece;
+use super::rows::EventRows;
+use super::tile::{Tile, floor};
+
+/// The most tiles in a chunk.
+pub(super) const CHUNK_TILES: usize = 64;
+/// The most id hashes in a chunk.
+pub(super) const CHUNK_HASHES: usize = 2048;
+
+/// What became of the rows of one call to [`Kernel::fold`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FoldCounts {
+    /// Rows that count from now on.
+    pub folded: usize,
+    /// Rows that the piece had absorbed before.
+    pub skipped: usize,
+    /// Rows older than anything that a read at now can reach: dropped.
+    pub late: usize,
+    /// Rows with the event time and id of another row: dropped.
+    pub duplicate: usize,
+}
+
+/// Where the rows of a batch go.
+#[derive(Debug, Default)]
+struct Places {
+    rows: Vec<u32>,
+    tiles: Vec<u32>,
+    base: Vec<u32>,
+}
+
+impl Kernel {
+    /// Folds rows of one key and one partition, offsets ascending, into a piece. Rows at or below
+    /// [`Piece::absorbed`] are skipped; afterwards it is the last row's offset, whatever became of the row.
+    ///
+    /// The piece may keep slices of the arrays: give it rows of their own ([`EventRows::take`]), not slices of a
+    /// large batch. An error leaves the piece in an unknown state: the caller reads it anew.
+    pub fn fold(&self, piece: &mut Piece, rows: &EventRows) -> Result<FoldCounts, KernelError> {
+        self.check_rows(piece, rows)?;
+        let skipped = piece.absorbed.map_or(0, |absorbed| {
+            rows.offsets
+                .values()
+                .partition_point(|offset| *offset <= absorbed)
+        });
+        let mut counts = FoldCounts {
+            skipped,
+            ..FoldCounts::default()
+        };
+        let rows = rows.slice(skipped, rows.len());
+        let times = rows.times.values();
+        let Some(last_offset) = rows.offsets.values().last() else {
+            return Ok(counts);
+        };
+        piece.absorbed = Some(*last_offset);
+        piece.newest = piece.newest.max(times.iter().max().copied());
+        piece.oldest = times
+            .iter()
+            .min()
+            .copied()
+            .into_iter()
+            .chain(piece.oldest)
+            .min();
+        let places = self.places(piece, &rows, &mut counts);
+        counts.folded = places.rows.len() + places.tiles.len() + places.base.len();
+        if !places.base.is_empty() {
+            self.rows_to_base(piece, &rows.take(&UInt32Array::from(places.base))?)?;
+        }
+        if !places.tiles.is_empty() {
+            self.rows_to_tiles(piece, &rows.take(&UInt32Array::from(places.tiles))?)?;
+        }
+        let inserted = if places.rows.len() == rows.len() {
+            rows
+        } else {
+            rows.take(&UInt32Array::from(places.rows))?
+        };
+        let Piece {
+            rows: chunks,
+            next_chunk,
+            ..
+        } = piece;
+        chunks.insert(inserted, || {
+            *next_chunk += 1;
+            *next_chunk - 1
+        })?;
+        self.seal(piece)?;
+        self.trim(piece)?;
+        Ok(counts)
+    }
+
+    /// Sorts rows out. All places depend on the newest event of the whole batch, never on the order of its rows.
+    fn places(&self, piece: &mut Piece, rows: &EventRows, counts: &mut FoldCounts) -> Places {
+        let times = rows.times.values();
+        let keep_from = self.keep_from(piece);
+        let sealed_before = self.sealed_before(piece).unwrap_or(i64::MIN);
+        let mut places = Places::default();
+        let mut accepted = Identities::default();
+        for (row, time) in times.iter().enumerate() {
+            if *time < keep_from && self.base.is_none() {
+                counts.late += 1;
+                piece.complete_after = piece.complete_after.max(Some(*time));
+                continue;
+            }
+            if let Some(identity) = identity(times, rows.ids.as_ref(), row) {
+                if accepted.contains(&identity) || piece.knows(self, &identity) {
+                    counts.duplicate += 1;
+                    continue;
+                }
+                accepted.insert(identity);
+            }
+            if *time < keep_from {
+                places.base.push(row as u32);
+            } else if *time < sealed_before {
+                places.tiles.push(row as u32);
+            } else {
+                places.rows.push(row as u32);
+            }
+        }
+        places
+    }
+
+    /// Moves what lies before the open tiles from rows into tiles.
+    fn seal(&self, piece: &mut Piece) -> Result<(), KernelError> {
+        let Some(before) = self.sealed_before(piece) else {
+            return Ok(());
+        };
+        let mut removed = std::mem::take(&mut piece.removed);
+        let sealed = piece.rows.take_before(before, &mut removed);
+        piece.removed = removed;
+        sealed
+            .iter()
+            .try_for_each(|rows| self.rows_to_tiles(piece, rows))
+    }
+
+    /// Drops the chunks that are older than the cut, into the base if there is one.
+    fn trim(&self, piece: &mut Piece) -> Result<(), KernelError> {
+        let keep_from = self.keep_from(piece);
+        let mut removed = std::mem::take(&mut piece.removed);
+        let rows = piece.rows.take_chunks_before(keep_from, &mut removed);
+        let count = piece
+            .tiles
+            .partition_point(|chunk| chunk.data.last().is_none_or(|tile| tile.start < keep_from));
+        let tiles: Vec<_> = piece.tiles.drain(..count).collect();
+        removed.extend(tiles.iter().map(|chunk| chunk.id));
+        piece.removed = removed;
+        for rows in rows {
+            piece.complete_after = piece
+                .complete_after
+                .max(rows.times.values().last().copied());
+            if self.base.is_some() {
+                self.rows_to_base(piece, &rows)?;
+            }
+        }
+        for tile in tiles.into_iter().flat_map(|chunk| chunk.data) {
+            piece.complete_after = piece.complete_after.max(Some(tile.max));
+            if let Some(folds) = &self.base {
+                let states = Arc::make_mut(piece.base.get_or_insert_with(|| self.empty_base()));
+                for (state, fold) in states.iter_mut().zip(folds) {
+                    self.folds[*fold].merge(state, &tile.states[*fold]);
+                }
+                remember(piece, tile.hashes.iter().copied());
+            }
+        }
+        Ok(())
+    }
+
+    fn rows_to_base(&self, piece: &mut Piece, rows: &EventRows) -> Result<(), KernelError> {
+        let Some(folds) = &self.base else {
+            return Ok(());
+        };
+        piece.complete_after = piece
+            .complete_after
+            .max(rows.times.values().iter().max().copied());
+        let states = Arc::make_mut(piece.base.get_or_insert_with(|| self.empty_base()));
+        for (state, fold) in states.iter_mut().zip(folds) {
+            let fold = &self.folds[*fold];
+            let input = fold.input(&rows.columns, rows.len())?;
+            // First and last look at the ends of a range, so the rows must be in order: one at a time they always are.
+            for row in 0..rows.len() {
+                fold.update(state, &input, rows.order(), row..row + 1);
+            }
+        }
+        let times = rows.times.values();
+        let hashes = (0..rows.len())
+            .filter_map(|row| identity(times, rows.ids.as_ref(), row))
+            .map(|identity| hash(&identity));
+        remember(piece, hashes);
+        Ok(())
+    }
+
+    fn rows_to_tiles(&self, piece: &mut Piece, rows: &EventRows) -> Result<(), KernelError> {
+        let Some(length) = self.spec.tile else {
+            return Ok(());
+        };
+        let inputs = self
+            .folds
+            .iter()
+            .map(|fold| fold.input(&rows.columns, rows.len()));
+        let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
+        let times = rows.times.values();
+        for (row, time) in times.iter().enumerate() {
+            let hash = identity(times, rows.ids.as_ref(), row).map(|identity| hash(&identity));
+            let tile = self.tile_mut(piece, floor(*time, length));
+            tile.add(&self.folds, &inputs, rows.order(), row, hash);
+        }
+        Ok(())
+    }
+
+    /// The tile that starts at an instant, made if it isn't there.
+    fn tile_mut<'a>(&self, piece: &'a mut Piece, start: i64) -> &'a mut Tile {
+        let place = piece
+            .tiles
+            .partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
+        let mut target = place.saturating_sub(1);
+        if piece.tiles.is_empty() {
+            let id = piece.new_chunk();
+            piece.tiles.push(Chunk {
+                id,
+                dirty: true,
+                data: Vec::new(),
+            });
+        }
+        let found = piece.tiles[target]
+            .data
+            .binary_search_by_key(&start, |tile| tile.start);
+        let index = match found {
+            Ok(index) => index,
+            Err(index) if piece.tiles[target].data.len() < CHUNK_TILES => {
+                piece.tiles[target]
+                    .data
+                    .insert(index, Arc::new(Tile::new(start, &self.folds)));
+                index
+            }
+            Err(index) => {
+                // Full: the newest chunk stays as it is, another one is halved.
+                let newest = target + 1 == piece.tiles.len() && index == CHUNK_TILES;
+                let at = if newest { CHUNK_TILES } else { CHUNK_TILES / 2 };
+                let id = piece.new_chunk();
+                let data = piece.tiles[target].data.split_off(at);
+                piece.tiles[target].dirty |= !newest;
+                piece.tiles.insert(
+                    target + 1,
+                    Chunk {
+                        id,
+                        dirty: true,
+                        data,
+                    },
+                );
+                let index = if index >= at {
+                    target += 1;
+                    index - at
+                } else {
+                    index
+                };
+                piece.tiles[target]
+                    .data
+                    .insert(index, Arc::new(Tile::new(start, &self.folds)));
+                index
+            }
+        };
+        let chunk = &mut piece.tiles[target];
+        chunk.dirty = true;
+        Arc::make_mut(&mut chunk.data[index])
+    }
+
+    fn empty_base(&self) -> Arc<Vec<super::fold::State>> {
+        Arc::new(
+            self.base
+                .iter()
+                .flatten()
+                .map(|fold| self.folds[*fold].empty())
+                .collect(),
+        )
+    }
+
+    fn check_rows(&self, piece: &Piece, rows: &EventRows) -> Result<(), KernelError> {
+        let error = |message: String| Err(KernelError::Rows(message));
+        if rows.partition != piece.partition {
+            return error(format!(
+                "rows of partition {} for the piece of partition {}",
+                rows.partition, piece.partition
+            ));
+        }
+        if rows.times.null_count() + rows.offsets.null_count() > 0 {
+            return error(
+                "an event time or an offset is NULL (hint: the row stage drops such events)"
+                    .to_owned(),
+            );
+        }
+        if rows.offsets.len() != rows.len() || !rows.offsets.values().is_sorted_by(|a, b| a < b) {
+            return error(format!(
+                "{} offsets that don't all ascend, for {} rows",
+                rows.offsets.len(),
+                rows.len()
+            ));
+        }
+        self.check_columns(rows.len(), rows.ids.as_ref(), &rows.columns)
+    }
+
+    /// The columns must be the spec's: as many, as long, of the same types.
+    pub(super) fn check_columns(
+        &self,
+        length: usize,
+        ids: Option<&arrow::array::ArrayRef>,
+        columns: &[arrow::array::ArrayRef],
+    ) -> Result<(), KernelError> {
+        let expected = self.spec.columns.iter().chain(&self.spec.event_id);
+        let given: Vec<_> = columns.iter().chain(ids).collect();
+        if columns.len() != self.spec.columns.len() || ids.is_some() != self.spec.event_id.is_some()
+        {
+            return Err(KernelError::Rows(format!(
+                "{} columns and {} id column, the spec has {} and {}",
+                columns.len(),
+                if ids.is_some() { "an" } else { "no" },
+                self.spec.columns.len(),
+                if self.spec.event_id.is_some() {
+                    "one"
+                } else {
+                    "none"
+                },
+            )));
+        }
+        for (field, column) in expected.zip(given) {
+            if column.data_type() != field.data_type() || column.len() != length {
+                return Err(KernelError::Rows(format!(
+                    "column {:?} has {} rows of {}, expected {length} of {}",
+                    field.name(),
+                    column.len(),
+                    column.data_type(),
+                    field.data_type()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds hashes of events that went into the base.
+fn remember(piece: &mut Piece, hashes: impl Iterator<Item = u64>) {
+    for hash in hashes {
+        if piece
+            .hashes
+            .last()
+            .is_none_or(|chunk| chunk.data.len() >= CHUNK_HASHES)
+        {
+            let id = piece.new_chunk();
+            piece.hashes.push(Chunk {
+                id,
+                dirty: true,
+                data: Vec::new(),
+            });
+        }
+        if let Some(chunk) = piece.hashes.last_mut() {
+            chunk.data.push(hash);
+            chunk.dirty = true;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Exact numbers as digits: what is left to do with a sum once nothing more is added to it.
+
+use super::exact::{BIAS, ExactSum, LIMB_BITS};
+
+/// An exact number: `±digits * 2^(32 * low - BIAS)`, the lowest digit first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Big {
+    pub negative: bool,
+    pub low: i32,
+    pub digits: Vec<u32>,
+}
+
+impl Big {
+    /// Without zero digits at either end; zero has no digit, and is positive.
+    pub fn trimmed(mut self) -> Self {
+        let top = self
+            .digits
+            .iter()
+            .rposition(|digit| *digit != 0)
+            .map_or(0, |last| last + 1);
+        self.digits.truncate(top);
+        let zeros = self.digits.iter().take_while(|digit| **digit == 0).count();
+        self.digits.drain(..zeros);
+        self.low += zeros as i32;
+        if self.digits.is_empty() {
+            self.low = 0;
+            self.negative = false;
+        }
+        self
+    }
+
+    pub fn times(&self, factor: u64) -> Big {
+        let factor = Big {
+            negative: false,
+            low: BIAS / LIMB_BITS,
+            digits: vec![factor as u32, (factor >> 32) as u32],
+        };
+        self.product(&factor)
+    }
+
+    pub fn squared(&self) -> Big {
+        self.product(self)
+    }
+
+    fn product(&self, other: &Big) -> Big {
+        let mut digits = vec![0u32; self.digits.len() + other.digits.len()];
+        for (offset, left) in self.digits.iter().enumerate() {
+            let mut carry = 0u64;
+            for (digit, right) in digits[offset..].iter_mut().zip(&other.digits) {
+                let total = u64::from(*left) * u64::from(*right) + u64::from(*digit) + carry;
+                *digit = total as u32;
+                carry = total >> 32;
+            }
+            digits[offset + other.digits.len()] = carry as u32;
+        }
+        // 2^-BIAS once, not twice.
+        let low = self.low + other.low - BIAS / LIMB_BITS;
+        Big {
+            negative: self.negative != other.negative,
+            low,
+            digits,
+        }
+        .trimmed()
+    }
+
+    /// `self - other`, of two numbers that aren't negative.
+    pub fn minus(&self, other: &Big) -> Big {
+        let low = match (self.digits.is_empty(), other.digits.is_empty()) {
+            (_, true) => return self.clone(),
+            (true, false) => other.low,
+            (false, false) => self.low.min(other.low),
+        };
+        let high = (self.low + self.digits.len() as i32).max(other.low + other.digits.len() as i32);
+        let mut limbs = vec![0i64; (high - low) as usize];
+        for (big, sign) in [(self, 1), (other, -1)] {
+            let from = (big.low - low).max(0) as usize;
+            for (limb, digit) in limbs[from..].iter_mut().zip(&big.digits) {
+                *limb += sign * i64::from(*digit);
+            }
+        }
+        ExactSum::from_limbs(low, limbs).exact()
+    }
+
+    /// The nearest double, ties to even; too large is an infinity.
+    pub fn to_f64(&self) -> f64 {
+        let Some(top) = self.digits.last() else {
+            return 0.0;
+        };
+        let bits = self.digits.len() as i32 * LIMB_BITS - top.leading_zeros() as i32;
+        let scale = self.low * LIMB_BITS - BIAS;
+        // The place of the result's last bit: 53 bits below the top, or the smallest subnormal's.
+        let last = (bits - 53 + scale).max(-1074);
+        let dropped = last - scale;
+        let mut mantissa = self.bits_from(dropped, 54);
+        if dropped > 0 {
+            let half = self.bits_from(dropped - 1, 1) == 1;
+            let sticky = self.any_below(dropped - 1);
+            if half && (sticky || mantissa & 1 == 1) {
+                mantissa += 1;
+            }
+        }
+        let magnitude = if mantissa < 1 << 52 {
+            f64::from_bits(mantissa)
+        } else {
+            let exponent = last + 1075 + i32::from(mantissa == 1 << 53);
+            if exponent >= 0x7ff {
+                f64::INFINITY
+            } else {
+                f64::from_bits(((exponent as u64) << 52) | (mantissa & ((1 << 52) - 1)))
+            }
+        };
+        if self.negative { -magnitude } else { magnitude }
+    }
+
+    /// The number as a double in `[2^-32, 1)` and a power of two: for what a double alone can't reach.
+    pub fn scaled(&self) -> (f64, i32) {
+        let shift = self.low + self.digits.len() as i32 - BIAS / LIMB_BITS;
+        let near_one = Big {
+            low: self.low - shift,
+            ..self.clone()
+        };
+        (near_one.to_f64(), shift * LIMB_BITS)
+    }
+
+    /// Up to 64 bits from bit `from` up; bits below bit 0 are zero.
+    fn bits_from(&self, from: i32, count: i32) -> u64 {
+        let mut bits = 0u64;
+        for offset in 0..count {
+            let position = from + offset;
+            if position >= 0 && self.bit(position) {
+                bits |= 1 << offset;
+            }
+        }
+        bits
+    }
+
+    fn bit(&self, position: i32) -> bool {
+        let digit = self.digits.get((position / LIMB_BITS) as usize);
+        digit.is_some_and(|digit| digit >> (position % LIMB_BITS) & 1 == 1)
+    }
+
+    fn any_below(&self, position: i32) -> bool {
+        let (whole, rest) = ((position / LIMB_BITS) as usize, position % LIMB_BITS);
+        self.digits.iter().take(whole).any(|digit| *digit != 0)
+            || self
+                .digits
+                .get(whole)
+                .is_some_and(|digit| digit & ((1u32 << rest) - 1) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn big_arithmetic() {
+        let mut sum = ExactSum::default();
+        sum.add(-3.5);
+        assert_eq!(
+            sum.exact().times(1 << 40).to_f64(),
+            -3.5 * (1u64 << 40) as f64
+        );
+        let mut other = ExactSum::default();
+        other.add(10.0);
+        assert_eq!(
+            other.exact().minus(&sum.exact().squared()).to_f64(),
+            10.0 - 12.25
+        );
+    }
+}

@@ -1,0 +1,319 @@
+//! Pieces, their heads and their chunks. The layout is in the [module above](super).
+
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
+
+use super::bytes::{Reader, Writer};
+use super::{column, state};
+use crate::kernel::chunk::Chunk;
+use crate::kernel::compile::Kernel;
+use crate::kernel::fold::State;
+use crate::kernel::piece::Piece;
+use crate::kernel::rows::EventRows;
+use crate::kernel::tile::Tile;
+use crate::kernel::{EncodingError, KernelError};
+
+const ROWS: u8 = 0;
+const TILES: u8 = 1;
+const HASHES: u8 = 2;
+
+/// What changed in a piece since it was last written, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceDelta {
+    /// Always written.
+    pub head: Vec<u8>,
+    /// Chunks that are new or changed, by id.
+    pub chunks: Vec<(u32, Vec<u8>)>,
+    /// Chunks that are gone. Their ids are never used again.
+    pub removed: Vec<u32>,
+}
+
+impl Kernel {
+    /// What changed since the last call, or since the piece was decoded; afterwards nothing has.
+    pub fn encode_changes(&self, piece: &mut Piece) -> Result<PieceDelta, KernelError> {
+        let mut chunks = Vec::new();
+        for chunk in piece.rows.0.iter_mut().filter(|chunk| chunk.dirty) {
+            chunks.push((chunk.id, self.write_rows(&chunk.data)?));
+            chunk.dirty = false;
+        }
+        for chunk in piece.tiles.iter_mut().filter(|chunk| chunk.dirty) {
+            chunks.push((chunk.id, write_tiles(&chunk.data)));
+            chunk.dirty = false;
+        }
+        for chunk in piece.hashes.iter_mut().filter(|chunk| chunk.dirty) {
+            chunks.push((
+                chunk.id,
+                chunk_of(HASHES, |writer| write_hashes(writer, &chunk.data)),
+            ));
+            chunk.dirty = false;
+        }
+        Ok(PieceDelta {
+            head: write_head(piece),
+            chunks,
+            removed: std::mem::take(&mut piece.removed),
+        })
+    }
+
+    /// Reads a piece back from its head and all of its chunks, in any order.
+    pub fn decode_piece<'a>(
+        &self,
+        partition: i32,
+        head: &[u8],
+        chunks: impl Iterator<Item = (u32, &'a [u8])>,
+    ) -> Result<Piece, EncodingError> {
+        let mut piece = self.read_head(partition, head)?;
+        for (id, bytes) in chunks {
+            let mut reader = Reader::open(bytes)?;
+            if id >= piece.next_chunk {
+                let next = piece.next_chunk;
+                return Err(
+                    reader.corrupt(format!("chunk {id}, the head gave out ids below {next}"))
+                );
+            }
+            match reader.byte()? {
+                ROWS => {
+                    let data = self.read_rows(&mut reader, partition)?;
+                    piece.rows.0.push(Chunk {
+                        id,
+                        dirty: false,
+                        data,
+                    });
+                }
+                TILES => {
+                    let data = self.read_tiles(&mut reader)?;
+                    piece.tiles.push(Chunk {
+                        id,
+                        dirty: false,
+                        data,
+                    });
+                }
+                HASHES => {
+                    let data = read_hashes(&mut reader)?;
+                    piece.hashes.push(Chunk {
+                        id,
+                        dirty: false,
+                        data,
+                    });
+                }
+                other => {
+                    return Err(reader.corrupt(format!("chunk kind {other}, expected 0, 1 or 2")));
+                }
+            }
+            reader.close()?;
+        }
+        let first = |rows: &EventRows| {
+            (
+                rows.times.values().first().copied(),
+                rows.offsets.values().first().copied(),
+            )
+        };
+        piece.rows.0.sort_by_key(|chunk| first(&chunk.data));
+        piece
+            .tiles
+            .sort_by_key(|chunk| chunk.data.first().map(|tile| tile.start));
+        piece.hashes.sort_by_key(|chunk| chunk.id);
+        Ok(piece)
+    }
+
+    fn read_head(&self, partition: i32, head: &[u8]) -> Result<Piece, EncodingError> {
+        let mut reader = Reader::open(head)?;
+        let flags = reader.byte()?;
+        if flags > 31 {
+            return Err(reader.corrupt(format!("flags {flags}, expected 31 at most")));
+        }
+        let mut next = |bit: u8| {
+            if flags >> bit & 1 == 1 {
+                reader.signed().map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let mut piece = self.empty_piece(partition);
+        piece.absorbed = next(0)?;
+        piece.newest = next(1)?;
+        piece.oldest = next(2)?;
+        piece.complete_after = next(3)?;
+        let next_chunk = reader.unsigned()?;
+        piece.next_chunk = u32::try_from(next_chunk)
+            .map_err(|_| reader.corrupt(format!("chunk id {next_chunk}")))?;
+        if flags >> 4 & 1 == 1 {
+            let folds = self
+                .base
+                .as_ref()
+                .ok_or_else(|| reader.corrupt("a base, which this view doesn't have"))?;
+            let states: Result<Vec<State>, _> = folds
+                .iter()
+                .map(|fold| state::read(&mut reader, &self.folds[*fold]))
+                .collect();
+            piece.base = Some(Arc::new(states?));
+        }
+        reader.close()?;
+        Ok(piece)
+    }
+
+    fn write_rows(&self, rows: &EventRows) -> Result<Vec<u8>, KernelError> {
+        let mut writer = Writer::versioned();
+        writer.byte(ROWS);
+        writer.length(rows.len());
+        let times = rows.times.values();
+        if let Some(first) = times.first() {
+            writer.signed(*first);
+        }
+        times
+            .windows(2)
+            .for_each(|pair| writer.unsigned(pair[1].wrapping_sub(pair[0]) as u64));
+        let offsets = rows.offsets.values();
+        if let Some(first) = offsets.first() {
+            writer.signed(*first);
+        }
+        offsets
+            .windows(2)
+            .for_each(|pair| writer.signed(pair[1].wrapping_sub(pair[0])));
+        for array in rows.ids.iter().chain(&rows.columns) {
+            column::write(&mut writer, array)?;
+        }
+        Ok(writer.sealed())
+    }
+
+    fn read_rows(
+        &self,
+        reader: &mut Reader<'_>,
+        partition: i32,
+    ) -> Result<EventRows, EncodingError> {
+        let rows = reader.length(2)?;
+        if rows == 0 {
+            return Err(reader.corrupt("a chunk without rows"));
+        }
+        let mut times = vec![reader.signed()?];
+        for _ in 1..rows {
+            let delta = reader.unsigned()?;
+            let time = i64::try_from(i128::from(times[times.len() - 1]) + i128::from(delta));
+            times.push(time.map_err(|_| reader.corrupt("an event time longer than 64 bits"))?);
+        }
+        let mut offsets = vec![reader.signed()?];
+        for _ in 1..rows {
+            offsets.push(offsets[offsets.len() - 1].wrapping_add(reader.signed()?));
+        }
+        let ids = self
+            .spec
+            .event_id
+            .as_ref()
+            .map(|field| column::read(reader, field.data_type(), rows))
+            .transpose()?;
+        let columns = self
+            .spec
+            .columns
+            .iter()
+            .map(|field| column::read(reader, field.data_type(), rows));
+        Ok(EventRows {
+            times: Int64Array::from(times),
+            partition,
+            offsets: Int64Array::from(offsets),
+            ids,
+            columns: columns.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn read_tiles(&self, reader: &mut Reader<'_>) -> Result<Vec<Arc<Tile>>, EncodingError> {
+        let count = reader.length(4)?;
+        if count == 0 || self.spec.tile.is_none() {
+            return Err(
+                reader.corrupt(format!("{count} tiles, expected some, and of a tiled view"))
+            );
+        }
+        let mut tiles: Vec<Arc<Tile>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let start = reader.signed()?;
+            if tiles.last().is_some_and(|tile| tile.start >= start) {
+                return Err(reader.corrupt("tiles that don't ascend"));
+            }
+            let min = i128::from(start) + i128::from(reader.unsigned()?);
+            let max = min + i128::from(reader.unsigned()?);
+            let (Ok(min), Ok(max)) = (i64::try_from(min), i64::try_from(max)) else {
+                return Err(reader.corrupt("an event time longer than 64 bits"));
+            };
+            let hashes = read_hashes(reader)?;
+            let states = self
+                .folds
+                .iter()
+                .map(|fold| state::read(reader, fold))
+                .collect::<Result<_, _>>()?;
+            tiles.push(Arc::new(Tile {
+                start,
+                min,
+                max,
+                hashes,
+                states,
+            }));
+        }
+        Ok(tiles)
+    }
+}
+
+fn write_head(piece: &Piece) -> Vec<u8> {
+    let numbers = [
+        piece.absorbed,
+        piece.newest,
+        piece.oldest,
+        piece.complete_after,
+    ];
+    let mut writer = Writer::versioned();
+    let present = numbers
+        .iter()
+        .map(Option::is_some)
+        .chain([piece.base.is_some()]);
+    writer.byte(
+        present
+            .enumerate()
+            .map(|(bit, present)| u8::from(present) << bit)
+            .sum(),
+    );
+    numbers
+        .into_iter()
+        .flatten()
+        .for_each(|number| writer.signed(number));
+    writer.unsigned(u64::from(piece.next_chunk));
+    piece
+        .base
+        .iter()
+        .flat_map(|base| base.iter())
+        .for_each(|base| state::write(&mut writer, base));
+    writer.sealed()
+}
+
+fn write_tiles(tiles: &[Arc<Tile>]) -> Vec<u8> {
+    chunk_of(TILES, |writer| {
+        writer.length(tiles.len());
+        for tile in tiles {
+            writer.signed(tile.start);
+            writer.unsigned(tile.min.wrapping_sub(tile.start) as u64);
+            writer.unsigned(tile.max.wrapping_sub(tile.min) as u64);
+            write_hashes(writer, &tile.hashes);
+            tile.states
+                .iter()
+                .for_each(|held| state::write(writer, held));
+        }
+    })
+}
+
+fn write_hashes(writer: &mut Writer, hashes: &[u64]) {
+    writer.length(hashes.len());
+    hashes
+        .iter()
+        .for_each(|hash| writer.bytes(&hash.to_le_bytes()));
+}
+
+fn read_hashes(reader: &mut Reader<'_>) -> Result<Vec<u64>, EncodingError> {
+    let count = reader.length(8)?;
+    (0..count)
+        .map(|_| reader.array().map(u64::from_le_bytes))
+        .collect()
+}
+
+fn chunk_of(kind: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::versioned();
+    writer.byte(kind);
+    body(&mut writer);
+    writer.sealed()
+}

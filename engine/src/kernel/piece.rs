@@ -1,0 +1,167 @@
+//! The state of one entity key from one source partition.
+
+use std::sync::Arc;
+
+use super::chunk::{Chunk, RowChunks};
+use super::compile::Kernel;
+use super::fold::State;
+use super::tile::{Tile, floor};
+
+/// The state of one key and one source partition: a small head, and bounded chunks of rows, tiles and id hashes.
+///
+/// Trimming is lazy: a chunk goes when all of it is older than the cut. Reads never see the difference.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    pub(super) partition: i32,
+    /// The last offset folded in.
+    pub(super) absorbed: Option<i64>,
+    /// The newest and the oldest event time ever folded in, also of rows that were late.
+    pub(super) newest: Option<i64>,
+    pub(super) oldest: Option<i64>,
+    /// The newest event time that is held neither as a row nor in a tile.
+    pub(super) complete_after: Option<i64>,
+    /// What was trimmed, as states parallel to the kernel's base folds; there from the first trimmed row on.
+    pub(super) base: Option<Arc<Vec<State>>>,
+    pub(super) next_chunk: u32,
+    pub(super) rows: RowChunks,
+    /// Sealed tiles, ascending.
+    pub(super) tiles: Vec<Chunk<Vec<Arc<Tile>>>>,
+    /// Hashes of the event ids in the base, in no order.
+    pub(super) hashes: Vec<Chunk<Vec<u64>>>,
+    /// Chunks that went since the last write.
+    pub(super) removed: Vec<u32>,
+}
+
+impl Piece {
+    /// The last source offset that the piece has absorbed; `None` before the first.
+    pub fn absorbed(&self) -> Option<i64> {
+        self.absorbed
+    }
+
+    /// The newest event time ever folded in, in microseconds.
+    pub fn newest(&self) -> Option<i64> {
+        self.newest
+    }
+
+    /// How many events are held as rows.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Bytes of memory, about: for a cache's budget.
+    pub fn size(&self) -> usize {
+        let rows: usize = self.rows.iter().map(|chunk| chunk.data.size()).sum();
+        let tiles: usize = self
+            .tiles
+            .iter()
+            .flat_map(|chunk| &chunk.data)
+            .map(|tile| tile.size())
+            .sum();
+        let hashes: usize = self
+            .hashes
+            .iter()
+            .map(|chunk| chunk.data.len() * 8 + 48)
+            .sum();
+        let base: usize = self
+            .base
+            .iter()
+            .flat_map(|base| base.iter())
+            .map(|state| size_of::<State>() + state.heap_size())
+            .sum();
+        size_of::<Self>() + rows + tiles + hashes + base
+    }
+
+    pub(super) fn new_chunk(&mut self) -> u32 {
+        let id = self.next_chunk;
+        self.next_chunk += 1;
+        id
+    }
+
+    pub(super) fn tile(&self, start: i64) -> Option<&Arc<Tile>> {
+        let chunk = self
+            .tiles
+            .partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
+        let tiles = &self.tiles.get(chunk.checked_sub(1)?)?.data;
+        tiles.get(tiles.binary_search_by_key(&start, |tile| tile.start).ok()?)
+    }
+
+    /// Whether the piece holds this event already, as a row, in a tile or in the base.
+    pub(super) fn knows(
+        &self,
+        kernel: &Kernel,
+        identity: &(i64, super::fold::value::Value),
+    ) -> bool {
+        if self.rows.holds(identity) {
+            return true;
+        }
+        let hash = std::cell::LazyCell::new(|| super::identity::hash(identity));
+        if let Some(length) = kernel.spec.tile
+            && let Some(tile) = self.tile(floor(identity.0, length))
+            && tile.hashes.binary_search(&hash).is_ok()
+        {
+            return true;
+        }
+        let may_be_in_base = self
+            .complete_after
+            .is_some_and(|complete_after| identity.0 <= complete_after);
+        may_be_in_base && self.hashes.iter().any(|chunk| chunk.data.contains(&hash))
+    }
+
+    /// The newest event time that an exact read must not reach back to, whatever was trimmed lazily or not.
+    pub(super) fn complete_after(&self, kernel: &Kernel) -> Option<i64> {
+        let keep_from = kernel.keep_from(self);
+        let row = self.rows.newest_before(keep_from);
+        let tiles = self.tiles.iter().flat_map(|chunk| &chunk.data);
+        let tile = tiles
+            .take_while(|tile| tile.start < keep_from)
+            .map(|tile| tile.max)
+            .max();
+        self.complete_after.max(row).max(tile)
+    }
+}
+
+impl Kernel {
+    /// A piece that has seen nothing.
+    pub fn empty_piece(&self, partition: i32) -> Piece {
+        Piece {
+            partition,
+            absorbed: None,
+            newest: None,
+            oldest: None,
+            complete_after: None,
+            base: None,
+            next_chunk: 0,
+            rows: RowChunks::default(),
+            tiles: Vec::new(),
+            hashes: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    /// Event times before this are trimmed: before the cut, and before the latest rows that ROWS frames need.
+    pub(super) fn keep_from(&self, piece: &Piece) -> i64 {
+        let (Some(retention), Some(newest)) = (self.retention, piece.newest) else {
+            return i64::MIN;
+        };
+        let cut = newest.saturating_sub(retention);
+        let cut = self.spec.tile.map_or(cut, |tile| floor(cut, tile));
+        match self.keep_rows {
+            0 => cut,
+            // All rows of that instant stay, so that a duplicate of one of them is still known as one.
+            needed => piece
+                .rows
+                .time_from_end(needed)
+                .map_or(i64::MIN, |time| time.min(cut)),
+        }
+    }
+
+    /// Event times before this are in tiles: all but the newest two, and those that a frame's end may cut.
+    pub(super) fn sealed_before(&self, piece: &Piece) -> Option<i64> {
+        let (tile, newest) = (self.spec.tile?, piece.newest?);
+        Some(floor(newest.saturating_sub(self.open), tile).saturating_sub(tile))
+    }
+}

@@ -1,0 +1,315 @@
+//! The archive: every accepted event, as Parquet, `archive/<source>/ingest_date=YYYY-MM-DD/<partition>-<first offset>.parquet`.
+//!
+//! Guarantees: after [`ArchiveWriter::flush`] every event appended is durable, once. A file's name and folder
+//! depend only on its first event. A replay may append from any earlier offset: what the archive holds
+//! already is skipped, so that no row is ever there twice, wherever files were cut the time before. It
+//! relies on the source: an offset always reads the same event, and a partition has one writer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::statistics::Statistics;
+
+use super::{OfflineError, Storage, failed, file_stem, parse_stem};
+use crate::source::{INGESTED_AT, OFFSET};
+
+/// Rows after which a file is cut.
+pub const ARCHIVE_ROWS_PER_FILE: usize = 1_000_000;
+/// Small enough that a scan for a stretch of time skips most of a file.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// What is read of a file's end at first; most footers fit.
+const FOOTER_BYTES: u64 = 64 * 1024;
+
+/// Appends the events of one source.
+#[derive(Debug)]
+pub struct ArchiveWriter {
+    storage: Storage,
+    source: String,
+    schema: SchemaRef,
+    rows_per_file: usize,
+    partitions: BTreeMap<i32, Pending>,
+}
+
+/// What a partition has in the archive and on the way to it.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Every event below is durable.
+    durable: i64,
+    /// Every event below was appended.
+    next: i64,
+    batches: VecDeque<RecordBatch>,
+    rows: usize,
+}
+
+impl ArchiveWriter {
+    /// A writer for events of `schema` (a source's, see [`crate::source::event_schema`]). Looks up what is
+    /// there already. Files are cut at `rows_per_file`, see [`ARCHIVE_ROWS_PER_FILE`].
+    pub async fn open(
+        storage: Storage,
+        source: &str,
+        schema: SchemaRef,
+        rows_per_file: usize,
+    ) -> Result<ArchiveWriter, OfflineError> {
+        let ranges = archived_ranges(&storage, source).await?;
+        let pending = |end: i64| Pending {
+            durable: end + 1,
+            ..Default::default()
+        };
+        let partitions = ranges
+            .into_iter()
+            .map(|(partition, range)| (partition, pending(*range.end())))
+            .collect();
+        Ok(ArchiveWriter {
+            storage,
+            source: source.into(),
+            schema,
+            rows_per_file: rows_per_file.max(1),
+            partitions,
+        })
+    }
+
+    /// Takes a stretch of a partition: its events in offset order, everything below `next_offset`. Stretches of
+    /// a partition come in order. Writes the files that this fills; what it could not write it keeps.
+    pub async fn append(
+        &mut self,
+        partition: i32,
+        events: &RecordBatch,
+        next_offset: i64,
+    ) -> Result<(), OfflineError> {
+        if events.schema() != self.schema {
+            return Err(OfflineError::Columns {
+                source_name: self.source.clone(),
+                found: format!("{:?}", events.schema().fields()),
+                expected: format!("{:?}", self.schema.fields()),
+            });
+        }
+        let pending = self.partitions.entry(partition).or_default();
+        let offsets = column(events, OFFSET)?.as_primitive::<Int64Type>();
+        let held = pending.durable.max(pending.next);
+        let known = offsets.values().partition_point(|offset| *offset < held);
+        if known < events.num_rows() {
+            pending.rows += events.num_rows() - known;
+            pending
+                .batches
+                .push_back(events.slice(known, events.num_rows() - known));
+        }
+        pending.next = pending.next.max(next_offset);
+        while self
+            .partitions
+            .get(&partition)
+            .is_some_and(|pending| pending.rows >= self.rows_per_file)
+        {
+            self.write_file(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable. Returns, per partition, the offset below which every event is:
+    /// beyond what was appended, where the archive was ahead.
+    pub async fn flush(&mut self) -> Result<BTreeMap<i32, i64>, OfflineError> {
+        let partitions: Vec<i32> = self.partitions.keys().copied().collect();
+        for partition in partitions {
+            while self
+                .partitions
+                .get(&partition)
+                .is_some_and(|pending| pending.rows > 0)
+            {
+                self.write_file(partition).await?;
+            }
+        }
+        for pending in self.partitions.values_mut() {
+            pending.durable = pending.durable.max(pending.next);
+        }
+        Ok(self.durable())
+    }
+
+    /// Per partition, the offset below which every event is durable.
+    pub fn durable(&self) -> BTreeMap<i32, i64> {
+        self.partitions
+            .iter()
+            .map(|(partition, pending)| (*partition, pending.durable))
+            .collect()
+    }
+
+    /// Events that wait for a file.
+    pub fn pending_rows(&self) -> usize {
+        self.partitions.values().map(|pending| pending.rows).sum()
+    }
+
+    /// Writes the next file of a partition: its oldest rows, as many as a file takes.
+    async fn write_file(&mut self, partition: i32) -> Result<(), OfflineError> {
+        let Some(pending) = self.partitions.get_mut(&partition) else {
+            return Ok(());
+        };
+        let mut rows = Vec::new();
+        let mut room = self.rows_per_file;
+        for batch in &pending.batches {
+            let take = batch.num_rows().min(room);
+            rows.push(batch.slice(0, take));
+            room -= take;
+            if room == 0 {
+                break;
+            }
+        }
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(());
+        };
+        let first_offset = value::<Int64Type>(first, OFFSET, 0)?;
+        let next_offset = value::<Int64Type>(last, OFFSET, last.num_rows().saturating_sub(1))? + 1;
+        let date = ingest_date(value::<TimestampMicrosecondType>(first, INGESTED_AT, 0)?);
+        let name = format!("{}.parquet", file_stem(partition, first_offset));
+        let path = self.storage.path(&["archive", &self.source, &date, &name]);
+        let schema = Arc::clone(&self.schema);
+        let encoded = tokio::task::spawn_blocking(move || encode(schema, &rows)).await;
+        let bytes = encoded
+            .map_err(failed(&path, "can't encode"))?
+            .map_err(failed(&path, "can't encode"))?;
+        self.storage.put(&path, bytes).await?;
+        let mut written = self.rows_per_file - room;
+        pending.rows -= written;
+        pending.durable = next_offset;
+        while let Some(batch) = pending.batches.pop_front() {
+            if batch.num_rows() > written {
+                pending
+                    .batches
+                    .push_front(batch.slice(written, batch.num_rows() - written));
+                break;
+            }
+            written -= batch.num_rows();
+        }
+        Ok(())
+    }
+}
+
+/// Per partition, the offsets of the first and the last event in a source's archive.
+pub async fn archived_ranges(
+    storage: &Storage,
+    source: &str,
+) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
+    let mut ends: BTreeMap<i32, (i64, i64, ObjectMeta)> = BTreeMap::new();
+    for (partition, first, file) in archive_files(storage, source).await? {
+        let known = ends
+            .entry(partition)
+            .or_insert_with(|| (first, first, file.clone()));
+        known.0 = known.0.min(first);
+        if first >= known.1 {
+            (known.1, known.2) = (first, file);
+        }
+    }
+    let mut ranges = BTreeMap::new();
+    for (partition, (first, _, file)) in ends {
+        ranges.insert(partition, first..=last_offset(storage, &file).await?);
+    }
+    Ok(ranges)
+}
+
+/// The files of a source's archive by partition and first offset, in the order of partition and offset.
+pub(super) async fn archive_files(
+    storage: &Storage,
+    source: &str,
+) -> Result<Vec<(i32, i64, ObjectMeta)>, OfflineError> {
+    let mut files = Vec::new();
+    for file in storage
+        .list(&storage.path(&["archive", source]), "parquet")
+        .await?
+    {
+        let stem = file
+            .location
+            .filename()
+            .and_then(|name| name.strip_suffix(".parquet"))
+            .and_then(parse_stem);
+        let (partition, first) = stem.ok_or_else(|| OfflineError::Foreign {
+            path: file.location.to_string(),
+            cause: "expected a name such as 0-0000000000000000042.parquet".into(),
+        })?;
+        files.push((partition, first, file));
+    }
+    files.sort_by_key(|(partition, first, _)| (*partition, *first));
+    Ok(files)
+}
+
+/// The last offset in a file, from its statistics.
+async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, OfflineError> {
+    let mut reader = ParquetMetaDataReader::new();
+    let mut tail = FOOTER_BYTES.min(file.size);
+    loop {
+        let range = file.size - tail..file.size;
+        let bytes = storage.store().get_range(&file.location, range).await;
+        let bytes = bytes.map_err(failed(&file.location, "can't read its footer"))?;
+        match reader.try_parse_sized(&bytes, file.size) {
+            Ok(()) => break,
+            Err(ParquetError::NeedMoreData(needed)) if needed as u64 > tail => tail = needed as u64,
+            Err(e) => return Err(failed(&file.location, "can't read its footer")(e)),
+        }
+    }
+    let metadata = reader
+        .finish()
+        .map_err(failed(&file.location, "can't read its footer"))?;
+    let of_group = metadata.row_groups().iter().map(|group| {
+        let offset = group
+            .columns()
+            .iter()
+            .find(|column| column.column_path().string() == OFFSET)?;
+        match offset.statistics()? {
+            Statistics::Int64(statistics) => statistics.max_opt().copied(),
+            _ => None,
+        }
+    });
+    of_group
+        .max()
+        .flatten()
+        .ok_or_else(|| OfflineError::Foreign {
+            path: file.location.to_string(),
+            cause: format!("no statistics of a column {OFFSET}"),
+        })
+}
+
+fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ParquetError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+    for batch in rows {
+        writer.write(batch)?;
+    }
+    Ok(writer.into_inner()?.into())
+}
+
+fn column<'a>(events: &'a RecordBatch, name: &str) -> Result<&'a Arc<dyn Array>, OfflineError> {
+    events
+        .column_by_name(name)
+        .ok_or_else(|| failed(&Path::from(name), "no such column")("in the events"))
+}
+
+fn value<T: arrow::datatypes::ArrowPrimitiveType>(
+    events: &RecordBatch,
+    name: &str,
+    row: usize,
+) -> Result<T::Native, OfflineError> {
+    let values = column(events, name)?.as_primitive_opt::<T>();
+    let value = values.and_then(|values| values.values().get(row).copied());
+    value.ok_or_else(|| failed(&Path::from(name), "no value")(format!("in row {row}")))
+}
+
+/// The folder of a day, in UTC.
+fn ingest_date(micros: i64) -> String {
+    let date = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    format!("ingest_date={}", date.format("%Y-%m-%d"))
+}
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

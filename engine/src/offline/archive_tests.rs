@@ -1,0 +1,231 @@
+use arrow::array::{Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::prelude::SessionContext;
+use rand::RngExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::super::archive_table;
+use super::*;
+use crate::source::event_schema;
+
+const DAY: i64 = 86_400_000_000;
+
+fn schema() -> SchemaRef {
+    event_schema(&Schema::new(vec![Field::new(
+        "amount",
+        DataType::Float64,
+        true,
+    )]))
+}
+
+/// Events at the given offsets; a day has a hundred of them.
+fn events(partition: i32, offsets: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let offsets: Vec<i64> = offsets.into_iter().collect();
+    let times: TimestampMicrosecondArray = offsets.iter().map(|o| Some(o / 100 * DAY)).collect();
+    RecordBatch::try_new(
+        schema(),
+        vec![
+            Arc::new(
+                offsets
+                    .iter()
+                    .map(|o| Some(*o as f64 / 3.0))
+                    .collect::<Float64Array>(),
+            ),
+            Arc::new(Int32Array::from(vec![partition; offsets.len()])),
+            Arc::new(Int64Array::from(offsets)),
+            Arc::new(times.with_timezone("UTC")),
+        ],
+    )
+    .unwrap()
+}
+
+async fn writer(dir: &tempfile::TempDir, rows_per_file: usize) -> ArchiveWriter {
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    ArchiveWriter::open(storage, "t", schema(), rows_per_file)
+        .await
+        .unwrap()
+}
+
+async fn query(dir: &tempfile::TempDir, schema: SchemaRef, sql: &str) -> Vec<RecordBatch> {
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let context = SessionContext::new();
+    let table = archive_table(&storage, "t", schema).await.unwrap();
+    context.register_table("archive", table).unwrap();
+    context.sql(sql).await.unwrap().collect().await.unwrap()
+}
+
+async fn offsets(dir: &tempfile::TempDir, partition: i32) -> Vec<i64> {
+    let sql =
+        format!("SELECT _offset FROM archive WHERE _partition = {partition} ORDER BY _offset");
+    let batches = query(dir, schema(), &sql).await;
+    batches
+        .iter()
+        .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec())
+        .collect()
+}
+
+#[tokio::test]
+async fn files_are_named_by_their_first_event_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(offsets(&dir, 0).await, Vec::<i64>::new());
+    let mut archive = writer(&dir, 100).await;
+    archive.append(0, &events(0, 40..95), 95).await.unwrap();
+    assert_eq!((archive.pending_rows(), archive.durable()[&0]), (55, 0));
+    archive.append(0, &events(0, 95..345), 350).await.unwrap();
+    assert_eq!((archive.pending_rows(), archive.durable()[&0]), (5, 340));
+    archive.append(3, &events(3, [7, 9]), 12).await.unwrap();
+    archive.append(4, &events(4, []), 6).await.unwrap();
+    assert_eq!(
+        archive.flush().await.unwrap(),
+        BTreeMap::from([(0, 350), (3, 12), (4, 6)])
+    );
+    for file in [
+        "ingest_date=1970-01-01/0-0000000000000000040.parquet",
+        "ingest_date=1970-01-02/0-0000000000000000140.parquet",
+        "ingest_date=1970-01-03/0-0000000000000000240.parquet",
+        "ingest_date=1970-01-04/0-0000000000000000340.parquet",
+        "ingest_date=1970-01-01/3-0000000000000000007.parquet",
+    ] {
+        assert!(dir.path().join("archive/t").join(file).exists(), "{file}");
+    }
+    assert_eq!(offsets(&dir, 0).await, (40..345).collect::<Vec<_>>());
+    assert_eq!(offsets(&dir, 3).await, [7, 9]);
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    assert_eq!(
+        archived_ranges(&storage, "t").await.unwrap(),
+        BTreeMap::from([(0, 40..=344), (3, 7..=9)])
+    );
+    let sql = "SELECT * FROM archive WHERE _ingested_at >= '1970-01-04T00:00:00Z' ORDER BY _offset";
+    let batches = query(&dir, schema(), sql).await;
+    let found = arrow::compute::concat_batches(&schema(), &batches).unwrap();
+    assert_eq!(found, events(0, 300..345));
+}
+
+#[tokio::test]
+async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
+    for seed in 0..8u64 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let mut committed = 0;
+        // Each round is a process: it starts where the last one committed, or before, and ends at any point.
+        for _ in 0..6 {
+            let mut archive = writer(&dir, rng.random_range(1..60)).await;
+            let mut at = rng.random_range(0..=committed);
+            for _ in 0..rng.random_range(0..8) {
+                let next = (at + rng.random_range(0..50)).min(500);
+                // Every seventh offset was refused: the archive has gaps.
+                archive
+                    .append(0, &events(0, (at..next).filter(|o| o % 7 != 0)), next)
+                    .await
+                    .unwrap();
+                at = next;
+                if rng.random_bool(0.4) {
+                    let durable = archive.flush().await.unwrap()[&0];
+                    committed = durable.min(at).max(committed);
+                    if rng.random_bool(0.3) {
+                        committed -= rng.random_range(0..=committed.min(20)); // the online side was behind
+                    }
+                }
+            }
+        }
+        let mut archive = writer(&dir, 64).await;
+        archive
+            .append(0, &events(0, (committed..500).filter(|o| o % 7 != 0)), 500)
+            .await
+            .unwrap();
+        assert_eq!(archive.flush().await.unwrap()[&0], 500, "seed {seed}");
+        assert_eq!(
+            offsets(&dir, 0).await,
+            (0..500).filter(|o| o % 7 != 0).collect::<Vec<_>>(),
+            "seed {seed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_old_files_lack_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = writer(&dir, 100).await;
+    archive.append(0, &events(0, 0..3), 3).await.unwrap();
+    archive.flush().await.unwrap();
+    let wider = event_schema(&Schema::new(vec![
+        Field::new("country", DataType::Utf8, true),
+        Field::new("amount", DataType::Float64, true),
+    ]));
+    let batches = query(&dir, Arc::clone(&wider), "SELECT * FROM archive").await;
+    let found = arrow::compute::concat_batches(&wider, &batches).unwrap();
+    assert_eq!(
+        (
+            found.num_rows(),
+            found["country"].null_count(),
+            found["amount"].null_count()
+        ),
+        (3, 3, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_table_is_the_archive_of_its_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = writer(&dir, 10).await;
+    archive.append(0, &events(0, 0..10), 10).await.unwrap();
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let context = SessionContext::new();
+    let count = async |sql: &str| {
+        let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+        batches[0].column(0).as_primitive::<Int64Type>().value(0)
+    };
+    context
+        .register_table(
+            "first",
+            archive_table(&storage, "t", schema()).await.unwrap(),
+        )
+        .unwrap();
+    assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
+    archive.append(0, &events(0, 10..20), 20).await.unwrap();
+    context
+        .register_table(
+            "second",
+            archive_table(&storage, "t", schema()).await.unwrap(),
+        )
+        .unwrap();
+    assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
+    assert_eq!(count("SELECT COUNT(*) FROM second").await, 20);
+}
+
+#[tokio::test]
+async fn what_does_not_belong_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = writer(&dir, 10).await;
+    let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new(
+        "x",
+        DataType::Int8,
+        false,
+    )])));
+    let error = archive.append(0, &other, 1).await.unwrap_err().to_string();
+    assert!(
+        error.contains("archive of t: events with columns"),
+        "{error}"
+    );
+    archive.append(0, &events(0, 0..10), 10).await.unwrap();
+    let file = dir
+        .path()
+        .join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
+    std::fs::write(&file, b"PAR1 not parquet").unwrap();
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let error = archived_ranges(&storage, "t")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("0-0000000000000000099.parquet: can't read its footer"),
+        "{error}"
+    );
+    std::fs::rename(&file, file.with_file_name("mine.parquet")).unwrap();
+    let error = archived_ranges(&storage, "t")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not a file that Tidemark wrote"), "{error}");
+}

@@ -1,0 +1,62 @@
+//! What is kept for ever: the archive of accepted events and the dead letters of refused ones.
+//!
+//! Both are plain files under one location, a folder or an object store's URL. A file is durable and whole,
+//! or not there: it is written under another name, synced, renamed, and its folder synced. What a location
+//! holds is read from its files, so that a replay after a crash adds what is missing and nothing twice.
+
+use std::fmt::Display;
+
+pub mod archive;
+pub mod archive_table;
+pub mod dead_letters;
+mod storage;
+
+pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};
+pub use archive_table::archive_table;
+pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
+pub use storage::Storage;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    #[error(
+        "offline location \"{location}\": {cause}; expected a folder or a URL such as s3://bucket/path"
+    )]
+    Location { location: String, cause: String },
+    #[error("{path}: {what}: {cause}")]
+    Storage {
+        path: String,
+        what: &'static str,
+        cause: String,
+    },
+    #[error("{path}: not a file that Tidemark wrote: {cause}; hint: move it out of the folder")]
+    Foreign { path: String, cause: String },
+    #[error("archive of {source_name}: events with columns {found}, expected {expected}")]
+    Columns {
+        source_name: String,
+        found: String,
+        expected: String,
+    },
+}
+
+fn failed<E: Display>(
+    path: &object_store::path::Path,
+    what: &'static str,
+) -> impl Fn(E) -> OfflineError {
+    let path = path.to_string();
+    move |e| OfflineError::Storage {
+        path: path.clone(),
+        what,
+        cause: e.to_string(),
+    }
+}
+
+/// `<partition>-<first offset>`: the offset is padded so that names sort as offsets do.
+fn file_stem(partition: i32, first_offset: i64) -> String {
+    format!("{partition}-{first_offset:019}")
+}
+
+/// The partition and first offset in a file's name.
+fn parse_stem(stem: &str) -> Option<(i32, i64)> {
+    let (partition, offset) = stem.rsplit_once('-')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}

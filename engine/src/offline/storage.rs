@@ -1,0 +1,227 @@
+//! A location for files that must not be lost.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::datasource::listing::ListingTableUrl;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::{OfflineError, failed};
+
+/// A folder, or a prefix in an object store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// The folder, if it is one: object_store's own writes to disk are not synced.
+    local: Option<Arc<LocalFolder>>,
+    url: String,
+}
+
+#[derive(Debug)]
+struct LocalFolder {
+    root: PathBuf,
+    files: Arc<LocalFileSystem>,
+}
+
+impl Storage {
+    /// Opens a location: a folder (made if it is not there), or a URL of an object store whose support is built in.
+    pub fn open(location: &str) -> Result<Storage, OfflineError> {
+        let refused = |cause: String| OfflineError::Location {
+            location: location.into(),
+            cause,
+        };
+        let folder = match location.strip_prefix("file://") {
+            Some(path) => Some(PathBuf::from(path)),
+            None if location.contains("://") => None,
+            None => Some(PathBuf::from(location)),
+        };
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(&folder).map_err(|e| refused(e.to_string()))?;
+            let root = folder.canonicalize().map_err(|e| refused(e.to_string()))?;
+            let files = Arc::new(
+                LocalFileSystem::new_with_prefix(&root).map_err(|e| refused(e.to_string()))?,
+            );
+            let url = format!("{}/", root.display());
+            let local = Some(Arc::new(LocalFolder {
+                root,
+                files: Arc::clone(&files),
+            }));
+            return Ok(Storage {
+                store: files,
+                prefix: Path::default(),
+                local,
+                url,
+            });
+        }
+        let url = ListingTableUrl::parse(format!("{}/", location.trim_end_matches('/')))
+            .map_err(|e| refused(e.to_string()))?;
+        let (store, prefix) =
+            object_store::parse_url(url.get_url()).map_err(|e| refused(e.to_string()))?;
+        Ok(Storage {
+            store: Arc::from(store),
+            prefix,
+            local: None,
+            url: url.as_str().into(),
+        })
+    }
+
+    /// Where a file is, as DataFusion names it.
+    pub fn url_of(&self, path: &Path) -> Result<ListingTableUrl, OfflineError> {
+        let relative = path
+            .prefix_match(&self.prefix)
+            .map(|parts| parts.collect::<Path>())
+            .unwrap_or_default();
+        ListingTableUrl::parse(format!("{}{relative}", self.url)).map_err(failed(path, "no URL"))
+    }
+
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// The path of `parts` under this location.
+    pub fn path(&self, parts: &[&str]) -> Path {
+        self.prefix
+            .parts()
+            .chain(parts.iter().map(|part| (*part).into()))
+            .collect()
+    }
+
+    /// Writes a file, in place of the one of that name. It is whole and durable when this returns.
+    pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), OfflineError> {
+        let cant_write = failed(path, "can't write");
+        match &self.local {
+            None => self
+                .store
+                .put(path, bytes.into())
+                .await
+                .map(|_| ())
+                .map_err(failed(path, "can't write")),
+            Some(folder) => {
+                let file = folder
+                    .files
+                    .path_to_filesystem(path)
+                    .map_err(failed(path, "can't write"))?;
+                let folder = Arc::clone(folder);
+                let written =
+                    tokio::task::spawn_blocking(move || write_durably(&folder.root, &file, &bytes))
+                        .await;
+                match written {
+                    Ok(result) => result.map_err(cant_write),
+                    Err(e) => Err(failed(path, "can't write")(e)),
+                }
+            }
+        }
+    }
+
+    /// The whole files under a path with an extension (no dot), in no order.
+    pub async fn list(
+        &self,
+        path: &Path,
+        extension: &str,
+    ) -> Result<Vec<ObjectMeta>, OfflineError> {
+        let files: Vec<ObjectMeta> = self
+            .store
+            .list(Some(path))
+            .try_collect()
+            .await
+            .map_err(failed(path, "can't list"))?;
+        Ok(files
+            .into_iter()
+            .filter(|file| file.location.extension() == Some(extension))
+            .collect())
+    }
+
+    pub async fn get(&self, path: &Path) -> Result<Bytes, OfflineError> {
+        let result = self
+            .store
+            .get(path)
+            .await
+            .map_err(failed(path, "can't read"))?;
+        result.bytes().await.map_err(failed(path, "can't read"))
+    }
+}
+
+fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(root);
+    std::fs::create_dir_all(folder)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    // The same name each time: what a crash left behind is written over.
+    let temporary = folder.join(format!(".{name}.tmp"));
+    let mut out = File::create(&temporary)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    std::fs::rename(&temporary, file)?;
+    // A rename is durable with its folder, and a new folder with the one above it.
+    for folder in folder.ancestors() {
+        File::open(folder)?.sync_all()?;
+        if folder == root {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_whole_and_listed_by_extension() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&dir.path().join("new/folder").to_string_lossy()).unwrap();
+        let path = storage.path(&["archive", "odd name é", "a=1", "0-1.parquet"]);
+        storage
+            .put(&path, Bytes::from_static(b"one"))
+            .await
+            .unwrap();
+        storage
+            .put(&path, Bytes::from_static(b"two"))
+            .await
+            .unwrap();
+        storage
+            .put(&storage.path(&["archive", "note.txt"]), Bytes::new())
+            .await
+            .unwrap();
+        let listed = storage
+            .list(&storage.path(&["archive"]), "parquet")
+            .await
+            .unwrap();
+        assert_eq!(
+            listed
+                .iter()
+                .map(|f| (&f.location, f.size))
+                .collect::<Vec<_>>(),
+            [(&path, 3)]
+        );
+        assert_eq!(storage.get(&path).await.unwrap(), "two");
+        assert_eq!(
+            storage
+                .list(&storage.path(&["nothing"]), "parquet")
+                .await
+                .unwrap(),
+            []
+        );
+        let url = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
+        assert_eq!(
+            url.get(&url.path(&["new", "folder", "archive", "note.txt"]))
+                .await
+                .unwrap(),
+            ""
+        );
+    }
+
+    #[test]
+    fn what_is_no_location_is_refused() {
+        for location in ["gopher://there", "http://["] {
+            let error = Storage::open(location).unwrap_err().to_string();
+            assert!(error.contains("expected a folder or a URL"), "{error}");
+        }
+    }
+}

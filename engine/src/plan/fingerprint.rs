@@ -1,0 +1,49 @@
+//! The fingerprint of a feature view: a name for its compiled form.
+//!
+//! It covers what decides the view's state and values: the analysed plan (with every type), the source's timestamp and
+//! event id, the tile and the lateness, and the content of the dimension tables that the row stage joins. Descriptions,
+//! comments and layout don't change it. State is kept under it, so a changed view never reads another's state.
+
+use arrow::array::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::Result;
+use sha2::{Digest, Sha256};
+
+use super::view::FeatureView;
+
+/// Changes when the meaning of a compiled view changes in a way that its plan doesn't show.
+const GENERATION: &str = "tidemark view 1";
+
+/// Sixteen hexadecimal digits.
+pub fn fingerprint(view: &FeatureView) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(GENERATION);
+    part(&view.source.name);
+    part(&view.source.timestamp);
+    part(view.source.event_id.as_deref().unwrap_or_default());
+    part(&format!("{:?} {}", view.options.tile, view.options.lateness));
+    part(&view.plans.whole.display_indent_schema().to_string());
+    for join in view.row_stage.table_joins() {
+        match join.content() {
+            Some(rows) => part(&content(rows)?),
+            None => return Ok(String::new()),
+        }
+    }
+    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
+}
+
+/// A hash of rows that doesn't depend on their order.
+fn content(rows: &RecordBatch) -> Result<String> {
+    let fields = rows.columns().iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    let converter = RowConverter::new(fields)?;
+    let encoded = converter.convert_columns(rows.columns())?;
+    let mut hashes: Vec<[u8; 32]> = encoded.iter().map(|row| Sha256::digest(row.data()).into()).collect();
+    hashes.sort_unstable();
+    let mut hash = Sha256::new();
+    hashes.iter().for_each(|h| hash.update(h));
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,276 @@
+//! Lookups: joins that find at most one row.
+//!
+//! A join to a dimension table is a hash lookup in a constant; a join to a feature view is a read of the view's
+//! values for a key. Both keep the left row as it is, so neither may find two rows: a table with a key twice is refused
+//! when it is loaded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{is_not_null, take};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::FeatureView;
+use super::pipeline::{Kind, Rows, Step, batch, nullable, physical, same_family, scans};
+use super::problem::{PlanResult, Problem};
+
+/// A join to a relation whose content is constant.
+#[derive(Debug, Clone)]
+pub struct TableJoin {
+    /// The right side, for whoever loads it: reads tables only.
+    pub right: LogicalPlan,
+    /// The tables that it reads.
+    pub tables: Vec<String>,
+    left_keys: Vec<Arc<dyn PhysicalExpr>>,
+    right_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// What of the ON clause is not an equality of keys, over the joined row.
+    residual: Option<Arc<dyn PhysicalExpr>>,
+    inner: bool,
+    schema: SchemaRef,
+    content: Option<Arc<Content>>,
+}
+
+#[derive(Debug)]
+struct Content {
+    rows: RecordBatch,
+    converter: RowConverter,
+    index: HashMap<Box<[u8]>, u32>,
+}
+
+/// A join to a feature view: for each row, the view's values for a key.
+#[derive(Debug, Clone)]
+pub struct ViewJoin {
+    pub view: Arc<FeatureView>,
+    /// The name by which the service calls it.
+    pub alias: String,
+    /// For each entity key of the view, in its order, the row's value.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The left columns, then the view's.
+    pub schema: SchemaRef,
+}
+
+/// A join as a step: of a feature view, or of a constant relation.
+pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
+    if !matches!(join.join_type, JoinType::Left | JoinType::Inner) {
+        return Err(Problem::new(format!("{} JOIN is not supported here", join.join_type)).expected("LEFT JOIN or JOIN").at_name("join"));
+    }
+    if let Some((view, alias)) = as_view(&join.right, kind) {
+        let keys = view_keys(join, &view, &alias)?;
+        let keys = keys.iter().map(|e| physical(e, join.left.schema())).collect::<PlanResult<_>>()?;
+        return Ok(Step::JoinView(ViewJoin { view, alias, keys, schema: nullable(join.schema.as_arrow()) }));
+    }
+    let tables = scans(&join.right);
+    for name in &tables {
+        match kind(name) {
+            Kind::Table => {}
+            Kind::View(_) => {
+                return Err(Problem::new(format!("feature view `{name}` must be joined by itself, not inside a subquery"))
+                    .expected(format!("LEFT JOIN {name} ON {name}.<key> = …"))
+                    .at_name(name));
+            }
+            Kind::Source => {
+                return Err(Problem::new(format!("`{name}` is a stream of events: it can't be joined, only read FROM"))
+                    .hint("join a dimension table (CREATE EXTERNAL TABLE), or make a feature view of it and join that in a service")
+                    .at_name(name));
+            }
+            Kind::Request => return Err(Problem::new("`request` must stand first in FROM, and once").at_name("request")),
+        }
+    }
+    let name = tables.first().cloned().unwrap_or_default();
+    let (pairs, residual) = equi_pairs(join)?;
+    if pairs.is_empty() {
+        return Err(Problem::new(format!("the join to `{name}` has no equality to look it up by"))
+            .expected("ON <row's column> = <table's column>")
+            .at_name(&name));
+    }
+    let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(l, r)| (l, r)).unzip();
+    let residual = residual.map(|e| physical(&e, &join.schema)).transpose()?;
+    Ok(Step::JoinTable(Box::new(TableJoin {
+        right: join.right.as_ref().clone(),
+        tables,
+        left_keys: left.iter().map(|e| physical(e, join.left.schema())).collect::<PlanResult<_>>()?,
+        right_keys: right.iter().map(|e| physical(e, join.right.schema())).collect::<PlanResult<_>>()?,
+        residual,
+        inner: join.join_type == JoinType::Inner,
+        schema: nullable(join.schema.as_arrow()),
+        content: None,
+    })))
+}
+
+/// The feature view that a join's right side is, if it is one, and its alias.
+pub fn as_view(right: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> Option<(Arc<FeatureView>, String)> {
+    match right {
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (view, _) = as_view(&alias.input, kind)?;
+            Some((view, alias.alias.table().to_owned()))
+        }
+        LogicalPlan::TableScan(scan) => match kind(scan.table_name.table()) {
+            Kind::View(view) => {
+                let name = view.name.clone();
+                Some((view, name))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// For each entity key of the view, in its order, the left side's expression that it is equal to.
+pub fn view_keys(join: &Join, view: &FeatureView, alias: &str) -> PlanResult<Vec<Expr>> {
+    let (pairs, residual) = equi_pairs(join)?;
+    let on = view.keys.iter().map(|k| format!("{alias}.{} = …", k.name())).collect::<Vec<_>>().join(" AND ");
+    let expected = format!("ON {on}");
+    if let Some(residual) = residual {
+        return Err(Problem::new(format!("the join to feature view `{}` has a condition that is not an equality of its keys: {residual}", view.name))
+            .expected(expected)
+            .at_name(alias));
+    }
+    let mut keys: Vec<Option<Expr>> = vec![None; view.keys.len()];
+    for (left, right) in pairs {
+        let Expr::Column(column) = uncast(&right) else {
+            return Err(Problem::new(format!("the join to feature view `{}` compares an expression, not a key", view.name))
+                .expected(expected)
+                .at_name(alias));
+        };
+        let Some(i) = view.keys.iter().position(|k| k.name() == &column.name) else {
+            return Err(Problem::new(format!("`{}` is not a key of feature view `{}`", column.name, view.name))
+                .expected(expected)
+                .at_name(&column.name));
+        };
+        let left = uncast(&left).clone();
+        let found = left.get_type_in(join)?;
+        if !same_family(&found, view.keys[i].data_type()) {
+            return Err(Problem::new(format!("key types differ: `{alias}.{}` is {}, `{left}` is {found}", column.name, view.keys[i].data_type()))
+                .hint("give the request column the key's type, or CAST it")
+                .at_name(&column.name));
+        }
+        if keys[i].replace(left).is_some() {
+            return Err(Problem::new(format!("key `{}` is compared twice", column.name)).expected(expected).at_name(&column.name));
+        }
+    }
+    let missing: Vec<&str> = view.keys.iter().zip(&keys).filter(|(_, e)| e.is_none()).map(|(k, _)| k.name().as_str()).collect();
+    if !missing.is_empty() {
+        return Err(Problem::new(format!("the join to feature view `{}` leaves out its key {}", view.name, missing.join(", ")))
+            .expected(expected)
+            .at_name(alias));
+    }
+    Ok(keys.into_iter().flatten().collect())
+}
+
+/// Pairs of equal (left, right) expressions, and what else a join's condition asks.
+pub type Condition = (Vec<(Expr, Expr)>, Option<Expr>);
+
+/// The condition of a join.
+pub fn equi_pairs(join: &Join) -> PlanResult<Condition> {
+    let mut pairs = join.on.clone();
+    let mut rest = vec![];
+    for conjunct in join.filter.iter().flat_map(split_conjunction) {
+        if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = conjunct
+            && let Some(pair) = find_valid_equijoin_key_pair(left, right, join.left.schema(), join.right.schema())?
+        {
+            pairs.push(pair);
+        } else {
+            rest.push(conjunct.clone());
+        }
+    }
+    Ok((pairs, conjunction(rest)))
+}
+
+/// The expression under the casts that type coercion put around it.
+fn uncast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) => uncast(&cast.expr),
+        other => other,
+    }
+}
+
+trait TypeInJoin {
+    fn get_type_in(&self, join: &Join) -> PlanResult<arrow::datatypes::DataType>;
+}
+
+impl TypeInJoin for Expr {
+    fn get_type_in(&self, join: &Join) -> PlanResult<arrow::datatypes::DataType> {
+        use datafusion::logical_expr::ExprSchemable;
+        Ok(self.get_type(join.left.schema().as_ref())?)
+    }
+}
+
+impl TableJoin {
+    /// Takes the right side's rows. A key that stands in two rows is an error.
+    pub fn load(&mut self, rows: RecordBatch) -> Result<()> {
+        let keys = evaluate(&self.right_keys, &rows)?;
+        let converter = RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?;
+        let encoded = converter.convert_columns(&keys)?;
+        let known = all_known(&keys)?;
+        let mut index = HashMap::with_capacity(rows.num_rows());
+        for i in (0..rows.num_rows()).filter(|i| known.value(*i)) {
+            if index.insert(Box::from(encoded.row(i).data()), i as u32).is_some() {
+                let text: Vec<String> =
+                    keys.iter().map(|k| arrow::util::display::array_value_to_string(k, i)).collect::<Result<_, _>>()?;
+                return Err(exec_datafusion_err!(
+                    "dimension table {} has more than one row for key {}: a lookup must find at most one",
+                    self.tables.join(", "),
+                    text.join(", ")
+                ));
+            }
+        }
+        self.content = Some(Arc::new(Content { rows, converter, index }));
+        Ok(())
+    }
+
+    /// The rows that were loaded, for the fingerprint.
+    pub fn content(&self) -> Option<&RecordBatch> {
+        self.content.as_ref().map(|c| &c.rows)
+    }
+
+    pub fn apply(&self, rows: Rows) -> Result<Rows> {
+        let content = self
+            .content
+            .as_ref()
+            .ok_or_else(|| internal_datafusion_err!("dimension table {} is not loaded", self.tables.join(", ")))?;
+        let n = rows.batch.num_rows();
+        let keys = evaluate(&self.left_keys, &rows.batch)?;
+        let encoded = content.converter.convert_columns(&keys)?;
+        let known = all_known(&keys)?;
+        let found: UInt32Array =
+            (0..n).map(|i| known.value(i).then(|| content.index.get(encoded.row(i).data()).copied()).flatten()).collect();
+        let mut joined = self.joined(&rows.batch, &found)?;
+        let mut hit = is_not_null(&found)?;
+        if let Some(residual) = &self.residual {
+            let mask = residual.evaluate(&joined)?.into_array(n)?;
+            let mask = as_boolean_array(&mask)?;
+            hit = (0..n).map(|i| Some(hit.value(i) && mask.is_valid(i) && mask.value(i))).collect();
+            let found: UInt32Array = (0..n).map(|i| (hit.value(i) && found.is_valid(i)).then(|| found.value(i))).collect();
+            joined = self.joined(&rows.batch, &found)?;
+        }
+        let rows = Rows { batch: joined, origin: rows.origin };
+        if self.inner { rows.keep(&hit) } else { Ok(rows) }
+    }
+
+    fn joined(&self, left: &RecordBatch, found: &UInt32Array) -> Result<RecordBatch> {
+        let mut columns: Vec<ArrayRef> = left.columns().to_vec();
+        if let Some(content) = &self.content {
+            for column in content.rows.columns() {
+                columns.push(take(column, found, None)?);
+            }
+        }
+        batch(self.schema.clone(), columns, left.num_rows())
+    }
+}
+
+fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|e| e.evaluate(rows)?.into_array(rows.num_rows())).collect()
+}
+
+/// True where no key part is NULL: NULL is equal to nothing.
+fn all_known(keys: &[ArrayRef]) -> Result<BooleanArray> {
+    let n = keys.first().map_or(0, |k| k.len());
+    Ok((0..n).map(|i| Some(keys.iter().all(|k| k.is_valid(i)))).collect())
+}

@@ -1,0 +1,33 @@
+//! Queries compiled: feature views taken apart, services as pipelines, training sets as plans.
+//!
+//! DataFusion plans a definition's query, so that names, types, coercions and functions are its own; the logical
+//! plan is then taken apart ([`view`]). What runs per row is a [`pipeline::Pipeline`]; what runs per key is the kernel.
+//! Nothing here reads events or state.
+
+mod content;
+pub mod explain;
+mod fingerprint;
+pub mod join;
+mod locate;
+pub mod pipeline;
+pub mod planner;
+mod problem;
+mod project;
+pub mod rows;
+mod service;
+mod view;
+mod windows;
+mod words;
+
+use arrow::datatypes::{DataType, TimeUnit};
+
+pub use content::{bind, provider};
+pub use problem::Problem;
+pub use project::{Project, ProjectError, SharedView, TrainingSet};
+pub use service::{FeatureService, REQUEST};
+pub use view::{FeatureView, ViewOptions};
+
+/// The type of every instant: UTC, microseconds.
+pub fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}

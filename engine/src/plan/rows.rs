@@ -1,0 +1,107 @@
+//! A view's row stage over a batch of source events: what the stream folds and the point-in-time join walks.
+//!
+//! Guarantee: an event that can't be evaluated (a failed cast, a division by zero) is left out by itself, with its
+//! reason; the other events of the batch are not touched. Online and offline call this same function.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use datafusion::common::{Result, exec_datafusion_err};
+
+use super::FeatureView;
+use super::pipeline::{Rows, batch};
+use crate::kernel::{EntityKey, encode_keys};
+use crate::source::{OFFSET, PARTITION};
+
+/// Events after a view's row stage, in input order; parallel arrays.
+#[derive(Debug, Clone)]
+pub struct ViewRows {
+    /// `None` where a part of the key is NULL: such an event is about no entity.
+    pub keys: Vec<Option<EntityKey>>,
+    /// Event times, microseconds UTC.
+    pub times: Int64Array,
+    pub partitions: Int32Array,
+    pub offsets: Int64Array,
+    pub ids: Option<ArrayRef>,
+    /// The timeline's columns.
+    pub columns: Vec<ArrayRef>,
+    pub failed: Vec<FailedEvent>,
+}
+
+/// An event that the row stage of a view could not evaluate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedEvent {
+    pub partition: i32,
+    pub offset: i64,
+    pub reason: String,
+}
+
+impl FeatureView {
+    /// Runs the row stage over source events: the contract's columns, then `_partition`, `_offset`, `_ingested_at`.
+    pub fn rows(&self, events: &RecordBatch) -> Result<ViewRows> {
+        let columns = self.source.schema.fields().len();
+        let partitions = column(events, PARTITION)?;
+        let offsets = column(events, OFFSET)?;
+        let times = column(events, &self.source.timestamp)?;
+        let input = batch(self.source.schema.clone(), events.columns()[..columns.min(events.num_columns())].to_vec(), events.num_rows())?;
+        let mut failed = vec![];
+        let rows = match self.row_stage.run(input.clone()) {
+            Ok(rows) => rows,
+            Err(_) => {
+                let mut parts = vec![];
+                self.isolate(&input, 0, &mut parts, &mut failed);
+                join(parts, &self.row_stage.output)?
+            }
+        };
+        let failed = failed
+            .into_iter()
+            .map(|(row, reason)| FailedEvent {
+                partition: partitions.as_primitive::<Int32Type>().value(row),
+                offset: offsets.as_primitive::<Int64Type>().value(row),
+                reason,
+            })
+            .collect();
+        let origin = UInt32Array::from(rows.origin);
+        let times = take(times.as_primitive::<TimestampMicrosecondType>(), &origin, None)?;
+        let ids = self.source.event_id.as_ref().map(|id| take(column(events, id)?, &origin, None)).transpose();
+        let (keys, columns) = rows.batch.columns().split_at(self.keys.len());
+        Ok(ViewRows {
+            keys: encode_keys(keys).map_err(|e| exec_datafusion_err!("{e}"))?,
+            times: times.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(),
+            partitions: take(partitions, &origin, None)?.as_primitive().clone(),
+            offsets: take(offsets, &origin, None)?.as_primitive().clone(),
+            ids: ids?,
+            columns: columns.to_vec(),
+            failed,
+        })
+    }
+
+    /// Halves a failing batch until the failing rows stand alone.
+    fn isolate(&self, input: &RecordBatch, start: usize, parts: &mut Vec<Rows>, failed: &mut Vec<(usize, String)>) {
+        match self.row_stage.run(input.clone()) {
+            Ok(mut rows) => {
+                rows.origin.iter_mut().for_each(|o| *o += start as u32);
+                parts.push(rows);
+            }
+            Err(e) if input.num_rows() <= 1 => failed.push((start, e.strip_backtrace())),
+            Err(_) => {
+                let half = input.num_rows() / 2;
+                self.isolate(&input.slice(0, half), start, parts, failed);
+                self.isolate(&input.slice(half, input.num_rows() - half), start + half, parts, failed);
+            }
+        }
+    }
+}
+
+fn join(parts: Vec<Rows>, schema: &arrow::datatypes::SchemaRef) -> Result<Rows> {
+    let batches: Vec<RecordBatch> = parts.iter().map(|p| p.batch.clone()).collect();
+    let origin = parts.into_iter().flat_map(|p| p.origin).collect();
+    let first = batches.first().map_or_else(|| Arc::clone(schema), |b| b.schema());
+    Ok(Rows { batch: concat_batches(&first, &batches)?, origin })
+}
+
+fn column<'a>(events: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    events.column_by_name(name).ok_or_else(|| exec_datafusion_err!("a source batch without column {name}"))
+}

@@ -1,0 +1,382 @@
+//! A feature view taken apart: row stage, timeline, projection.
+//!
+//! ```text
+//! Projection      names and expressions over window results   → FeatureView::projection
+//!   Window        aggregates over the timeline                → FeatureView::kernel
+//!     …           filters, columns, dimension joins           → FeatureView::row_stage
+//!       TableScan the source
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+
+use super::pipeline::{Builder, Kind, Pipeline, project, scans};
+use super::problem::{PlanResult, Problem};
+use super::windows::{Context, Windows};
+use crate::catalog::Source;
+use crate::kernel::{Kernel, TimelineSpec};
+
+/// A compiled feature view: a function from (entity key, instant) to named values.
+#[derive(Debug, Clone)]
+pub struct FeatureView {
+    pub name: String,
+    pub source: Arc<Source>,
+    /// The entity key: names and types as the view's columns have them.
+    pub keys: Vec<FieldRef>,
+    /// Everything that a read gives: keys and features, in the order of the SELECT.
+    pub schema: SchemaRef,
+    /// For each column of `schema`, the index of the key that it is, if it is one.
+    pub key_columns: Vec<Option<usize>>,
+    /// A source batch to the key columns, then the timeline's columns.
+    pub row_stage: Pipeline,
+    pub kernel: Arc<Kernel>,
+    /// The key columns, then the aggregates' results, to `schema`.
+    pub projection: Pipeline,
+    pub options: ViewOptions,
+    pub docs: BTreeMap<String, String>,
+    pub sql: String,
+    pub plans: Plans,
+    /// Names the compiled form, with the content of its dimension tables: state is kept under it. Empty until they are loaded.
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ViewOptions {
+    pub description: Option<String>,
+    pub owner: Option<String>,
+    pub tile: Option<i64>,
+    pub lateness: i64,
+}
+
+/// The logical plans, for `explain` and the fingerprint.
+#[derive(Debug, Clone)]
+pub struct Plans {
+    pub whole: LogicalPlan,
+    pub row_stage: LogicalPlan,
+}
+
+impl FeatureView {
+    /// The columns that are features: what is not a key.
+    pub fn features(&self) -> impl Iterator<Item = &FieldRef> {
+        self.schema.fields().iter().zip(&self.key_columns).filter(|(_, key)| key.is_none()).map(|(f, _)| f)
+    }
+
+    /// The source's columns that the view needs, and perhaps a few that only share a name with what it computes.
+    pub fn reads(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::from([self.source.timestamp.clone()]);
+        names.extend(self.source.event_id.clone());
+        let _ = self.plans.whole.apply(|node| {
+            node.apply_expressions(|expr| {
+                names.extend(expr.column_refs().iter().map(|c| c.name.clone()));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+        names
+    }
+}
+
+/// What surrounds the query of a view.
+pub struct Surroundings<'a> {
+    pub name: &'a str,
+    pub kind: &'a dyn Fn(&str) -> Kind,
+    pub source: &'a dyn Fn(&str) -> Option<Arc<Source>>,
+    pub options: ViewOptions,
+    pub docs: BTreeMap<String, String>,
+    pub sql: String,
+}
+
+/// Takes a view's analysed plan apart.
+pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> PlanResult<FeatureView> {
+    let (above, windows, below) = split(plan)?;
+    let source = source_of(below, &around)?;
+    let steps = Builder { base: &source.name, kind: around.kind, one_row_each: false }.steps(below)?;
+
+    let is_timestamp = |e: &Expr| lineage(e, below).is_some_and(|c| c == source.timestamp);
+    let context = Context {
+        input: below.schema(),
+        tiled: around.options.tile.is_some(),
+        is_timestamp: &is_timestamp,
+        timestamp: &source.timestamp,
+    };
+    let mut gathered = Windows::default();
+    for (window, field) in &windows {
+        gathered.add(window, field, &context).map_err(|p| p.at_column(column_of(field.name(), &above)))?;
+    }
+    let keys = keys(&gathered.keys, below.schema())?;
+    let (projection, schema, key_columns) = projection(&above, plan, &keys, &windows)?;
+    let keys = name_keys(&keys, &schema, &key_columns)?;
+    check_names(&schema, &key_columns)?;
+
+    let mut steps = steps;
+    let outputs: Vec<Expr> = gathered.keys.iter().cloned().chain(gathered.columns.iter().map(|(e, _)| e.clone())).collect();
+    let fields: Vec<FieldRef> = keys.iter().cloned().chain(gathered.fields().into_iter().map(Arc::new)).collect();
+    let output = Arc::new(Schema::new(fields));
+    steps.push(project(&outputs, below.schema(), &output)?);
+
+    let spec = TimelineSpec {
+        columns: gathered.fields(),
+        frames: gathered.frames,
+        aggregates: gathered.aggregates,
+        tile: around.options.tile,
+        lateness: around.options.lateness,
+        event_id: source.event_id_field(),
+    };
+    let kernel = Kernel::new(spec).map_err(|e| Problem::new(e.to_string()))?;
+    Ok(FeatureView {
+        name: around.name.to_owned(),
+        source,
+        keys,
+        schema,
+        key_columns,
+        row_stage: Pipeline { steps, output },
+        kernel: Arc::new(kernel),
+        projection,
+        options: around.options,
+        docs: around.docs,
+        sql: around.sql,
+        plans: Plans { whole: plan.clone(), row_stage: below.clone() },
+        fingerprint: String::new(),
+    })
+}
+
+type Split<'a> = (Vec<&'a Projection>, Vec<(WindowFunction, Field)>, &'a LogicalPlan);
+
+/// The projections above the windows (outermost first), the windows, and what is below them.
+fn split(plan: &LogicalPlan) -> PlanResult<Split<'_>> {
+    let mut above = vec![];
+    let mut node = plan;
+    loop {
+        node = match node {
+            LogicalPlan::Projection(projection) => {
+                above.push(projection);
+                &projection.input
+            }
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::Window(_) => break,
+            LogicalPlan::Filter(filter) if has_window(&filter.input) => {
+                return Err(Problem::new("a feature view can't filter by the result of a window: it must answer for every key and instant")
+                    .hint("filter the events below the windows, or use a CASE over the result")
+                    .at_name("where"));
+            }
+            other if has_window(other) => return Err(above_windows(other)),
+            _ => {
+                return Err(Problem::new("a feature view needs at least one windowed aggregate")
+                    .expected("COUNT(*) OVER (PARTITION BY <key> ORDER BY <timestamp> RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)")
+                    .at_name("select"));
+            }
+        };
+    }
+    let mut windows = vec![];
+    while let LogicalPlan::Window(window) = node {
+        let inputs = window.input.schema().fields().len();
+        for (expr, field) in window.window_expr.iter().zip(window.schema.fields().iter().skip(inputs)) {
+            let Expr::WindowFunction(function) = unalias(expr) else {
+                return Err(Problem::new(format!("not a window function: {expr}")));
+            };
+            windows.push((function.as_ref().clone(), field.as_ref().clone()));
+        }
+        node = &window.input;
+    }
+    if has_window(node) {
+        return Err(Problem::new("a window over the results of a window has no timeline of its own")
+            .hint("compute both windows over the source in one SELECT")
+            .at_name("over"));
+    }
+    Ok((above, windows, node))
+}
+
+fn above_windows(plan: &LogicalPlan) -> Problem {
+    let (what, name) = match plan {
+        LogicalPlan::Sort(_) => ("ORDER BY", "order"),
+        LogicalPlan::Limit(_) => ("LIMIT", "limit"),
+        LogicalPlan::Distinct(_) => ("DISTINCT", "distinct"),
+        LogicalPlan::Aggregate(_) => ("GROUP BY", "group"),
+        LogicalPlan::Join(_) => ("a join", "join"),
+        LogicalPlan::Union(_) => ("UNION", "union"),
+        _ => ("this", "select"),
+    };
+    let hint = match plan {
+        LogicalPlan::Join(_) => "join dimension tables below the windows (in a subquery), or join views in a service",
+        _ => "remove it: a feature view is a function from a key and an instant to one row",
+    };
+    Problem::new(format!("{what} over window results is not supported in a feature view")).hint(hint).at_name(name)
+}
+
+fn has_window(plan: &LogicalPlan) -> bool {
+    plan.exists(|p| Ok(matches!(p, LogicalPlan::Window(_)))).unwrap_or(false)
+}
+
+fn unalias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unalias(&alias.expr),
+        other => other,
+    }
+}
+
+fn source_of(below: &LogicalPlan, around: &Surroundings<'_>) -> PlanResult<Arc<Source>> {
+    let names = scans(below);
+    let mut sources = names.iter().filter_map(|n| (around.source)(n));
+    match (sources.next(), sources.next()) {
+        (Some(source), None) => Ok(source),
+        (Some(a), Some(b)) if a.name == b.name => Err(Problem::new(format!("a feature view can't join source `{}` with itself", a.name))
+            .hint("make two feature views and join them in a service")
+            .at_name(&a.name)),
+        (Some(a), Some(b)) => Err(Problem::new(format!("a feature view reads one source, not both `{}` and `{}`", a.name, b.name))
+            .hint("make a feature view of each and join them in a service")
+            .at_name(&b.name)),
+        (None, _) => {
+            let problem = Problem::new("a feature view must read a source").expected("FROM <a CREATE SOURCE>");
+            Err(match names.iter().find(|n| matches!((around.kind)(n), Kind::View(_) | Kind::Table)) {
+                Some(name) => problem.hint(format!("`{name}` is not a stream of events")).at_name(name),
+                None => problem.at_name("select"),
+            })
+        }
+    }
+}
+
+/// The source column that a row-stage expression is, unchanged.
+fn lineage(expr: &Expr, plan: &LogicalPlan) -> Option<String> {
+    let Expr::Column(column) = unalias(expr) else { return None };
+    match plan {
+        LogicalPlan::TableScan(_) => Some(column.name.clone()),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let index = alias.schema.maybe_index_of_column(column)?;
+            let (qualifier, field) = alias.input.schema().qualified_field(index);
+            lineage(&Expr::Column(Column::new(qualifier.cloned(), field.name())), &alias.input)
+        }
+        LogicalPlan::Filter(filter) => lineage(expr, &filter.input),
+        LogicalPlan::Projection(projection) => {
+            let index = projection.schema.maybe_index_of_column(column)?;
+            lineage(projection.expr.get(index)?, &projection.input)
+        }
+        LogicalPlan::Join(join) => {
+            join.left.schema().maybe_index_of_column(column)?;
+            lineage(expr, &join.left)
+        }
+        _ => None,
+    }
+}
+
+type QualifiedField = (Option<TableReference>, FieldRef);
+
+fn keys(exprs: &[Expr], schema: &DFSchema) -> PlanResult<Vec<QualifiedField>> {
+    exprs
+        .iter()
+        .map(|expr| {
+            let Expr::Column(column) = expr else {
+                return Err(Problem::new(format!("PARTITION BY takes columns, not {expr}")));
+            };
+            let (qualifier, field) = schema.qualified_field_from_column(column)?;
+            if !crate::kernel::is_key_type(field.data_type()) {
+                return Err(Problem::new(format!("`{}` can't be an entity key: its type is {}", field.name(), field.data_type()))
+                    .expected("an integer, string, boolean, date, timestamp or decimal")
+                    .hint("CAST it in a subquery or a CREATE VIEW")
+                    .at_name(field.name()));
+            }
+            Ok((qualifier.cloned(), field.clone()))
+        })
+        .collect()
+}
+
+type Projected = (Pipeline, SchemaRef, Vec<Option<usize>>);
+
+/// The expressions above the windows over (keys, window results), and which of their columns are keys.
+fn projection(
+    above: &[&Projection],
+    plan: &LogicalPlan,
+    keys: &[QualifiedField],
+    windows: &[(WindowFunction, Field)],
+) -> PlanResult<Projected> {
+    let bottom: Vec<QualifiedField> =
+        keys.iter().cloned().chain(windows.iter().map(|(_, f)| (None, Arc::new(f.clone())))).collect();
+    let mut schema = DFSchema::new_with_metadata(bottom, Default::default())?;
+    let mut lineage: Vec<Option<usize>> = (0..schema.fields().len()).map(|i| (i < keys.len()).then_some(i)).collect();
+    let mut steps = vec![];
+    for (depth, projection) in above.iter().rev().enumerate() {
+        if depth == 0 {
+            for (i, expr) in projection.expr.iter().enumerate() {
+                check_bare(expr, &schema).map_err(|p| p.at_column((above.len() == 1).then_some(i)))?;
+            }
+        } else {
+            schema = projection.input.schema().as_ref().clone();
+        }
+        steps.push(project(&projection.expr, &schema, projection.schema.as_arrow())?);
+        lineage = projection
+            .expr
+            .iter()
+            .map(|expr| match unalias(expr) {
+                Expr::Column(column) => schema.maybe_index_of_column(column).and_then(|i| lineage.get(i).copied().flatten()),
+                _ => None,
+            })
+            .collect();
+        schema = projection.schema.as_ref().clone();
+    }
+    let output = super::pipeline::nullable(plan.schema().as_arrow());
+    // A key selected twice is a key once and a feature after that.
+    let mut seen = vec![false; keys.len()];
+    let key_columns = lineage
+        .into_iter()
+        .map(|key| key.filter(|k| !std::mem::replace(&mut seen[*k], true)))
+        .collect();
+    Ok((Pipeline { steps, output: output.clone() }, output, key_columns))
+}
+
+/// A column above the windows must be a key or a window's result.
+fn check_bare(expr: &Expr, schema: &DFSchema) -> PlanResult<()> {
+    let mut bare = None;
+    expr.apply(|e| {
+        if let Expr::Column(column) = e
+            && schema.maybe_index_of_column(column).is_none()
+        {
+            bare = Some(column.name.clone());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match bare {
+        None => Ok(()),
+        Some(name) => Err(Problem::new(format!("`{name}` is neither a key nor a window's result: between events it has no value"))
+            .expected("a PARTITION BY column or a windowed aggregate")
+            .hint(format!("LAST_VALUE({name}) OVER w is its latest value"))
+            .at_name(name)),
+    }
+}
+
+/// The keys under the names that the view gives them.
+fn name_keys(keys: &[QualifiedField], schema: &SchemaRef, columns: &[Option<usize>]) -> PlanResult<Vec<FieldRef>> {
+    keys.iter()
+        .enumerate()
+        .map(|(i, (_, field))| match columns.iter().position(|c| *c == Some(i)) {
+            Some(column) => Ok(Arc::new(Field::new(schema.field(column).name(), field.data_type().clone(), true))),
+            None => Err(Problem::new(format!("the key `{}` is not selected, so nothing could join this view", field.name()))
+                .expected(format!("SELECT {}, …", field.name()))
+                .at_name("select")),
+        })
+        .collect()
+}
+
+/// Every feature must have a name that SQL and JSON can say.
+fn check_names(schema: &Schema, keys: &[Option<usize>]) -> PlanResult<()> {
+    for (i, field) in schema.fields().iter().enumerate() {
+        let plain = field.name().chars().all(|c| c.is_alphanumeric() || c == '_');
+        if !plain || field.name().is_empty() {
+            return Err(Problem::new("this column needs a name").expected("… AS <name>").at_column(Some(i)));
+        }
+    }
+    if keys.iter().all(Option::is_some) {
+        return Err(Problem::new("a feature view needs at least one feature besides its keys").at_name("select"));
+    }
+    Ok(())
+}
+
+/// Which column of the outermost SELECT uses a window's result, where that can be told.
+fn column_of(window: &str, above: &[&Projection]) -> Option<usize> {
+    let [only] = above else { return None };
+    only.expr.iter().position(|e| e.column_refs().iter().any(|c| c.name == window))
+}

@@ -1,0 +1,278 @@
+//! The rows of one file, a chunk at a time, whatever its format.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::ReaderBuilder as JsonReaderBuilder;
+use arrow_avro::reader::ReaderBuilder as AvroReaderBuilder;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value as Json;
+
+use super::convert::{Chunk, RawRows, RowReject, convert};
+use super::listing::Format;
+use super::reader::row_json;
+
+/// Rows that a chunk spans at most.
+pub(super) const CHUNK_ROWS: usize = 4096;
+
+/// An open file: chunks of rows, then an error that says why the rest can't be read, or the end.
+pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
+
+/// Opens a file at a row. An error means that none of it can be read.
+pub(super) fn open(path: &Path, columns: &SchemaRef, from: u32) -> Result<Rows, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    if file.metadata().map_err(|e| e.to_string())?.len() == 0 {
+        return Err("the file is empty".into());
+    }
+    let columns = Arc::clone(columns);
+    match Format::of(path) {
+        Some(Format::Parquet) => parquet(file, columns, from),
+        Some(Format::Avro) => avro(file, columns, from),
+        Some(Format::Csv) => csv(file, columns, from),
+        Some(Format::NdJson) => Ok(ndjson(file, columns, from)),
+        None => Err("the file has no known extension".into()),
+    }
+}
+
+fn parquet(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+    let reader = builder
+        .with_batch_size(CHUNK_ROWS)
+        .with_offset(from as usize)
+        .build()
+        .map_err(|e| e.to_string())?;
+    let mut next = from;
+    Ok(Box::new(reader.map(move |batch| {
+        columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns)
+    })))
+}
+
+fn avro(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+    let reader = AvroReaderBuilder::new()
+        .with_batch_size(CHUNK_ROWS)
+        .build(BufReader::new(file));
+    let reader = reader.map_err(|e| e.to_string())?;
+    let mut row = 0u32;
+    let batches = reader.filter_map(move |batch| {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(e) => return Some(Err(e.to_string())),
+        };
+        let skip = from.saturating_sub(row).min(batch.num_rows() as u32);
+        row += skip;
+        let rest = batch.slice(skip as usize, batch.num_rows() - skip as usize);
+        (rest.num_rows() > 0).then(|| columnar(rest, &mut row, &columns))
+    });
+    Ok(Box::new(batches))
+}
+
+/// A batch of a columnar format: its rows have no text of their own, so a reject's payload is the row as JSON.
+fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<Chunk, String> {
+    let (first, rows) = (*next, batch.num_rows() as u32);
+    *next += rows;
+    let raw = RawRows {
+        first,
+        rows,
+        batch,
+        numbers: (first..first + rows).collect(),
+        rejects: Vec::new(),
+    };
+    convert(raw, columns, row_json)
+}
+
+fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+    let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let header = reader.headers().map_err(|e| e.to_string())?.clone();
+    let fields: Vec<Field> = header
+        .iter()
+        .map(|name| Field::new(name, DataType::Utf8, true))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let mut records = reader
+        .into_byte_records()
+        .zip(0u32..)
+        .skip(from as usize)
+        .peekable();
+    Ok(Box::new(std::iter::from_fn(move || {
+        let first = records.peek()?.1;
+        let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); schema.fields().len()];
+        let (mut numbers, mut rejects, mut rows, mut texts) =
+            (Vec::new(), Vec::new(), 0, Vec::new());
+        for (record, number) in records.by_ref().take(CHUNK_ROWS) {
+            rows += 1;
+            let record = match record {
+                Ok(record) => record,
+                Err(e) => return Some(Err(e.to_string())),
+            };
+            let text = Bytes::from(record.iter().collect::<Vec<_>>().join(&b","[..]));
+            let line = record.position().map_or(0, ::csv::Position::line);
+            let refuse = |reason: String| RowReject {
+                number,
+                payload: text.clone(),
+                reason,
+            };
+            if record.len() != values.len() {
+                let expected = values.len();
+                rejects.push(refuse(format!(
+                    "line {line}: {} values, expected {expected}",
+                    record.len()
+                )));
+                continue;
+            }
+            let Ok(strings) = record
+                .iter()
+                .map(std::str::from_utf8)
+                .collect::<Result<Vec<_>, _>>()
+            else {
+                rejects.push(refuse(format!("line {line}: not UTF-8 text")));
+                continue;
+            };
+            for (column, value) in values.iter_mut().zip(strings) {
+                column.push((!value.is_empty()).then(|| value.to_owned()));
+            }
+            numbers.push(number);
+            texts.push(text);
+        }
+        let arrays = values
+            .into_iter()
+            .map(|column| Arc::new(StringArray::from(column)) as ArrayRef)
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &options);
+        Some(batch.map_err(|e| e.to_string()).and_then(|batch| {
+            let raw = RawRows {
+                first,
+                rows,
+                batch,
+                numbers,
+                rejects,
+            };
+            convert(raw, &columns, |_, row| {
+                texts.get(row).cloned().unwrap_or_default()
+            })
+        }))
+    })))
+}
+
+/// A line that is not blank.
+pub(super) struct JsonLine {
+    pub text: Bytes,
+    /// The object, or why it is none.
+    pub value: Result<Json, String>,
+}
+
+/// The lines of an NDJSON file that are not blank; an error ends them.
+pub(super) fn json_lines(file: impl BufRead) -> impl Iterator<Item = Result<JsonLine, String>> {
+    let lines = file
+        .split(b'\n')
+        .filter(|line| !matches!(line, Ok(line) if line.trim_ascii().is_empty()));
+    lines.map(|line| {
+        let text = Bytes::from(line.map_err(|e| e.to_string())?);
+        let value = match serde_json::from_slice::<Json>(&text) {
+            Ok(value @ Json::Object(_)) => Ok(value),
+            Ok(_) => Err("not a JSON object".into()),
+            Err(e) => Err(format!("not JSON: {e}")),
+        };
+        Ok(JsonLine { text, value })
+    })
+}
+
+fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
+    // Instants are read as text, so that a number is refused and not taken for some unit.
+    let raw_fields = columns
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() {
+            DataType::Timestamp(_, _) => Field::new(field.name(), DataType::Utf8, true),
+            other => Field::new(field.name(), other.clone(), true),
+        });
+    let schema = Arc::new(Schema::new(raw_fields.collect::<Vec<_>>()));
+    let mut lines = json_lines(BufReader::new(file))
+        .zip(0u32..)
+        .skip(from as usize)
+        .peekable();
+    Box::new(std::iter::from_fn(move || {
+        let first = lines.peek()?.1;
+        let (mut good, mut rejects, mut rows) = (Vec::new(), Vec::new(), 0);
+        for (line, number) in lines.by_ref().take(CHUNK_ROWS) {
+            rows += 1;
+            match line {
+                Ok(JsonLine {
+                    text,
+                    value: Ok(value),
+                }) => good.push((number, text, value)),
+                Ok(JsonLine {
+                    text,
+                    value: Err(reason),
+                }) => rejects.push(RowReject {
+                    number,
+                    payload: text,
+                    reason,
+                }),
+                Err(e) => return Some(Err(e)),
+            }
+        }
+        Some(
+            decode_lines(&schema, good, &mut rejects).and_then(|(batch, good)| {
+                let numbers = good.iter().map(|(number, _, _)| *number).collect();
+                let raw = RawRows {
+                    first,
+                    rows,
+                    batch,
+                    numbers,
+                    rejects,
+                };
+                convert(raw, &columns, |_, row| {
+                    good.get(row)
+                        .map(|(_, text, _)| text.clone())
+                        .unwrap_or_default()
+                })
+            }),
+        )
+    }))
+}
+
+type GoodLine = (u32, Bytes, Json);
+
+/// Objects as columns; the ones whose values have the wrong type become rejects.
+fn decode_lines(
+    schema: &SchemaRef,
+    lines: Vec<GoodLine>,
+    rejects: &mut Vec<RowReject>,
+) -> Result<(RecordBatch, Vec<GoodLine>), String> {
+    let decode = |lines: &[GoodLine]| -> Result<RecordBatch, String> {
+        let mut decoder = JsonReaderBuilder::new(Arc::clone(schema))
+            .with_batch_size(lines.len().max(1))
+            .build_decoder()
+            .map_err(|e| e.to_string())?;
+        let values: Vec<&Json> = lines.iter().map(|(_, _, value)| value).collect();
+        decoder.serialize(&values).map_err(|e| e.to_string())?;
+        let batch = decoder.flush().map_err(|e| e.to_string())?;
+        Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema))))
+    };
+    if let Ok(batch) = decode(&lines) {
+        return Ok((batch, lines));
+    }
+    // One by one only when a line of the chunk is wrong.
+    let (mut batches, mut good) = (Vec::new(), Vec::new());
+    for line in lines {
+        match decode(std::slice::from_ref(&line)) {
+            Ok(batch) => {
+                batches.push(batch);
+                good.push(line);
+            }
+            Err(reason) => rejects.push(RowReject {
+                number: line.0,
+                payload: line.1,
+                reason,
+            }),
+        }
+    }
+    let batch = arrow::compute::concat_batches(schema, &batches).map_err(|e| e.to_string())?;
+    Ok((batch, good))
+}

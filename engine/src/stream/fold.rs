@@ -1,0 +1,153 @@
+//! One batch into one view: row stage, group by key, load, fold, write fenced.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt32Array};
+
+use super::cache::Cache;
+use super::worker::StreamError;
+use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError, Piece};
+use crate::online::{OnlineStore, PieceWrite, WriteOutcome};
+use crate::plan::FeatureView;
+use crate::plan::rows::{FailedEvent, ViewRows};
+use crate::request::decode;
+
+/// How often a write that another writer got ahead of is folded anew before giving up.
+const FENCED_ATTEMPTS: usize = 8;
+
+/// A view that a worker keeps fresh.
+#[derive(Debug)]
+pub struct ViewFold {
+    pub view: Arc<FeatureView>,
+    cache: Cache,
+}
+
+/// What became of a batch's events in a view.
+#[derive(Debug, Default)]
+pub struct Folded {
+    pub counts: FoldCounts,
+    pub null_keys: usize,
+    pub failed: Vec<FailedEvent>,
+}
+
+impl ViewFold {
+    pub fn new(view: Arc<FeatureView>, cache_bytes: usize) -> Self {
+        Self { view, cache: Cache::new(cache_bytes) }
+    }
+
+    /// Folds a batch of one partition and stores the result. On an error nothing is half done: the caller may try the
+    /// same batch again.
+    pub async fn apply(&mut self, store: &dyn OnlineStore, partition: i32, events: &RecordBatch) -> Result<Folded, StreamError> {
+        let rows = self.view.rows(events).map_err(|e| StreamError::View { view: self.view.name.clone(), source: e })?;
+        let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
+        let (mut groups, null_keys) = group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
+        folded.null_keys = null_keys;
+        for _ in 0..FENCED_ATTEMPTS {
+            if groups.is_empty() {
+                return Ok(folded);
+            }
+            groups = self.attempt(store, partition, groups, &mut folded.counts).await?;
+        }
+        Err(StreamError::Fenced { view: self.view.name.clone(), partition })
+    }
+
+    /// Folds and writes; gives back the groups that a stale piece kept from being written.
+    async fn attempt(
+        &mut self,
+        store: &dyn OnlineStore,
+        partition: i32,
+        groups: Vec<(EntityKey, EventRows)>,
+        counts: &mut FoldCounts,
+    ) -> Result<Vec<(EntityKey, EventRows)>, StreamError> {
+        let mut pieces = self.load(store, partition, &groups).await?;
+        let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
+        let mut writes = Vec::with_capacity(groups.len());
+        let mut folds = Vec::with_capacity(groups.len());
+        for ((key, rows), piece) in groups.iter().zip(&mut pieces) {
+            let expected = piece.absorbed();
+            let fold = self.view.kernel.fold(piece, rows).map_err(kernel)?;
+            let Some(absorbed) = piece.absorbed().filter(|_| piece.absorbed() != expected) else {
+                folds.push((fold, None));
+                continue;
+            };
+            let delta = self.view.kernel.encode_changes(piece).map_err(kernel)?;
+            folds.push((fold, Some(writes.len())));
+            writes.push(PieceWrite {
+                key: key.clone(),
+                partition,
+                expected,
+                absorbed,
+                head: delta.head.into(),
+                chunks: delta.chunks.into_iter().map(|(id, bytes)| (id, bytes.into())).collect(),
+                removed: delta.removed,
+            });
+        }
+        let outcomes = if writes.is_empty() { vec![] } else { store.write(&self.view.id(), writes).await? };
+        let mut fenced = vec![];
+        for ((group, piece), (fold, write)) in groups.into_iter().zip(pieces).zip(folds) {
+            match write.and_then(|i| outcomes.get(i)) {
+                Some(WriteOutcome::Fenced { .. }) => fenced.push(group),
+                Some(WriteOutcome::Written) | None => {
+                    add(counts, &fold);
+                    self.cache.put(group.0, partition, piece);
+                }
+            }
+        }
+        Ok(fenced)
+    }
+
+    /// The groups' pieces, from the cache or in one read.
+    async fn load(&mut self, store: &dyn OnlineStore, partition: i32, groups: &[(EntityKey, EventRows)]) -> Result<Vec<Piece>, StreamError> {
+        let cached: Vec<Option<Piece>> = groups.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
+        let missing: Vec<EntityKey> =
+            groups.iter().zip(&cached).filter(|(_, c)| c.is_none()).map(|((key, _), _)| key.clone()).collect();
+        let mut stored = if missing.is_empty() { vec![] } else { store.read(&self.view.id(), &missing).await? }.into_iter();
+        groups
+            .iter()
+            .zip(cached)
+            .map(|((key, _), cached)| match cached {
+                Some(piece) => Ok(piece),
+                None => match stored.next().unwrap_or_default().into_iter().find(|p| p.partition == partition) {
+                    Some(piece) => decode(&self.view, key, &piece).map_err(StreamError::State),
+                    None => Ok(self.view.kernel.empty_piece(partition)),
+                },
+            })
+            .collect()
+    }
+}
+
+fn add(counts: &mut FoldCounts, more: &FoldCounts) {
+    counts.folded += more.folded;
+    counts.skipped += more.skipped;
+    counts.late += more.late;
+    counts.duplicate += more.duplicate;
+}
+
+type Groups = (Vec<(EntityKey, EventRows)>, usize);
+
+/// The rows of each key, in offset order, and how many rows have no key.
+fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
+    let mut by_key: HashMap<&EntityKey, Vec<u32>> = HashMap::new();
+    let mut null_keys = 0;
+    for (i, key) in rows.keys.iter().enumerate() {
+        match key {
+            Some(key) => by_key.entry(key).or_default().push(i as u32),
+            None => null_keys += 1,
+        }
+    }
+    let mut keys: Vec<(&EntityKey, Vec<u32>)> = by_key.into_iter().collect();
+    // Stores write neighbouring keys together.
+    keys.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    let all = EventRows {
+        times: rows.times.clone(),
+        partition,
+        offsets: rows.offsets.clone(),
+        ids: rows.ids.clone(),
+        columns: rows.columns.clone(),
+    };
+    // A copy for each key, not a slice: a piece keeps what it is given, and a slice would keep the whole batch.
+    let groups = keys.into_iter().map(|(key, rows)| Ok((key.clone(), all.take(&UInt32Array::from(rows))?)));
+    let groups = groups.collect::<Result<Vec<_>, KernelError>>()?;
+    Ok((groups, null_keys))
+}

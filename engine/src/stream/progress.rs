@@ -1,0 +1,64 @@
+//! How far the stream is, for readers: which views can be read, and how far behind the sources are.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Shared between the workers, which write it, and whoever answers requests.
+#[derive(Debug, Default)]
+pub struct Progress {
+    views: Mutex<BTreeMap<String, ViewProgress>>,
+    /// Why a source's worker is waiting, while it is: a store or a disk that fails.
+    stalled: Mutex<BTreeMap<String, String>>,
+    lag: Mutex<BTreeMap<(String, i32), i64>>,
+}
+
+/// How far a view has absorbed its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ViewProgress {
+    /// Offsets still to absorb, by partition, before the view has caught up with what was archived when it was new.
+    /// Empty when it can be read.
+    pub missing: BTreeMap<i32, i64>,
+}
+
+impl Progress {
+    /// Whether a view has its history; until then its values would be wrong.
+    pub fn filled(&self, view: &str) -> bool {
+        lock(&self.views).get(view).is_some_and(|v| v.missing.is_empty())
+    }
+
+    /// Views that fill, with the events that they still have to absorb.
+    pub fn filling(&self) -> BTreeMap<String, i64> {
+        let views = lock(&self.views);
+        views.iter().filter(|(_, v)| !v.missing.is_empty()).map(|(n, v)| (n.clone(), v.missing.values().sum())).collect()
+    }
+
+    pub fn stalled(&self) -> BTreeMap<String, String> {
+        lock(&self.stalled).clone()
+    }
+
+    /// Events behind, by source and partition.
+    pub fn lag(&self) -> BTreeMap<(String, i32), i64> {
+        lock(&self.lag).clone()
+    }
+
+    pub(super) fn set_view(&self, view: &str, progress: ViewProgress) {
+        lock(&self.views).insert(view.to_owned(), progress);
+    }
+
+    pub(super) fn set_lag(&self, source: &str, partition: i32, lag: i64) {
+        lock(&self.lag).insert((source.to_owned(), partition), lag);
+    }
+
+    pub(super) fn stall(&self, source: &str, why: Option<String>) {
+        let mut stalled = lock(&self.stalled);
+        match why {
+            Some(why) => stalled.insert(source.to_owned(), why),
+            None => stalled.remove(source),
+        };
+    }
+}
+
+/// A writer that panicked left whole values behind: each is one insert.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
