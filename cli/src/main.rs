@@ -1,1 +1,86 @@
-fn main() {}
+//! The `tidemark` binary: SQL files in, online values and training sets out.
+//!
+//! Thin: each verb is a file that reads its arguments, calls a library, and prints. Exit codes: 0 done, 1 failed, 2 wrong
+//! usage. What a program reads goes to standard output, everything else to standard error.
+
+mod check;
+mod client;
+mod console;
+mod explain;
+mod generate;
+mod get;
+mod quickstart;
+mod settings;
+mod status;
+mod stream;
+mod training_set;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use settings::Settings;
+
+/// Features for machine learning, defined once in SQL: online over REST, offline as training sets, the same values.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: settings::Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Checks every definition; touches no data and no service
+    Check,
+    /// Shows what a view, service or training set compiles to, in words
+    Explain(explain::Args),
+    /// Runs the platform over one folder: ingest, stream, archive, REST
+    Up(up::Args),
+    /// Absorbs everything that the sources hold, and ends
+    Stream(stream::Args),
+    /// Makes synthetic card transactions and clicks with a hidden fraud pattern
+    Generate(generate::Args),
+    /// Builds a point-in-time-correct training set as Parquet
+    TrainingSet(training_set::Args),
+    /// Reads a service or a view from a running platform
+    Get(get::Args),
+    /// Says how a running platform is
+    Status(status::Args),
+    /// Shows the whole loop on this machine, and checks that online and offline agree
+    Quickstart,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = Settings::new(&cli.global).and_then(|settings| {
+        let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "warn" };
+        console::start_logging(level)?;
+        run(&settings, cli.verb)
+    });
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}", console::message(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match verb {
+        Verb::Check => runtime.block_on(check::run(settings)),
+        Verb::Explain(args) => runtime.block_on(explain::run(settings, &args)),
+        Verb::Up(args) => runtime.block_on(up::run(settings, &args)),
+        Verb::Stream(args) => runtime.block_on(stream::run(settings, &args)),
+        Verb::Generate(args) => runtime.block_on(generate::run(settings, &args)),
+        Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),
+        Verb::Get(args) => get::run(settings, &args),
+        Verb::Status(args) => status::run(settings, &args),
+        Verb::Quickstart => runtime.block_on(quickstart::run(settings)),
+    }
+}

@@ -1,0 +1,38 @@
+# Every verb a person uses. `make` alone lists them.
+
+CARGO     ?= cargo
+TIDEMARK   = $(CARGO) run --quiet --package tidemark --
+RATE      ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build quickstart up test check lint clean-data
+
+help:           ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:          ## Install what the build needs and this machine lacks (done by the others)
+	@./.ci/setup
+
+build: setup    ## Build the tidemark binary
+	$(CARGO) build --package tidemark
+
+quickstart: build ## Show the whole loop: events, features over REST, a training set, and that both agree
+	@$(TIDEMARK) quickstart
+
+up: build       ## Run the platform in data/ with live traffic (RATE=20 events a second) until ctrl-c
+	@test -e data/log.redb || $(TIDEMARK) generate --days 30 --to log
+	@$(TIDEMARK) up --generate $(RATE)
+
+test: setup lint ## Run every check and every test
+	$(CARGO) test --workspace
+	$(CARGO) run --quiet --package tidemark -- check
+
+check: build    ## Check the definitions under features/
+	@$(TIDEMARK) check
+
+lint: setup     ## Formatting and clippy, without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean-data:     ## Remove data/: events, state, archive, generated tables
+	rm -rf data

@@ -1,0 +1,24 @@
+//! `tidemark explain NAME`: plans, frames, state and columns in words.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use tidemark_engine::plan::explain;
+
+use crate::settings::Settings;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A feature view, feature service or training set
+    name: String,
+}
+
+pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    let project = settings.project().await?;
+    if settings.json {
+        println!("{}", explain::json(&project, &args.name)?);
+    } else {
+        println!("{}", explain::text(&project, &args.name)?.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,112 @@
+//! Where things are: flags over environment over `tidemark.toml`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Deserialize;
+use tidemark_engine::embedded::Folder;
+use tidemark_engine::plan::Project;
+
+const FILE: &str = "tidemark.toml";
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// Options that every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Folder of definitions; the folder that holds it is the project [default: features]
+    #[arg(long, global = true, value_name = "DIR", env = "TIDEMARK_FEATURES")]
+    features: Option<PathBuf>,
+    /// Folder of the platform's data [default: the project's data]
+    #[arg(long, global = true, value_name = "DIR", env = "TIDEMARK_DATA")]
+    data: Option<PathBuf>,
+    /// Print JSON for a program
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// `tidemark.toml`, in the folder where `tidemark` runs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    features: Option<PathBuf>,
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub features: PathBuf,
+    /// The project folder: relative paths in definitions start here.
+    pub root: PathBuf,
+    pub data: PathBuf,
+    pub json: bool,
+    /// From `tidemark.toml`.
+    listen: Option<SocketAddr>,
+}
+
+impl Settings {
+    pub fn new(global: &Global) -> Result<Self> {
+        let file = read(Path::new(FILE))?;
+        let features = global.features.clone().or(file.features).unwrap_or_else(|| "features".into());
+        let data = global.data.clone().or(file.data);
+        Ok(Self { listen: file.listen, json: global.json, ..Self::at(&features, data.as_deref())? })
+    }
+
+    /// The settings for another project.
+    pub fn at(features: &Path, data: Option<&Path>) -> Result<Self> {
+        let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("folder {}", path.display()));
+        let features = absolute(features)?;
+        let root = features.parent().map_or_else(|| features.clone(), Path::to_owned);
+        let data = data.map_or_else(|| Ok(root.join("data")), absolute)?;
+        Ok(Self { features, root, data, json: false, listen: None })
+    }
+
+    /// The address that the platform listens on, unless a flag says otherwise.
+    pub fn listen(&self, flag: Option<SocketAddr>) -> SocketAddr {
+        flag.or(self.listen).unwrap_or(LISTEN)
+    }
+
+    /// Reads and compiles the definitions.
+    pub async fn project(&self) -> Result<Arc<Project>> {
+        Ok(Arc::new(Project::load(&self.root, &self.features).await?))
+    }
+
+    pub fn folder(&self) -> Folder {
+        Folder::new(&self.data)
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{}: expected the keys features, data, listen", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_project_is_the_folder_around_the_definitions() {
+        let settings = Settings::at(Path::new("shop/features"), None).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(settings.root, here.join("shop"));
+        assert_eq!(settings.data, here.join("shop/data"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, "listen = '127.0.0.1:9000'\nfeatrues = 'x'\n").unwrap();
+        let message = crate::console::message(&read(&path).unwrap_err());
+        assert!(message.contains("featrues") && message.contains("line 2"), "{message}");
+        std::fs::write(&path, "listen = '127.0.0.1:9000'\n").unwrap();
+        assert_eq!(read(&path).unwrap().listen.unwrap().port(), 9000);
+    }
+}

@@ -1,0 +1,86 @@
+//! `tidemark status`: how a running platform is, on a page.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value as Json, json};
+
+use crate::client::{Client, samples};
+use crate::console::count;
+use crate::settings::Settings;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The platform [default: where `tidemark up` listens]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// Ends with 1 while the platform isn't ready.
+pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    let client = Client::new(&crate::get::url(settings, args.url.as_deref()));
+    let ready = client.get("/ready", &[])?;
+    let reasons: Json = serde_json::from_str(&ready.text).unwrap_or_default();
+    let catalog = client.get("/v1/catalog", &[])?.json()?;
+    let metrics = client.get("/metrics", &[])?.text;
+    let sources = sources(&metrics);
+    if settings.json {
+        let sources: Vec<Json> =
+            sources.iter().map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag})).collect();
+        println!("{}", json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "catalog": catalog}));
+    } else {
+        println!("{} is {}", client.base(), if ready.ok() { "ready" } else { "not ready" });
+        if !ready.ok() {
+            println!("  {reasons}");
+        }
+        println!("\nsources since the start     events   rejected     behind");
+        for source in &sources {
+            println!("  {:20} {:>12} {:>10} {:>10}", source.name, count(source.events), count(source.rejected), count(source.lag));
+        }
+        println!("\nviews                       folded       late  duplicate");
+        let outcomes = samples(&metrics, "tidemark_view_events_total");
+        for view in samples(&metrics, "tidemark_view_filling") {
+            let name = view.label("view");
+            let of = |outcome: &str| {
+                let matching = outcomes.iter().filter(|s| s.label("view") == name && s.label("outcome") == outcome);
+                count(matching.map(|s| s.value as u64).sum())
+            };
+            let note = if view.value > 0.0 { "  filling" } else { "" };
+            println!("  {name:20} {:>12} {:>10} {:>10}{note}", of("folded"), of("late"), of("duplicate"));
+        }
+        println!("\nservices");
+        for service in catalog.get("services").and_then(Json::as_array).into_iter().flatten() {
+            let text = |key: &str| service.get(key).and_then(Json::as_str).unwrap_or_default();
+            println!("  {:20} {}", service.as_str().unwrap_or(text("name")), text("description"));
+        }
+    }
+    Ok(if ready.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Source {
+    name: String,
+    events: u64,
+    rejected: u64,
+    lag: u64,
+}
+
+/// One for each source that has a worker, from the metrics.
+fn sources(metrics: &str) -> Vec<Source> {
+    let sum = |metric: &str, name: &str| samples(metrics, metric).iter().filter(|s| s.label("source") == name).map(|s| s.value.max(0.0) as u64).sum();
+    let mut names: Vec<String> = ["tidemark_source_lag_events", "tidemark_source_events_total"]
+        .iter()
+        .flat_map(|metric| samples(metrics, metric))
+        .map(|s| s.label("source").to_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| Source {
+            events: sum("tidemark_source_events_total", &name),
+            rejected: sum("tidemark_source_events_rejected_total", &name),
+            lag: sum("tidemark_source_lag_events", &name),
+            name,
+        })
+        .collect()
+}

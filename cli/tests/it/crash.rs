@@ -1,0 +1,183 @@
+//! `kill -9` at any moment: start again, and nothing is lost, nothing counted twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value as Json, json};
+use tidemark_engine::source::EventLog;
+
+use crate::support::{Project, Up, kill, parquet, shop_project};
+
+const KILLS: usize = 22;
+const EVENTS: usize = 3_000;
+const USERS: i64 = 40;
+const PARTITIONS: u32 = 3;
+const MINUTE: i64 = 60_000_000;
+/// 2024-05-01T08:00:00Z
+const START: i64 = 1_714_550_400_000_000;
+const SPAN: i64 = 4 * 60 * MINUTE;
+
+/// Runs with another seed if `TIDEMARK_CRASH_SEED` names one.
+fn seed() -> u64 {
+    std::env::var("TIDEMARK_CRASH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7)
+}
+
+/// Events with ties, out of order, some late by hours, some sent twice.
+fn events(random: &mut ChaCha8Rng) -> Vec<Json> {
+    let mut events: Vec<Json> = vec![];
+    for i in 0..EVENTS {
+        if i > 10 && random.random_bool(0.03) {
+            let again = random.random_range(0..events.len());
+            events.push(events[again].clone());
+            continue;
+        }
+        let progress = START + SPAN * i as i64 / EVENTS as i64;
+        let late = if random.random_bool(0.05) { random.random_range(0..180 * MINUTE) } else { random.random_range(0..MINUTE) };
+        let at = (progress - late) / 1_000_000 * 1_000_000;
+        let amount = random.random_range(1..100_000) as f64 / 100.0 * if random.random_bool(0.1) { 1e12 } else { 1.0 };
+        events.push(json!({
+            "id": format!("p{i}"),
+            "user_id": random.random_range(0..USERS) * random.random_range(0..2),
+            "shop": format!("shop {}", random.random_range(0..8)),
+            "amount": amount,
+            "note": null,
+            "at": at,
+        }));
+    }
+    events
+}
+
+/// Pushes batches from `next` on until all are acknowledged or the platform is gone. A batch without an answer is
+/// pushed again: nobody knows whether it was taken.
+fn push(up: &Up, batches: &[Vec<Json>], next: &mut usize) -> bool {
+    while let Some(batch) = batches.get(*next) {
+        let Some((status, answer)) = up.try_post("/v1/sources/payments/events", &json!({ "events": batch })) else {
+            return false;
+        };
+        assert_eq!((status, &answer["accepted"]), (200, &json!(batch.len())), "{answer}");
+        *next += 1;
+    }
+    true
+}
+
+/// One life of the platform: killed `after` its start, whatever it does then.
+fn life(project: &Project, after: Duration, batches: &[Vec<Json>], next: &mut usize) {
+    let mut killer = None;
+    let up = Up::spawn(project, &["--commit-every", "0.05"], |process| {
+        killer = Some(std::thread::spawn(move || {
+            std::thread::sleep(after);
+            kill(&process);
+        }));
+    });
+    if let Ok(up) = &up {
+        push(up, batches, next);
+    }
+    killer.unwrap().join().unwrap();
+}
+
+/// Everything that can be read: each view's values for each key at several instants.
+fn online(project: &Project) -> BTreeMap<String, Json> {
+    let up = project.up(&[]);
+    up.wait_until_ready();
+    let users: Vec<Json> = (0..USERS).map(|user| json!({ "user_id": user })).collect();
+    let shops: Vec<Json> = (0..8).map(|shop| json!({"shop": format!("shop {shop}")})).collect();
+    let mut values = BTreeMap::new();
+    for (view, keys) in [("user_spend", &users), ("user_last", &users), ("user_ever", &users), ("shop_tiles", &shops)] {
+        for as_of in [START + SPAN / 2, START + SPAN - 7 * MINUTE, START + SPAN, START + SPAN + 50 * MINUTE] {
+            let (status, answer) = up.post(&format!("/v1/views/{view}"), &json!({"keys": keys, "as_of": as_of}));
+            assert_eq!(status, 200, "{view}: {answer}");
+            values.insert(format!("{view} {as_of}"), json!([answer["rows"], answer["views"][view]["status"], answer["status"]]));
+        }
+    }
+    assert_eq!(up.stop(), Some(0));
+    values
+}
+
+type Row = (String, i64, String, u64, i64);
+
+/// The archive: rows by place, and how often each event is in it.
+fn archive(project: &Project) -> (Vec<(i32, i64)>, BTreeMap<Row, usize>) {
+    let mut places = vec![];
+    let mut rows: BTreeMap<Row, usize> = BTreeMap::new();
+    for batch in parquet(&project.path("data/offline/archive/payments")) {
+        let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+        let (ids, users, shops) = (column("id"), column("user_id"), column("shop"));
+        let (amounts, times) = (column("amount"), column("at"));
+        let (partitions, offsets) = (column("_partition"), column("_offset"));
+        for i in 0..batch.num_rows() {
+            places.push((partitions.as_primitive::<Int32Type>().value(i), offsets.as_primitive::<Int64Type>().value(i)));
+            let row = (
+                ids.as_string::<i32>().value(i).to_owned(),
+                users.as_primitive::<Int64Type>().value(i),
+                shops.as_string::<i32>().value(i).to_owned(),
+                amounts.as_primitive::<Float64Type>().value(i).to_bits(),
+                times.as_primitive::<TimestampMicrosecondType>().value(i),
+            );
+            *rows.entry(row).or_default() += 1;
+        }
+    }
+    places.sort_unstable();
+    (places, rows)
+}
+
+/// Every place that the log gave out, which is what the archive must hold, each once.
+fn logged(project: &Project) -> Vec<(i32, i64)> {
+    let log = EventLog::open(project.path("data/log.redb")).unwrap();
+    let partitions = log.partitions("payments").unwrap();
+    partitions.into_iter().flat_map(|p| (0..log.end_offset("payments", p).unwrap()).map(move |offset| (p, offset))).collect()
+}
+
+#[test]
+fn kill_9_at_random_moments_changes_nothing() {
+    let seed = seed();
+    println!("reproduce with TIDEMARK_CRASH_SEED={seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let events = events(&mut random);
+    let mut batches: Vec<Vec<Json>> = vec![];
+    let mut rest = events.as_slice();
+    while !rest.is_empty() {
+        let (batch, more) = rest.split_at(random.random_range(1..=12).min(rest.len()));
+        batches.push(batch.to_vec());
+        rest = more;
+    }
+
+    let killed = shop_project(PARTITIONS);
+    let mut next = 0;
+    let mut lives_with_work = 0;
+    for _ in 0..KILLS {
+        let before = next;
+        life(&killed, Duration::from_millis(random.random_range(0..400)), &batches, &mut next);
+        lives_with_work += usize::from(next > before);
+    }
+    println!("{KILLS} kills, {lives_with_work} of them while events came in; {next} of {} batches were in by then", batches.len());
+    let up = killed.up(&[]);
+    assert!(push(&up, &batches, &mut next), "{}", up.logged());
+    assert_eq!(up.stop(), Some(0));
+    killed.ok(&["stream", "--until-end"]);
+
+    let whole = shop_project(PARTITIONS);
+    let up = whole.up(&[]);
+    assert!(push(&up, &[events.clone()], &mut 0));
+    assert_eq!(up.stop(), Some(0));
+    whole.ok(&["stream", "--until-end"]);
+
+    let (there, here) = (online(&whole), online(&killed));
+    for (what, expected) in &there {
+        assert_eq!(here.get(what), Some(expected), "{what}; seed {seed}");
+    }
+    assert!(there.values().any(|v| v[0][1]["payments_1h"].as_i64().is_some_and(|n| n > 0)), "the comparison compares something: {there:?}");
+
+    for project in [&whole, &killed] {
+        assert_eq!(archive(project).0, logged(project), "the archive holds every place of the log, each once; seed {seed}");
+    }
+    let (there, here) = (archive(&whole).1, archive(&killed).1);
+    let distinct = |rows: &BTreeMap<Row, usize>| rows.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(distinct(&there), distinct(&here), "seed {seed}");
+    // A batch whose answer the kill cut off was pushed again; nothing else may be there more often than it was sent.
+    let extra: usize = here.iter().map(|(row, n)| n - there.get(row).copied().unwrap_or(0)).sum();
+    assert!(extra <= KILLS * 12, "{extra} rows more than were sent; seed {seed}");
+}

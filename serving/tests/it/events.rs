@@ -1,0 +1,63 @@
+//! Pushed events: each accepted or refused by itself.
+
+use serde_json::json;
+
+use crate::server::{Server, config, event, usual_events};
+
+const EVENTS: &str = "/v1/sources/transactions/events";
+
+#[test]
+fn good_events_are_taken_and_bad_ones_are_told_why() {
+    let server = Server::start(config());
+    let mut wrong = event("b", 1, 1.0, 1);
+    wrong["amount"] = json!("abc");
+    let mut unknown = event("c", 1, 1.0, 1);
+    unknown["contry"] = json!("SE");
+    let answer = server.post(EVENTS, &json!({"events": [event("a", 1, 1.0, 1), wrong, unknown, 7]}));
+    assert_eq!(answer.content_type, "application/json");
+    let answer = answer.expect(207);
+    assert_eq!((&answer["accepted"], &answer["source"]), (&json!(1), &json!("transactions")));
+    let refused = answer["refused"].as_array().unwrap();
+    let reasons: Vec<(u64, &str)> = refused.iter().map(|r| (r["index"].as_u64().unwrap(), r["reason"].as_str().unwrap())).collect();
+    assert_eq!(reasons.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(reasons[0].1.contains("amount") && reasons[0].1.contains("abc"), "{reasons:?}");
+    assert!(reasons[1].1.contains("contry") && reasons[1].1.contains("country"), "{reasons:?}");
+
+    let none = server.post(EVENTS, &json!({"events": [7, {}]})).problem(422);
+    assert_eq!((&none["accepted"], &none["refused"][1]["index"]), (&json!(0), &json!(1)));
+    server.push(&[]);
+    server.drain();
+    assert_eq!(server.get("/v1/views/user_spend?user_id=1").expect(200)["row"]["txn_count_1h"], 1);
+    let metrics = server.get("/metrics").text;
+    assert!(metrics.contains(r#"tidemark_source_events_pushed_total{outcome="accepted",source="transactions"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"tidemark_source_events_pushed_total{outcome="refused",source="transactions"} 5"#), "{metrics}");
+}
+
+#[test]
+fn ndjson_is_one_event_a_line() {
+    let server = Server::start(config());
+    let lines = format!("{}\r\n\n{{\"transaction_id\": }}\n{}", event("a", 5, 1.0, 1), event("b", 5, 2.0, 1));
+    let answer = server.post_as(EVENTS, "application/x-ndjson; charset=utf-8", lines.as_bytes()).expect(207);
+    assert_eq!(answer["accepted"], 2);
+    assert_eq!(answer["refused"], json!([{"index": 1, "reason": "line 3, column 20: not JSON: expected value"}]));
+    server.drain();
+    assert_eq!(server.get("/v1/views/user_spend?user_id=5").expect(200)["row"]["spend_1h"], 3.0);
+}
+
+#[test]
+fn an_event_sent_twice_counts_once_and_survives_a_restart() {
+    let server = Server::start(config());
+    server.push(&usual_events());
+    server.push(&usual_events());
+    // Not drained: what was answered is in the log.
+    let server = Server::over(server.into_folder(), config());
+    server.drain();
+    assert_eq!(server.get("/v1/views/user_spend?user_id=1").expect(200)["row"]["txn_count_1h"], 2);
+}
+
+#[test]
+fn a_source_of_files_takes_no_events() {
+    let server = Server::start(config());
+    let problem = server.post("/v1/sources/old_events/events", &json!({"events": [{"at": 1}]})).problem(409);
+    assert!(problem["detail"].as_str().unwrap().contains("old_events"), "{problem}");
+}

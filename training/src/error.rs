@@ -1,0 +1,24 @@
+//! What can go wrong with a training set.
+
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+use tidemark_engine::batch::TrainingError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no {kind} `{name}`; expected {expected}{}", hint.as_ref().map(|h| format!("; hint: {h}")).unwrap_or_default())]
+    Unknown { kind: &'static str, name: String, expected: String, hint: Option<String> },
+    #[error("spine {}: {what}; expected {expected}", path.display())]
+    Spine { path: PathBuf, what: String, expected: String },
+    #[error("spine {}: {source}", path.display())]
+    SpinePlan { path: PathBuf, source: TrainingError },
+    #[error("training set {name}: {source}")]
+    Plan { name: String, source: TrainingError },
+    #[error("events of source {source_name}: {source}")]
+    Events { source_name: String, source: DataFusionError },
+    #[error("{what}: {source}")]
+    Run { what: String, source: DataFusionError },
+    #[error("can't {action} {}: {cause}", path.display())]
+    File { action: &'static str, path: PathBuf, cause: String },
+}
