@@ -11,7 +11,7 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err};
 
 use super::FeatureView;
-use super::pipeline::{Rows, batch};
+use super::pipeline::{Rows, batch, nullable};
 use crate::kernel::{EntityKey, encode_keys};
 use crate::source::{OFFSET, PARTITION};
 
@@ -45,7 +45,9 @@ impl FeatureView {
         let partitions = column(events, PARTITION)?;
         let offsets = column(events, OFFSET)?;
         let times = column(events, &self.source.timestamp)?;
-        let input = batch(self.source.schema.clone(), events.columns()[..columns.min(events.num_columns())].to_vec(), events.num_rows())?;
+        // Nullable: a training set leaves out the columns that no step reads.
+        let schema = nullable(&self.source.schema);
+        let input = batch(schema, events.columns()[..columns.min(events.num_columns())].to_vec(), events.num_rows())?;
         let mut failed = vec![];
         let rows = match self.row_stage.run(input.clone()) {
             Ok(rows) => rows,
