@@ -16,7 +16,9 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::join::{TableJoin, ViewJoin};
@@ -203,7 +205,10 @@ pub fn nullable(schema: &Schema) -> SchemaRef {
 /// A row-level expression, ready to run.
 pub fn physical(expr: &Expr, schema: &DFSchema) -> PlanResult<Arc<dyn PhysicalExpr>> {
     check(expr)?;
-    Ok(create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?)
+    // Some functions (COALESCE, NVL2, …) exist only to be simplified into others: they can't run as they are.
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    let expr = ExprSimplifier::new(context).simplify(expr.clone())?;
+    Ok(create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?)
 }
 
 /// Refuses what has no place in a row-level expression: subqueries, and functions whose answer is not a function of their arguments.
