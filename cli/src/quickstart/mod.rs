@@ -81,7 +81,8 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     say(&body.to_string());
     let took = Instant::now();
     let answer = platform.client().post(&format!("/v1/services/{SERVICE}"), &body)?.json()?;
-    say(&format!("answer after {:.1} ms:", took.elapsed().as_secs_f64() * 1e3));
+    let profile = if cfg!(debug_assertions) { " (this is an unoptimised build)" } else { "" };
+    say(&format!("answer after {:.1} ms{profile}:", took.elapsed().as_secs_f64() * 1e3));
     show_row(&answer);
 
     section(5, "the training set: every label, with the same features as of its own instant");
