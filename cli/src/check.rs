@@ -13,7 +13,10 @@ use crate::settings::Settings;
 pub async fn run(settings: &Settings) -> Result<ExitCode> {
     match Project::load(&settings.root, &settings.features).await {
         Ok(project) if settings.json => {
-            print(&json!({"ok": true, "errors": [], "warnings": &project.warnings, "definitions": names(&project)}).to_string())?;
+            print(
+                &json!({"ok": true, "errors": [], "warnings": &project.warnings, "definitions": names(&project)})
+                    .to_string(),
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(project) => {

@@ -16,7 +16,11 @@ pub struct Args {
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let project = settings.project().await?;
-    let page = if settings.json { explain::json(&project, &args.name)?.to_string() } else { explain::text(&project, &args.name)? };
+    let page = if settings.json {
+        explain::json(&project, &args.name)?.to_string()
+    } else {
+        explain::text(&project, &args.name)?
+    };
     print(&page)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -27,8 +27,11 @@ pub struct Args {
 pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let client = Client::new(&url(settings, args.url.as_deref()));
     let name = &args.name;
-    let row: Map<String, Json> =
-        args.values.iter().map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone())))).collect();
+    let row: Map<String, Json> = args
+        .values
+        .iter()
+        .map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))))
+        .collect();
     let is = |kind: &str| Ok::<bool, anyhow::Error>(client.get(&format!("/v1/catalog/{kind}/{name}"), &[])?.ok());
     let (path, rows) = if is("services")? {
         (format!("/v1/services/{name}"), "rows")
@@ -63,7 +66,10 @@ fn page(answer: &Json) -> String {
     for (view, how) in answer.get("views").and_then(Json::as_object).into_iter().flatten() {
         let first = |key: &str| how.get(key).map(|v| v.get(0).unwrap_or(v));
         let status = first("status").and_then(Json::as_str).unwrap_or("?");
-        let age = first("age_seconds").and_then(Json::as_f64).map(|age| format!(", newest event {age:.1} s old")).unwrap_or_default();
+        let age = first("age_seconds")
+            .and_then(Json::as_f64)
+            .map(|age| format!(", newest event {age:.1} s old"))
+            .unwrap_or_default();
         lines.push(format!("# {view}: {status}{age}"));
     }
     lines.join("\n")

@@ -25,8 +25,10 @@ pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let metrics = client.get("/metrics", &[])?.text;
     let sources = sources(&metrics);
     if settings.json {
-        let sources: Vec<Json> =
-            sources.iter().map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag})).collect();
+        let sources: Vec<Json> = sources
+            .iter()
+            .map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag}))
+            .collect();
         let all = json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "catalog": catalog});
         print(&all.to_string())?;
     } else {
@@ -43,7 +45,13 @@ fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, ca
     }];
     lines.push(format!("\n{:22} {:>12} {:>10} {:>10}", "sources", "events", "rejected", "behind"));
     for source in sources {
-        lines.push(format!("  {:20} {:>12} {:>10} {:>10}", source.name, count(source.events), count(source.rejected), count(source.lag)));
+        lines.push(format!(
+            "  {:20} {:>12} {:>10} {:>10}",
+            source.name,
+            count(source.events),
+            count(source.rejected),
+            count(source.lag)
+        ));
     }
     lines.push(format!("\n{:22} {:>12} {:>10} {:>10}", "views", "folded", "late", "duplicate"));
     let outcomes = samples(metrics, "tidemark_view_events_total");
@@ -74,7 +82,9 @@ struct Source {
 
 /// One for each source that has a worker, from the metrics.
 fn sources(metrics: &str) -> Vec<Source> {
-    let sum = |metric: &str, name: &str| samples(metrics, metric).iter().filter(|s| s.label("source") == name).map(|s| s.value.max(0.0) as u64).sum();
+    let sum = |metric: &str, name: &str| {
+        samples(metrics, metric).iter().filter(|s| s.label("source") == name).map(|s| s.value.max(0.0) as u64).sum()
+    };
     let mut names: Vec<String> = ["tidemark_source_lag_events", "tidemark_source_events_total"]
         .iter()
         .flat_map(|metric| samples(metrics, metric))

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value as Json, json};
 use tidemark_engine::source::EventLog;
 
-use crate::support::{Project, Up, kill, parquet, shop_project};
+use crate::support::{Process, Project, Up, kill, parquet, shop_project};
 
 const KILLS: usize = 22;
 const EVENTS: usize = 3_000;
@@ -19,6 +19,8 @@ const PARTITIONS: u32 = 3;
 const MINUTE: i64 = 60_000_000;
 /// 2024-05-01T08:00:00Z
 const START: i64 = 1_714_550_400_000_000;
+/// Commits often: the less time between them, the more of them are interrupted.
+const COMMITS: &[&str] = &["--commit-every", "0.05"];
 const SPAN: i64 = 4 * 60 * MINUTE;
 
 /// Runs with another seed if `TIDEMARK_CRASH_SEED` names one.
@@ -36,7 +38,11 @@ fn events(random: &mut ChaCha8Rng) -> Vec<Json> {
             continue;
         }
         let progress = START + SPAN * i as i64 / EVENTS as i64;
-        let late = if random.random_bool(0.05) { random.random_range(0..180 * MINUTE) } else { random.random_range(0..MINUTE) };
+        let late = if random.random_bool(0.05) {
+            random.random_range(0..180 * MINUTE)
+        } else {
+            random.random_range(0..MINUTE)
+        };
         let at = (progress - late) / 1_000_000 * 1_000_000;
         let amount = random.random_range(1..100_000) as f64 / 100.0 * if random.random_bool(0.1) { 1e12 } else { 1.0 };
         events.push(json!({
@@ -64,17 +70,46 @@ fn push(up: &Up, batches: &[Vec<Json>], next: &mut usize) -> bool {
     true
 }
 
-/// One life of the platform: killed `after` its start, whatever it does then.
-fn life(project: &Project, after: Duration, batches: &[Vec<Json>], next: &mut usize) {
-    let mut killer = None;
-    let up = Up::spawn(project, &["--commit-every", "0.05"], |process| {
-        killer = Some(std::thread::spawn(move || {
+/// When a life of the platform ends.
+enum Moment {
+    /// This long after the process was started: while it opens its folder, or catches up.
+    Starting(Duration),
+    /// This long after so many batches were acknowledged: while events come in.
+    Serving(usize, Duration),
+}
+
+impl Moment {
+    fn random(random: &mut ChaCha8Rng) -> Self {
+        match random.random_bool(0.3) {
+            true => Self::Starting(Duration::from_millis(random.random_range(0..500))),
+            false => Self::Serving(random.random_range(1..24), Duration::from_micros(random.random_range(0..80_000))),
+        }
+    }
+}
+
+/// One life of the platform, ended by SIGKILL, whatever it does then.
+fn life(project: &Project, moment: &Moment, batches: &[Vec<Json>], next: &mut usize) {
+    let kill_after = |after: Duration, process: Process| {
+        std::thread::spawn(move || {
             std::thread::sleep(after);
             kill(&process);
-        }));
-    });
-    if let Ok(up) = &up {
-        push(up, batches, next);
+        })
+    };
+    let mut killer = None;
+    match moment {
+        Moment::Starting(after) => {
+            let up = Up::spawn(project, COMMITS, |process| killer = Some(kill_after(*after, process)));
+            if let Ok(up) = &up {
+                push(up, batches, next);
+            }
+        }
+        Moment::Serving(count, after) => {
+            let up = project.up(COMMITS);
+            let target = batches.len().min(*next + count);
+            assert!(push(&up, &batches[..target], next), "{}", up.logged());
+            killer = Some(kill_after(*after, up.process()));
+            push(&up, batches, next);
+        }
     }
     killer.unwrap().join().unwrap();
 }
@@ -90,7 +125,10 @@ fn online(project: &Project) -> BTreeMap<String, Json> {
         for as_of in [START + SPAN / 2, START + SPAN - 7 * MINUTE, START + SPAN, START + SPAN + 50 * MINUTE] {
             let (status, answer) = up.post(&format!("/v1/views/{view}"), &json!({"keys": keys, "as_of": as_of}));
             assert_eq!(status, 200, "{view}: {answer}");
-            values.insert(format!("{view} {as_of}"), json!([answer["rows"], answer["views"][view]["status"], answer["status"]]));
+            values.insert(
+                format!("{view} {as_of}"),
+                json!([answer["rows"], answer["views"][view]["status"], answer["status"]]),
+            );
         }
     }
     assert_eq!(up.stop(), Some(0));
@@ -109,7 +147,8 @@ fn archive(project: &Project) -> (Vec<(i32, i64)>, BTreeMap<Row, usize>) {
         let (amounts, times) = (column("amount"), column("at"));
         let (partitions, offsets) = (column("_partition"), column("_offset"));
         for i in 0..batch.num_rows() {
-            places.push((partitions.as_primitive::<Int32Type>().value(i), offsets.as_primitive::<Int64Type>().value(i)));
+            places
+                .push((partitions.as_primitive::<Int32Type>().value(i), offsets.as_primitive::<Int64Type>().value(i)));
             let row = (
                 ids.as_string::<i32>().value(i).to_owned(),
                 users.as_primitive::<Int64Type>().value(i),
@@ -128,7 +167,10 @@ fn archive(project: &Project) -> (Vec<(i32, i64)>, BTreeMap<Row, usize>) {
 fn logged(project: &Project) -> Vec<(i32, i64)> {
     let log = EventLog::open(project.path("data/log.redb")).unwrap();
     let partitions = log.partitions("payments").unwrap();
-    partitions.into_iter().flat_map(|p| (0..log.end_offset("payments", p).unwrap()).map(move |offset| (p, offset))).collect()
+    partitions
+        .into_iter()
+        .flat_map(|p| (0..log.end_offset("payments", p).unwrap()).map(move |offset| (p, offset)))
+        .collect()
 }
 
 #[test]
@@ -150,10 +192,14 @@ fn kill_9_at_random_moments_changes_nothing() {
     let mut lives_with_work = 0;
     for _ in 0..KILLS {
         let before = next;
-        life(&killed, Duration::from_millis(random.random_range(0..400)), &batches, &mut next);
+        life(&killed, &Moment::random(&mut random), &batches, &mut next);
         lives_with_work += usize::from(next > before);
     }
-    println!("{KILLS} kills, {lives_with_work} of them while events came in; {next} of {} batches were in by then", batches.len());
+    println!(
+        "{KILLS} kills, {lives_with_work} of them while events came in; {next} of {} batches were in by then",
+        batches.len()
+    );
+    assert!(lives_with_work > KILLS / 3, "too few kills while events came in; seed {seed}");
     let up = killed.up(&[]);
     assert!(push(&up, &batches, &mut next), "{}", up.logged());
     assert_eq!(up.stop(), Some(0));
@@ -169,10 +215,17 @@ fn kill_9_at_random_moments_changes_nothing() {
     for (what, expected) in &there {
         assert_eq!(here.get(what), Some(expected), "{what}; seed {seed}");
     }
-    assert!(there.values().any(|v| v[0][1]["payments_1h"].as_i64().is_some_and(|n| n > 0)), "the comparison compares something: {there:?}");
+    assert!(
+        there.values().any(|v| v[0][1]["payments_1h"].as_i64().is_some_and(|n| n > 0)),
+        "the comparison compares something: {there:?}"
+    );
 
     for project in [&whole, &killed] {
-        assert_eq!(archive(project).0, logged(project), "the archive holds every place of the log, each once; seed {seed}");
+        assert_eq!(
+            archive(project).0,
+            logged(project),
+            "the archive holds every place of the log, each once; seed {seed}"
+        );
     }
     let (there, here) = (archive(&whole).1, archive(&killed).1);
     let distinct = |rows: &BTreeMap<Row, usize>| rows.keys().cloned().collect::<BTreeSet<_>>();
