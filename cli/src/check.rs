@@ -7,22 +7,25 @@ use serde_json::json;
 use tidemark_engine::plan::{Project, ProjectError};
 use tidemark_engine::sql::Diagnostics;
 
-use crate::console::counted;
+use crate::console::{counted, print};
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings) -> Result<ExitCode> {
     match Project::load(&settings.root, &settings.features).await {
         Ok(project) if settings.json => {
-            println!("{}", json!({"ok": true, "errors": [], "warnings": &project.warnings, "definitions": names(&project)}));
+            print(
+                &json!({"ok": true, "errors": [], "warnings": &project.warnings, "definitions": names(&project)})
+                    .to_string(),
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(project) => {
             warn(&project.warnings);
-            println!("{} … ok", summary(&project));
+            print(&format!("{} … ok", summary(&project)))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(ProjectError::Definitions(errors)) if settings.json => {
-            println!("{}", json!({"ok": false, "errors": errors, "warnings": []}));
+            print(&json!({"ok": false, "errors": errors, "warnings": []}).to_string())?;
             Ok(ExitCode::FAILURE)
         }
         Err(error) => Err(error.into()),

@@ -32,7 +32,8 @@ pub struct Pushed {
 
 impl Client {
     pub fn new(base: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
         Self { agent: config.new_agent(), base: base.trim_end_matches('/').to_owned() }
     }
 
@@ -65,9 +66,15 @@ impl Client {
     }
 
     fn answer(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer> {
-        let mut response = response.map_err(|e| anyhow!("{}: {e}; hint: is `tidemark up` running there?", self.base))?;
+        let mut response =
+            response.map_err(|e| anyhow!("{}: {e}; hint: is `tidemark up` running there?", self.base))?;
         let status = response.status().as_u16();
-        let text = response.body_mut().with_config().limit(BODY_LIMIT).read_to_string().with_context(|| format!("{}: the answer broke off", self.base))?;
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(BODY_LIMIT)
+            .read_to_string()
+            .with_context(|| format!("{}: the answer broke off", self.base))?;
         Ok(Answer { status, text })
     }
 }
@@ -96,7 +103,11 @@ impl Answer {
         };
         for error in json.get("errors").and_then(Json::as_array).into_iter().flatten() {
             let text = |key: &str| error.get(key).and_then(Json::as_str);
-            said.push_str(&format!("\n  {}: {}", text("field").unwrap_or("request"), text("message").unwrap_or("wrong")));
+            said.push_str(&format!(
+                "\n  {}: {}",
+                text("field").unwrap_or("request"),
+                text("message").unwrap_or("wrong")
+            ));
             if let Some(hint) = text("hint") {
                 said.push_str(&format!("; hint: {hint}"));
             }

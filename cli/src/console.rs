@@ -1,8 +1,8 @@
 //! How things are said: logs, errors, numbers, progress.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use tidemark_engine::plan::ProjectError;
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +18,14 @@ pub fn start_logging(level: &str) -> Result<()> {
         .with_target(false)
         .try_init()
         .map_err(|e| anyhow!("logging: {e}"))
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no error.
+pub fn print(text: &str) -> Result<()> {
+    match writeln!(stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("can't print"),
+    }
 }
 
 /// An error as a person reads it: what failed, then each cause that isn't already said.
@@ -39,7 +47,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use tidemark_engine::plan::explain;
 
+use crate::console::print;
 use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -15,10 +16,11 @@ pub struct Args {
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let project = settings.project().await?;
-    if settings.json {
-        println!("{}", explain::json(&project, &args.name)?);
+    let page = if settings.json {
+        explain::json(&project, &args.name)?.to_string()
     } else {
-        println!("{}", explain::text(&project, &args.name)?.trim_end());
-    }
+        explain::text(&project, &args.name)?
+    };
+    print(&page)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value as Json, json};
 
 use crate::client::Client;
+use crate::console::print;
 use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -26,8 +27,11 @@ pub struct Args {
 pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let client = Client::new(&url(settings, args.url.as_deref()));
     let name = &args.name;
-    let row: Map<String, Json> =
-        args.values.iter().map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone())))).collect();
+    let row: Map<String, Json> = args
+        .values
+        .iter()
+        .map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))))
+        .collect();
     let is = |kind: &str| Ok::<bool, anyhow::Error>(client.get(&format!("/v1/catalog/{kind}/{name}"), &[])?.ok());
     let (path, rows) = if is("services")? {
         (format!("/v1/services/{name}"), "rows")
@@ -41,11 +45,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         body.insert("as_of".into(), json!(as_of));
     }
     let answer = client.post(&path, &body)?.json()?;
-    if settings.json {
-        println!("{answer}");
-    } else {
-        print(&answer);
-    }
+    print(&if settings.json { answer.to_string() } else { page(&answer) })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,18 +56,23 @@ pub fn url(settings: &Settings, given: Option<&str>) -> String {
 }
 
 /// The values of the first row, one a line, then how each view answered.
-fn print(answer: &Json) {
+fn page(answer: &Json) -> String {
+    let mut lines = vec![];
     let row = answer.get("rows").and_then(|rows| rows.get(0)).and_then(Json::as_object);
     let width = row.into_iter().flat_map(Map::keys).map(String::len).max().unwrap_or(0);
     for (name, value) in row.into_iter().flatten() {
-        println!("{name:width$}  {value}");
+        lines.push(format!("{name:width$}  {value}"));
     }
     for (view, how) in answer.get("views").and_then(Json::as_object).into_iter().flatten() {
         let first = |key: &str| how.get(key).map(|v| v.get(0).unwrap_or(v));
         let status = first("status").and_then(Json::as_str).unwrap_or("?");
-        let age = first("age_seconds").and_then(Json::as_f64).map(|age| format!(", newest event {age:.1} s old")).unwrap_or_default();
-        println!("# {view}: {status}{age}");
+        let age = first("age_seconds")
+            .and_then(Json::as_f64)
+            .map(|age| format!(", newest event {age:.1} s old"))
+            .unwrap_or_default();
+        lines.push(format!("# {view}: {status}{age}"));
     }
+    lines.join("\n")
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -81,7 +81,8 @@ impl Settings {
 
 fn read(path: &Path) -> Result<File> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("{}: expected the keys features, data, listen", path.display())),
+        Ok(text) => toml::from_str(&text)
+            .with_context(|| format!("{}: expected the keys features, data, listen", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
         Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
     }

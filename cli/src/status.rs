@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 
 use crate::client::{Client, samples};
-use crate::console::count;
+use crate::console::{count, print};
 use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -25,36 +25,52 @@ pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let metrics = client.get("/metrics", &[])?.text;
     let sources = sources(&metrics);
     if settings.json {
-        let sources: Vec<Json> =
-            sources.iter().map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag})).collect();
-        println!("{}", json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "catalog": catalog}));
+        let sources: Vec<Json> = sources
+            .iter()
+            .map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag}))
+            .collect();
+        let all = json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "catalog": catalog});
+        print(&all.to_string())?;
     } else {
-        println!("{} is {}", client.base(), if ready.ok() { "ready" } else { "not ready" });
-        if !ready.ok() {
-            println!("  {reasons}");
-        }
-        println!("\nsources since the start     events   rejected     behind");
-        for source in &sources {
-            println!("  {:20} {:>12} {:>10} {:>10}", source.name, count(source.events), count(source.rejected), count(source.lag));
-        }
-        println!("\nviews                       folded       late  duplicate");
-        let outcomes = samples(&metrics, "tidemark_view_events_total");
-        for view in samples(&metrics, "tidemark_view_filling") {
-            let name = view.label("view");
-            let of = |outcome: &str| {
-                let matching = outcomes.iter().filter(|s| s.label("view") == name && s.label("outcome") == outcome);
-                count(matching.map(|s| s.value as u64).sum())
-            };
-            let note = if view.value > 0.0 { "  filling" } else { "" };
-            println!("  {name:20} {:>12} {:>10} {:>10}{note}", of("folded"), of("late"), of("duplicate"));
-        }
-        println!("\nservices");
-        for service in catalog.get("services").and_then(Json::as_array).into_iter().flatten() {
-            let text = |key: &str| service.get(key).and_then(Json::as_str).unwrap_or_default();
-            println!("  {:20} {}", service.as_str().unwrap_or(text("name")), text("description"));
-        }
+        print(&page(client.base(), (!ready.ok()).then_some(&reasons), &sources, &metrics, &catalog))?;
     }
     Ok(if ready.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For a person; `reasons` why the platform is not ready, if it is not.
+fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, catalog: &Json) -> String {
+    let mut lines = vec![match reasons {
+        None => format!("{url} is ready"),
+        Some(reasons) => format!("{url} is not ready\n  {reasons}"),
+    }];
+    lines.push(format!("\n{:22} {:>12} {:>10} {:>10}", "sources", "events", "rejected", "behind"));
+    for source in sources {
+        lines.push(format!(
+            "  {:20} {:>12} {:>10} {:>10}",
+            source.name,
+            count(source.events),
+            count(source.rejected),
+            count(source.lag)
+        ));
+    }
+    lines.push(format!("\n{:22} {:>12} {:>10} {:>10}", "views", "folded", "late", "duplicate"));
+    let outcomes = samples(metrics, "tidemark_view_events_total");
+    for view in samples(metrics, "tidemark_view_filling") {
+        let name = view.label("view");
+        let of = |outcome: &str| {
+            let matching = outcomes.iter().filter(|s| s.label("view") == name && s.label("outcome") == outcome);
+            count(matching.map(|s| s.value as u64).sum())
+        };
+        let note = if view.value > 0.0 { "  filling" } else { "" };
+        lines.push(format!("  {name:20} {:>12} {:>10} {:>10}{note}", of("folded"), of("late"), of("duplicate")));
+    }
+    lines.push("\nservices".into());
+    for service in catalog.get("services").and_then(Json::as_array).into_iter().flatten() {
+        let text = |key: &str| service.get(key).and_then(Json::as_str).unwrap_or_default();
+        lines.push(format!("  {:20} {}", text("name"), text("description")));
+    }
+    lines.push("\nCounts are since the platform's start.".into());
+    lines.join("\n")
 }
 
 struct Source {
@@ -66,7 +82,9 @@ struct Source {
 
 /// One for each source that has a worker, from the metrics.
 fn sources(metrics: &str) -> Vec<Source> {
-    let sum = |metric: &str, name: &str| samples(metrics, metric).iter().filter(|s| s.label("source") == name).map(|s| s.value.max(0.0) as u64).sum();
+    let sum = |metric: &str, name: &str| {
+        samples(metrics, metric).iter().filter(|s| s.label("source") == name).map(|s| s.value.max(0.0) as u64).sum()
+    };
     let mut names: Vec<String> = ["tidemark_source_lag_events", "tidemark_source_events_total"]
         .iter()
         .flat_map(|metric| samples(metrics, metric))

@@ -26,7 +26,8 @@ pub async fn run(settings: &Settings, _: &Args) -> Result<ExitCode> {
     let done = drain(&platform).await?;
     let seconds = started.elapsed().as_secs_f64();
     if settings.json {
-        let sources: serde_json::Map<_, _> = done.iter().map(|(name, s)| (name.clone(), json!({"events": s.events, "rejected": s.rejected}))).collect();
+        let sources: serde_json::Map<_, _> =
+            done.iter().map(|(name, s)| (name.clone(), json!({"events": s.events, "rejected": s.rejected}))).collect();
         println!("{}", json!({"sources": sources, "seconds": seconds}));
         return Ok(ExitCode::SUCCESS);
     }

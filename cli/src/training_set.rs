@@ -40,7 +40,10 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     let done = build(&project, &settings.folder().offline(), &request, &args.out).await?;
     if settings.json {
-        println!("{}", json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "file": args.out}));
+        println!(
+            "{}",
+            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "file": args.out})
+        );
     } else {
         println!(
             "{}: {} rows, {} columns, {} in {:.1} s",

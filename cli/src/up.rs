@@ -43,9 +43,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         tracing::warn!("{}:{}: {}", warning.file.path, warning.span.line, warning.message);
     }
     let address = settings.listen(args.listen);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("can't listen on {address}; hint: is another program there? choose another address with --listen"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("can't listen on {address}; hint: is another program there? choose another address with --listen")
+    })?;
     let address = listener.local_addr()?;
 
     let mut platform = Embedded::open(project, settings.folder())?;
@@ -58,7 +58,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     for (name, worker) in platform.start(&stopped) {
         parts.spawn_blocking(move || worker_ended(&name, worker));
     }
-    let router = tidemark_serving::router(platform.clone(), tidemark_serving::Config::default()).context("metrics of the REST server")?;
+    let router = tidemark_serving::router(platform.clone(), tidemark_serving::Config::default())
+        .context("metrics of the REST server")?;
     let server = tidemark_serving::serve(listener, router, told(stopped.clone()), GRACE);
     parts.spawn(async move {
         server.await.context("the REST server failed")?;
@@ -104,7 +105,10 @@ fn reason(ended: Ended) -> anyhow::Error {
 }
 
 fn worker_ended(name: &str, worker: JoinHandle<Result<Summary, EmbeddedError>>) -> Result<&'static str> {
-    let summary = worker.join().map_err(|_| EmbeddedError::Worker(name.to_owned()))?.with_context(|| format!("the worker of source {name} died"))?;
+    let summary = worker
+        .join()
+        .map_err(|_| EmbeddedError::Worker(name.to_owned()))?
+        .with_context(|| format!("the worker of source {name} died"))?;
     tracing::info!("source {name}: {} events absorbed, {} rejected", count(summary.events), count(summary.rejected));
     Ok("a worker")
 }
@@ -133,7 +137,10 @@ fn announce(settings: &Settings, platform: &Embedded, address: SocketAddr) {
     let project = &platform.project;
     let url = format!("http://{address}");
     if settings.json {
-        println!("{}", json!({"url": url, "data": settings.data, "services": project.services.keys().collect::<Vec<_>>()}));
+        println!(
+            "{}",
+            json!({"url": url, "data": settings.data, "services": project.services.keys().collect::<Vec<_>>()})
+        );
         return;
     }
     let names = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -48,12 +48,18 @@ pub async fn build(project: &Project, offline: &Path, request: &Request, out: &P
     let session = session();
     let (name, service, spine, sql) = match request {
         Request::Named(name) => {
-            let set = project.training_sets.get(name).ok_or_else(|| unknown("training set", name, project.training_sets.keys()))?;
+            let set = project
+                .training_sets
+                .get(name)
+                .ok_or_else(|| unknown("training set", name, project.training_sets.keys()))?;
             let spine = spine::of_set(project, &session, set).await?;
             (format!("training set {name}"), set.service.clone(), spine, Some(set.sql.clone()))
         }
         Request::File { service, spine, timestamp } => {
-            let found = project.services.get(service).ok_or_else(|| unknown("feature service", service, project.services.keys()))?;
+            let found = project
+                .services
+                .get(service)
+                .ok_or_else(|| unknown("feature service", service, project.services.keys()))?;
             let rows = spine::of_file(&session, spine, timestamp).await?;
             (format!("spine {}", spine.display()), found.clone(), rows, None)
         }
@@ -107,12 +113,18 @@ fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>, rows
         ("tidemark.rows".to_owned(), rows.to_string()),
     ];
     pairs.extend(sql.map(|sql| ("tidemark.training_set.sql".to_owned(), sql)));
-    pairs.extend(service.views().into_iter().map(|(view, _)| (format!("tidemark.view.{}.fingerprint", view.name), view.fingerprint.clone())));
+    pairs.extend(
+        service
+            .views()
+            .into_iter()
+            .map(|(view, _)| (format!("tidemark.view.{}.fingerprint", view.name), view.fingerprint.clone())),
+    );
     pairs
 }
 
 fn unknown<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Error {
     let names: Vec<&str> = known.map(String::as_str).collect();
-    let expected = if names.is_empty() { "a project that defines one".to_owned() } else { format!("one of {}", names.join(", ")) };
-    Error::Unknown { kind, name: name.to_owned(), expected, hint: did_you_mean(name, names.into_iter()) }
+    let expected =
+        if names.is_empty() { "a project that defines one".to_owned() } else { format!("one of {}", names.join(", ")) };
+    Error::Unknown { kind, name: name.to_owned(), expected, hint: did_you_mean(name, names) }
 }

@@ -37,12 +37,17 @@ pub async fn of_file(session: &SessionContext, path: &Path, timestamp: &str) -> 
     let mut batches = rows.collect().await.map_err(run)?;
     let mut schema = Schema::clone(&schema);
     let index = schema.fields().iter().position(|f| f.name() == timestamp);
-    if let Some(index) = index.filter(|i| matches!(schema.field(*i).data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)) {
+    if let Some(index) = index
+        .filter(|i| matches!(schema.field(*i).data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8))
+    {
         let mut before = 0;
         for batch in &mut batches {
             let instants = instants(batch.column(index)).map_err(|row| {
                 let found = text(batch.column(index), row);
-                wrong(format!("column `{timestamp}`, row {}: {found} is no instant", before + row + 1), "RFC 3339, such as 2026-01-31T12:00:00Z")
+                wrong(
+                    format!("column `{timestamp}`, row {}: {found} is no instant", before + row + 1),
+                    "RFC 3339, such as 2026-01-31T12:00:00Z",
+                )
             })?;
             before += batch.num_rows();
             *batch = with_column(batch, index, timestamp, instants).map_err(|e| run(e.into()))?;
@@ -61,10 +66,20 @@ async fn open(session: &SessionContext, path: &Path) -> Result<datafusion::error
     Ok(match extension.to_lowercase().as_str() {
         "parquet" => session.read_parquet(location, ParquetReadOptions::default().file_extension(&dotted)).await,
         "csv" => session.read_csv(location, CsvReadOptions::default().file_extension(&dotted)).await,
-        "ndjson" | "jsonl" | "json" => session.read_json(location, JsonReadOptions::default().file_extension(&dotted)).await,
+        "ndjson" | "jsonl" | "json" => {
+            session.read_json(location, JsonReadOptions::default().file_extension(&dotted)).await
+        }
         _ => {
-            let what = if extension.is_empty() { "its name has no extension".to_owned() } else { format!("unknown extension `.{extension}`") };
-            return Err(Error::Spine { path: path.into(), what, expected: "a file named *.parquet, *.csv, *.ndjson or *.jsonl".into() });
+            let what = if extension.is_empty() {
+                "its name has no extension".to_owned()
+            } else {
+                format!("unknown extension `.{extension}`")
+            };
+            return Err(Error::Spine {
+                path: path.into(),
+                what,
+                expected: "a file named *.parquet, *.csv, *.ndjson or *.jsonl".into(),
+            });
         }
     })
 }
@@ -80,10 +95,16 @@ fn instants(texts: &ArrayRef) -> Result<ArrayRef, usize> {
 }
 
 fn text(column: &ArrayRef, row: usize) -> String {
-    datafusion::arrow::util::display::array_value_to_string(column, row).map_or_else(|_| "a value".into(), |v| format!("`{v}`"))
+    datafusion::arrow::util::display::array_value_to_string(column, row)
+        .map_or_else(|_| "a value".into(), |v| format!("`{v}`"))
 }
 
-fn with_column(batch: &RecordBatch, index: usize, name: &str, column: ArrayRef) -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
+fn with_column(
+    batch: &RecordBatch,
+    index: usize,
+    name: &str,
+    column: ArrayRef,
+) -> Result<RecordBatch, datafusion::arrow::error::ArrowError> {
     let mut fields: Vec<Field> = batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = batch.columns().to_vec();
     if let (Some(field), Some(place)) = (fields.get_mut(index), columns.get_mut(index)) {

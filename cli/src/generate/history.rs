@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use tidemark_engine::embedded::Embedded;
 use tidemark_engine::plan::Project;
-use tidemark_generators::{CLICKS, Encoder, Event, Record, TRANSACTIONS, Transaction, World, labels_batch, merchants_batch};
+use tidemark_generators::{
+    CLICKS, Encoder, Event, Record, TRANSACTIONS, Transaction, World, labels_batch, merchants_batch,
+};
 use tidemark_training::ParquetFile;
 
 use super::Made;
@@ -32,11 +34,16 @@ pub struct History<'w> {
 
 impl<'w> History<'w> {
     pub fn new(world: &'w World, range: Range) -> Self {
-        Self { world, range, labels: vec![], made: Made { merchants: world.merchants().len() as u64, ..Made::default() } }
+        Self {
+            world,
+            range,
+            labels: vec![],
+            made: Made { merchants: world.merchants().len() as u64, ..Made::default() },
+        }
     }
 
     /// Appends every event, as if it had come in at its arrival time.
-    pub async fn to_log(&mut self, platform: &Embedded) -> Result<()> {
+    pub async fn append(&mut self, platform: &Embedded) -> Result<()> {
         let encoder = Encoder::new()?;
         let mut progress = Progress::new();
         let mut waiting: BTreeMap<&str, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
@@ -97,8 +104,12 @@ pub fn check(project: &Project) -> Result<()> {
     for (name, contract) in [(TRANSACTIONS, "transactions.v1"), (CLICKS, "clicks.v1")] {
         match project.sources.get(name) {
             Some(source) if source.contract.as_ref().is_some_and(|c| c.name() == contract) => {}
-            Some(_) => bail!("source `{name}` has another contract than the generator's; expected schema = '{contract}'"),
-            None => bail!("the generator makes events of the sources {TRANSACTIONS} and {CLICKS}; the project has no source `{name}`"),
+            Some(_) => {
+                bail!("source `{name}` has another contract than the generator's; expected schema = '{contract}'")
+            }
+            None => bail!(
+                "the generator makes events of the sources {TRANSACTIONS} and {CLICKS}; the project has no source `{name}`"
+            ),
         }
     }
     Ok(())
@@ -106,5 +117,7 @@ pub fn check(project: &Project) -> Result<()> {
 
 fn table_file(project: &Project, name: &str) -> PathBuf {
     let declared = project.tables.get(name).map(|table| PathBuf::from(&table.location));
-    declared.filter(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap_or_else(|| project.root.join("data").join(format!("{name}.parquet")))
+    declared
+        .filter(|path| path.extension().is_some_and(|e| e == "parquet"))
+        .unwrap_or_else(|| project.root.join("data").join(format!("{name}.parquet")))
 }

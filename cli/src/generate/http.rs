@@ -60,7 +60,14 @@ struct Push {
 
 impl Push {
     fn new(url: &str) -> Self {
-        Self { client: Client::new(url), waiting: BTreeMap::new(), sent: 0, refused: 0, reason: None, progress: Progress::new() }
+        Self {
+            client: Client::new(url),
+            waiting: BTreeMap::new(),
+            sent: 0,
+            refused: 0,
+            reason: None,
+            progress: Progress::new(),
+        }
     }
 
     fn take(&mut self, event: &Event) -> Result<()> {

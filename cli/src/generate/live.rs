@@ -23,7 +23,8 @@ pub fn paced(config: Config, rate: f64, start: i64) -> Result<Config> {
         clicks_per_day: config.clicks_per_day * by,
         ..config
     };
-    let first = scaled(config.clone(), rate * 86_400.0 / (config.transactions_per_day + config.clicks_per_day).max(1.0));
+    let first =
+        scaled(config.clone(), rate * 86_400.0 / (config.transactions_per_day + config.clicks_per_day).max(1.0));
     let wanted = rate * TRIAL as f64 / 1e6;
     let found = World::new(first.clone())?.events(start, start + TRIAL).count() as f64;
     Ok(scaled(first, wanted / found.max(1.0)))

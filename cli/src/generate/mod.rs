@@ -112,7 +112,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let config = args.scenario.config();
     if let Some(rate) = args.live {
         let Target::Http(url) = &args.to else {
-            bail!("--live goes to a running platform; expected --to http://…; hint: `tidemark up --generate {rate}` makes live traffic too");
+            bail!(
+                "--live goes to a running platform; expected --to http://…; hint: `tidemark up --generate {rate}` makes live traffic too"
+            );
         };
         let sent = http::live(url, config, rate, args.seconds.map(|s| Duration::from_secs(s.into())))?;
         return report(settings, &sent);
@@ -130,7 +132,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             history::check(&project)?;
             let platform = Embedded::open(project, settings.folder())?;
             let mut history = History::new(&world, range);
-            history.to_log(&platform).await?;
+            history.append(&platform).await?;
             history.write_tables(&platform.project)?
         }
         Target::Http(url) => http::history(url, &world, range)?,
@@ -176,19 +178,35 @@ fn report(settings: &Settings, made: &Made) -> Result<ExitCode> {
     if settings.json {
         println!("{}", json!(made));
     } else {
-        println!("{} transactions, {} clicks ({} sent twice)", count(made.transactions), count(made.clicks), count(made.duplicates));
+        println!(
+            "{} transactions, {} clicks ({} sent twice)",
+            count(made.transactions),
+            count(made.clicks),
+            count(made.duplicates)
+        );
         if made.labels > 0 {
-            println!("{} labels, {} of them fraud; {} merchants", count(made.labels), count(made.frauds), count(made.merchants));
+            println!(
+                "{} labels, {} of them fraud; {} merchants",
+                count(made.labels),
+                count(made.frauds),
+                count(made.merchants)
+            );
         }
         match made.files.as_slice() {
             [] => {}
             files if files.len() <= 4 => files.iter().for_each(|f| println!("  {}", f.display())),
-            [first, .., last] => println!("  {} files, from {} to {}", made.files.len(), first.display(), last.display()),
+            [first, .., last] => {
+                println!("  {} files, from {} to {}", made.files.len(), first.display(), last.display())
+            }
             [_] => {}
         }
     }
     if failed {
-        bail!("{} events were refused; the first: {}", count(made.refused), made.reason.as_deref().unwrap_or("no reason given"));
+        bail!(
+            "{} events were refused; the first: {}",
+            count(made.refused),
+            made.reason.as_deref().unwrap_or("no reason given")
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

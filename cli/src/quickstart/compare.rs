@@ -28,6 +28,8 @@ const TIMESTAMP: &str = "label_time";
 #[derive(Debug, Default)]
 pub struct Compared {
     pub rows: u64,
+    /// Rows for which the online store no longer holds the past.
+    pub outside: u64,
     pub values: u64,
     /// How often the views answered with each status.
     pub statuses: BTreeMap<String, u64>,
@@ -41,7 +43,8 @@ pub fn sample(client: &Client, service: &FeatureService, training: &Path, end: i
     let all = read(training)?;
     let instants = instants(&all)?;
     let settled: Vec<u64> = (0..all.num_rows()).filter(|i| instants[*i] < end - SETTLED).map(|i| i as u64).collect();
-    let (recent, older): (Vec<u64>, Vec<u64>) = settled.into_iter().partition(|i| instants[*i as usize] >= end - SETTLED - DAY);
+    let (recent, older): (Vec<u64>, Vec<u64>) =
+        settled.into_iter().partition(|i| instants[*i as usize] >= end - SETTLED - DAY);
     let picked: Vec<u64> = spread(&recent, wanted * 3 / 4).chain(spread(&older, wanted / 4)).collect();
     let rows = take_record_batch(&all, &UInt64Array::from(picked))?;
     let at = self::instants(&rows)?;
@@ -59,11 +62,13 @@ pub fn sample(client: &Client, service: &FeatureService, training: &Path, end: i
         let mine: Vec<&str> = statuses.iter().map(|(_, of)| of[row].as_str()).collect();
         mine.iter().for_each(|status| *compared.statuses.entry((*status).to_owned()).or_default() += 1);
         if mine.contains(&"OUTSIDE_RETENTION") {
+            compared.outside += 1;
             continue;
         }
         compared.rows += 1;
         for field in service.schema.fields() {
-            let (Some(there), Some(here)) = (rows.column_by_name(field.name()), online.column_by_name(field.name())) else {
+            let (Some(there), Some(here)) = (rows.column_by_name(field.name()), online.column_by_name(field.name()))
+            else {
                 bail!("feature {} is missing in an answer or in the training set", field.name());
             };
             compared.values += 1;
@@ -88,7 +93,10 @@ pub fn sample(client: &Client, service: &FeatureService, training: &Path, end: i
 
 /// A request for the customer, card and merchant of a recent label.
 pub fn busy_request(scratch: &Settings, project: &Project) -> Result<Map<String, Json>> {
-    let service = project.services.get(super::SERVICE).with_context(|| format!("the project has no service {}", super::SERVICE))?;
+    let service = project
+        .services
+        .get(super::SERVICE)
+        .with_context(|| format!("the project has no service {}", super::SERVICE))?;
     let labels = read(&scratch.root.join("data/labels.parquet"))?;
     let last = labels.slice(labels.num_rows().saturating_sub(1), 1);
     match requests(service, &last)?.pop() {
@@ -112,14 +120,20 @@ fn spread(rows: &[u64], wanted: usize) -> impl Iterator<Item = u64> {
 
 fn instants(rows: &RecordBatch) -> Result<Vec<i64>> {
     let column = rows.column_by_name(TIMESTAMP).with_context(|| format!("no column {TIMESTAMP}"))?;
-    let micros = arrow::compute::cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())))?;
+    let micros = arrow::compute::cast(
+        column,
+        &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
+    )?;
     Ok(micros.as_primitive::<TimestampMicrosecondType>().values().to_vec())
 }
 
 /// The service's request columns of some rows, as JSON objects.
 fn requests(service: &FeatureService, rows: &RecordBatch) -> Result<Vec<Json>> {
-    let indices = service.signature.fields().iter().map(|f| rows.schema().index_of(f.name())).collect::<Result<Vec<_>, _>>()?;
-    let mut writer = arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::JsonArray>(Vec::new());
+    let indices =
+        service.signature.fields().iter().map(|f| rows.schema().index_of(f.name())).collect::<Result<Vec<_>, _>>()?;
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, arrow::json::writer::JsonArray>(Vec::new());
     writer.write(&rows.project(&indices)?)?;
     writer.finish()?;
     Ok(serde_json::from_slice(&writer.into_inner())?)
@@ -171,7 +185,8 @@ mod tests {
     #[test]
     fn one_bit_is_a_difference_and_null_equals_null() {
         let a: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.1), None, Some(0.0)]));
-        let b: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::from_bits(0.1f64.to_bits() + 1)), None, Some(-0.0)]));
+        let b: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(f64::from_bits(0.1f64.to_bits() + 1)), None, Some(-0.0)]));
         assert_eq!([0, 1, 2].map(|row| same(&a, &b, row)), [false, true, false]);
         assert!([0, 1, 2].iter().all(|row| same(&a, &a.clone(), *row)));
         let text: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));

@@ -83,7 +83,12 @@ impl Platform {
                 bail!("`tidemark up` ended with {status}: {}", std::fs::read_to_string(&self.log)?.trim());
             }
             if Instant::now() > deadline {
-                bail!("the platform is not fresh after {} s: {}; its log is {}", patience.as_secs(), ready.text.trim(), self.log.display());
+                bail!(
+                    "the platform is not fresh after {} s: {}; its log is {}",
+                    patience.as_secs(),
+                    ready.text.trim(),
+                    self.log.display()
+                );
             }
             std::thread::sleep(POLL);
         }
@@ -96,7 +101,9 @@ impl Platform {
         while Instant::now() < deadline {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("`tidemark up` ended with {status}: {}", std::fs::read_to_string(&self.log)?.trim()),
+                Some(status) => {
+                    bail!("`tidemark up` ended with {status}: {}", std::fs::read_to_string(&self.log)?.trim())
+                }
                 None => std::thread::sleep(POLL),
             }
         }
@@ -114,7 +121,11 @@ impl Drop for Platform {
 /// SIGTERM where there is one. The standard library sends no signal but SIGKILL, hence the shell.
 fn terminate(child: &mut Child) -> Result<()> {
     if cfg!(unix) {
-        Command::new("sh").arg("-c").arg(format!("kill -TERM {}", child.id())).status().context("can't stop `tidemark up`")?;
+        Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -TERM {}", child.id()))
+            .status()
+            .context("can't stop `tidemark up`")?;
     } else {
         child.kill()?;
     }

@@ -35,16 +35,25 @@ fn pushed_records_are_refused_one_by_one_with_their_reasons() {
     let (status, answer) = up.post("/v1/sources/payments/events", &json!({ "events": events }));
     assert!((200..500).contains(&status), "{status} {answer}");
     assert_eq!(answer["accepted"], 2, "{answer}");
-    let refused: Vec<(i64, &str)> =
-        answer["refused"].as_array().unwrap().iter().map(|r| (r["index"].as_i64().unwrap(), r["reason"].as_str().unwrap())).collect();
+    let refused: Vec<(i64, &str)> = answer["refused"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["index"].as_i64().unwrap(), r["reason"].as_str().unwrap()))
+        .collect();
     assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2, 3, 4, 5], "{answer}");
     for ((_, reason), word) in refused.iter().zip(["amuont", "user_id", "shop", "", "at"]) {
         assert!(reason.contains(word) && !reason.is_empty(), "{reason} does not name {word}");
     }
 
-    let read = |as_of: &str| up.post("/v1/services/score", &json!({"rows": [{"user_id": 1, "amount": 6.25}], "as_of": as_of})).1;
+    let read = |as_of: &str| {
+        up.post("/v1/services/score", &json!({"rows": [{"user_id": 1, "amount": 6.25}], "as_of": as_of})).1
+    };
     up.wait_until("the good events", |_| read("2024-05-01T10:30:00Z")["rows"][0]["payments_1h"] == 2);
-    assert_eq!(read("2024-05-01T10:30:00Z")["rows"][0], json!({"payments_1h": 2, "spend_1h": 12.5, "amount_vs_avg": 1.0}));
+    assert_eq!(
+        read("2024-05-01T10:30:00Z")["rows"][0],
+        json!({"payments_1h": 2, "spend_1h": 12.5, "amount_vs_avg": 1.0})
+    );
     assert_eq!(up.stop(), Some(0));
 }
 
@@ -56,7 +65,9 @@ fn undecodable_records_and_far_futures_go_to_the_dead_letters() {
     up.wait_until_ready();
     up.post("/v1/sources/payments/events", &json!({"events": [payment("1", 1, 10.0, "2024-05-01T10:00:00Z")]}));
     up.post("/v1/sources/payments/events", &json!({"events": [payment("2", 1, 10.0, "2999-01-01T00:00:00Z")]}));
-    up.wait_until("the far future is counted", |up| up.metric("tidemark_source_events_rejected_total", "payments") == 1.0);
+    up.wait_until("the far future is counted", |up| {
+        up.metric("tidemark_source_events_rejected_total", "payments") == 1.0
+    });
     assert_eq!(up.stop(), Some(0));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -66,16 +77,18 @@ fn undecodable_records_and_far_futures_go_to_the_dead_letters() {
         let truncated = good.payload.slice(..good.payload.len() - 3);
         let mut strange = good.payload.to_vec();
         strange[2..10].fill(0xee);
-        let bad: Vec<(i64, bytes::Bytes)> = [bytes::Bytes::new(), bytes::Bytes::from_static(b"junk"), truncated, strange.into()]
-            .into_iter()
-            .map(|payload| (good.timestamp, payload))
-            .collect();
+        let bad: Vec<(i64, bytes::Bytes)> =
+            [bytes::Bytes::new(), bytes::Bytes::from_static(b"junk"), truncated, strange.into()]
+                .into_iter()
+                .map(|payload| (good.timestamp, payload))
+                .collect();
         runtime.block_on(log.append("payments", 0, bad)).unwrap();
     }
 
     let up = project.up(&["--commit-every", "0.1"]);
     up.wait_until_ready();
-    let (_, answer) = up.post("/v1/sources/payments/events", &json!({"events": [payment("3", 1, 2.0, "2024-05-01T10:20:00Z")]}));
+    let (_, answer) =
+        up.post("/v1/sources/payments/events", &json!({"events": [payment("3", 1, 2.0, "2024-05-01T10:20:00Z")]}));
     assert_eq!(answer["accepted"], 1, "{answer}");
     up.wait_until("four more are counted", |up| up.metric("tidemark_source_events_rejected_total", "payments") == 4.0);
     let body = json!({"keys": [{"user_id": 1}], "as_of": "2024-05-01T10:30:00Z"});
@@ -132,7 +145,8 @@ WINDOW day AS (PARTITION BY user ORDER BY at RANGE BETWEEN INTERVAL '1 day' PREC
 
     let up = project.up(&[]);
     up.wait_until_ready();
-    let (status, answer) = up.post("/v1/views/user_visits", &json!({"keys": [{"user": "anna"}], "as_of": start + 3 * HOUR}));
+    let (status, answer) =
+        up.post("/v1/views/user_visits", &json!({"keys": [{"user": "anna"}], "as_of": start + 3 * HOUR}));
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["rows"][0]["visits"], &answer["rows"][0]["spent"]), (&json!(3), &json!(4.5)));
     assert_eq!(up.stop(), Some(0));

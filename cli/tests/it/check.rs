@@ -6,9 +6,14 @@ use crate::support::{Project, shop_project, text};
 fn five_mistakes_are_all_reported_with_carets() {
     let project = shop_project(1);
     let view = |name: &str, body: &str| {
-        format!("CREATE FEATURE VIEW {name} AS\nSELECT user_id, {body}\nFROM payments\nWINDOW w AS (PARTITION BY user_id ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);\n")
+        format!(
+            "CREATE FEATURE VIEW {name} AS\nSELECT user_id, {body}\nFROM payments\nWINDOW w AS (PARTITION BY user_id ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);\n"
+        )
     };
-    project.write("features/a_option.sql", "CREATE SOURCE refunds WITH (schema = 'payments.v1', timestmap = 'at', timestamp = 'at');\n");
+    project.write(
+        "features/a_option.sql",
+        "CREATE SOURCE refunds WITH (schema = 'payments.v1', timestmap = 'at', timestamp = 'at');\n",
+    );
     project.write("features/b_column.sql", view("b", "SUM(amuont) OVER w AS spend"));
     project.write("features/c_bare.sql", view("c", "shop, COUNT(*) OVER w AS n"));
     project.write("features/d_join.sql", "CREATE FEATURE SERVICE d (user_id BIGINT) AS\nSELECT s.spend_1h FROM request LEFT JOIN user_spnd s ON s.user_id = request.user_id;\n");
@@ -67,7 +72,12 @@ fn flags_win_over_environment_and_environment_over_the_file() {
     let project = shop_project(1);
     let check = |flags: &[&str], environment: Option<&str>| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
-        command.current_dir(project.path("")).arg("check").args(flags).env_remove("TIDEMARK_DATA").env_remove("TIDEMARK_FEATURES");
+        command
+            .current_dir(project.path(""))
+            .arg("check")
+            .args(flags)
+            .env_remove("TIDEMARK_DATA")
+            .env_remove("TIDEMARK_FEATURES");
         if let Some(folder) = environment {
             command.env("TIDEMARK_FEATURES", folder);
         }

@@ -7,7 +7,7 @@ fn a_view_is_explained_in_words_and_as_json() {
     let features = concat!(env!("CARGO_MANIFEST_DIR"), "/../features");
     let project = Project::new(&[]);
     let said = project.ok(&["explain", "user_spend", "--features", features]);
-    for word in ["user_spend", "txn_count_1h", "spend_burst", "1 hour", "30 days", "transactions"] {
+    for word in ["user_spend", "txn_count_1h", "spend_burst", "the last hour", "30 days", "transactions"] {
         assert!(said.contains(word), "{word} is not mentioned:\n{said}");
     }
     let json = project.json(&["explain", "user_spend", "--features", features, "--json"]);

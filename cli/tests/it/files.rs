@@ -47,7 +47,17 @@ fn csv_events_become_online_values_and_a_training_set() {
     let again = project.json(&["stream", "--until-end", "--json"]);
     assert_eq!(again["sources"]["orders"]["events"], 0, "a second run has nothing to do");
 
-    let args = ["training-set", "--spine", "labels.csv", "--service", "customer_v1", "--timestamp", "at", "--out", "out/set.parquet"];
+    let args = [
+        "training-set",
+        "--spine",
+        "labels.csv",
+        "--service",
+        "customer_v1",
+        "--timestamp",
+        "at",
+        "--out",
+        "out/set.parquet",
+    ];
     let said = project.ok(&args);
     assert!(said.contains("5 rows, 5 columns"), "{said}");
     let rows = read(&project.path("out/set.parquet")).pop().unwrap();
@@ -83,14 +93,27 @@ fn a_new_file_is_picked_up_and_bad_rows_are_dead_lettered() {
     let reasons: Vec<&str> = letters.iter().map(|l| l["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons.iter().all(|r| r.contains("may2.csv")), "{reasons:?}");
-    assert!(reasons.iter().any(|r| r.contains("lots")) && reasons.iter().any(|r| r.contains("yesterday")), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|r| r.contains("lots")) && reasons.iter().any(|r| r.contains("yesterday")),
+        "{reasons:?}"
+    );
 }
 
 #[test]
 fn a_wrong_spine_says_which_file_and_column() {
     let project = project();
     let build = |spine: &str, timestamp: &str| {
-        let args = ["training-set", "--spine", spine, "--service", "customer_v1", "--timestamp", timestamp, "--out", "set.parquet"];
+        let args = [
+            "training-set",
+            "--spine",
+            spine,
+            "--service",
+            "customer_v1",
+            "--timestamp",
+            timestamp,
+            "--out",
+            "set.parquet",
+        ];
         let output = project.run(&args);
         assert_eq!(output.status.code(), Some(1), "{spine}");
         assert!(!project.path("set.parquet").exists());
@@ -98,7 +121,10 @@ fn a_wrong_spine_says_which_file_and_column() {
     };
     assert!(build("nowhere.csv", "at").contains("nowhere.csv: no such file"));
     let said = build("labels.csv", "when");
-    assert!(said.contains("labels.csv") && said.contains("`when`") && said.contains("customer, at, returned"), "{said}");
+    assert!(
+        said.contains("labels.csv") && said.contains("`when`") && said.contains("customer, at, returned"),
+        "{said}"
+    );
     project.write("short.csv", "at,returned\n2024-05-01T10:30:00Z,true\n");
     let said = build("short.csv", "at");
     assert!(said.contains("short.csv") && said.contains("`customer`"), "{said}");

@@ -110,7 +110,11 @@ impl Up {
         let mut line = String::new();
         let _ = BufReader::new(stdout).read_line(&mut line);
         let url = serde_json::from_str::<Json>(&line).ok().and_then(|said| Some(said.get("url")?.as_str()?.to_owned()));
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().new_agent();
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
         let Some(url) = url else {
             kill(&child);
             return Err(fs::read_to_string(&log).unwrap());
@@ -118,9 +122,16 @@ impl Up {
         Ok(Self { child, agent, url, log })
     }
 
+    pub fn process(&self) -> Process {
+        self.child.clone()
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
-        (response.status().as_u16(), serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap_or_default())
+        (
+            response.status().as_u16(),
+            serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap_or_default(),
+        )
     }
 
     pub fn metrics(&self) -> String {
@@ -130,8 +141,12 @@ impl Up {
     /// The sum of a metric's samples whose labels contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics();
-        let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        samples.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let samples =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        samples
+            .filter(|line| line.contains(labels))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// None if the platform did not answer.
@@ -219,7 +234,8 @@ pub fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
 /// Every dead letter of a source.
 pub fn dead_letters(project: &Project, source: &str) -> Vec<Json> {
     let files = files_below(&project.path("data/offline/dead-letters").join(source), "ndjson");
-    let lines = files.iter().flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
+    let lines =
+        files.iter().flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
     lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
 }
 
