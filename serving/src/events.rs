@@ -5,8 +5,8 @@
 //!
 //! Answer: `{"source", "accepted": n, "refused": [{"index": i, "reason": "…"}]}`, with the index from 0 among the events
 //! that were sent. Status 200 if all were accepted, 207 if some were, and if none was, a problem with status 422 that has
-//! the same members. An error of any other status has accepted nothing for certain: send the events again (harmless
-//! where the source names an `event_id`).
+//! the same members. Another 4xx has accepted nothing. A 5xx or a lost connection leaves that open: send the events
+//! again, which is harmless where the source names an `event_id`.
 
 use std::sync::Arc;
 

@@ -37,18 +37,18 @@ type Parsed<T> = Result<T, Option<String>>;
 /// The path of the n-th value.
 type Path<'a> = &'a dyn Fn(usize) -> String;
 
-/// Objects as a batch. `member` is what the request calls them.
-pub fn rows(schema: &Schema, rows: &[Json], member: &str) -> Result<RecordBatch, FieldErrors> {
+/// Objects as a batch. `path` is what the request calls the n-th.
+pub fn rows(schema: &Schema, rows: &[Json], path: &dyn Fn(usize) -> String) -> Result<RecordBatch, FieldErrors> {
     let mut errors = FieldErrors::default();
     let values: Vec<&Json> = rows.iter().collect();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.is_null()) {
-        errors.push(format!("{member}[{i}]"), format!("expected an object with {}, found {}", names.join(", "), found(row)), None);
+        errors.push(path(i), format!("expected an object with {}, found {}", names.join(", "), found(row)), None);
     }
-    let columns = members(schema.fields(), &values, &|i| format!("{member}[{i}]"), &mut errors);
+    let columns = members(schema.fields(), &values, path, &mut errors);
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     let batch = RecordBatch::try_new_with_options(Arc::new(schema.clone()), columns, &options);
-    let batch = batch.map_err(|e| errors.push(member, e.to_string(), None)).ok();
+    let batch = batch.map_err(|e| errors.push(path(0), e.to_string(), None)).ok();
     errors.or(()).map(|()| batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::new(schema.clone()))))
 }
 
@@ -75,11 +75,11 @@ fn members(fields: &Fields, values: &[&Json], path: Path<'_>, errors: &mut Field
             Json::Object(object) => {
                 for name in object.keys().filter(|name| !names().any(|known| known == *name)) {
                     let expected = names().collect::<Vec<_>>().join(", ");
-                    errors.push(format!("{}.{name}", path(i)), format!("unknown field; expected {expected}"), did_you_mean(name, names()));
+                    errors.push(within(path(i), name), format!("unknown field; expected {expected}"), did_you_mean(name, names()));
                 }
                 for field in fields.iter().filter(|f| !object.contains_key(f.name())) {
                     let message = format!("missing; expected {}", sql_type(field.data_type()));
-                    errors.push(format!("{}.{}", path(i), field.name()), message, Some("NULL is said as null".to_owned()));
+                    errors.push(within(path(i), field.name()), message, Some("NULL is said as null".to_owned()));
                 }
             }
             Json::Null => {}
@@ -90,9 +90,14 @@ fn members(fields: &Fields, values: &[&Json], path: Path<'_>, errors: &mut Field
         .iter()
         .map(|field| {
             let column: Vec<&Json> = values.iter().map(|v| v.get(field.name()).unwrap_or(&NULL)).collect();
-            array(field.data_type(), &column, &|i| format!("{}.{}", path(i), field.name()), errors)
+            array(field.data_type(), &column, &|i| within(path(i), field.name()), errors)
         })
         .collect()
+}
+
+/// The path of a member of an object.
+fn within(path: String, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Values of one type as an array. What is refused becomes NULL, and an error.
@@ -243,7 +248,7 @@ fn integer<T>(json: &Json, read: Option<T>, fits: impl Fn(&T) -> bool) -> Parsed
         Some(n) if fits(&n) => Ok(n),
         Some(_) => Err(Some("it is out of range".to_owned())),
         None if json.as_f64().is_some_and(|n| n.fract() != 0.0) => Err(Some("it has a fraction".to_owned())),
-        None if json.as_f64().is_some_and(|n| n.abs() < 1e15) => Err(Some("write it without a point".to_owned())),
+        None if json.is_f64() && json.as_f64().is_some_and(|n| n.abs() < 1e15) => Err(Some("write it without a point".to_owned())),
         None if json.is_number() => Err(Some("it is out of range".to_owned())),
         None => Err(unquote(json)),
     }

@@ -48,7 +48,7 @@ pub(crate) async fn read(State(app): State<Arc<App>>, Names(name): Names<String>
     }
     let mut body = body::object(&app, request, &["rows", "as_of"]).await?;
     let rows = body.array("rows", app.config.max_rows)?;
-    let batch = json_in::rows(&service.signature, &rows, "rows")?;
+    let batch = json_in::rows(&service.signature, &rows, &|i| format!("rows[{i}]"))?;
     let instants = as_of(body.get("as_of"), rows.len(), app.now())?;
     let answer = app.reader.service(service, batch, &instants).await?;
     count(&app, &answer.views);

@@ -53,7 +53,7 @@ pub(crate) async fn read_one(State(app): State<Arc<App>>, Names(name): Names<Str
     app.filled(view)?;
     let now = app.now();
     let (key, instant) = key_of_query(view, &uri, now)?;
-    let answer = read(&app, view, &[key], &[instant], "query").await?;
+    let answer = read(&app, view, &[key], &[instant], &|_| String::new()).await?;
     let (status, age_seconds) = freshness(&answer).first();
     let one = One { view: &view.name, row: Row(&answer.values, 0), status, age_seconds, as_of: Instant(instant) };
     body::json(StatusCode::OK, &one)
@@ -65,14 +65,21 @@ pub(crate) async fn read_many(State(app): State<Arc<App>>, Names(name): Names<St
     let mut body = body::object(&app, request, &["keys", AS_OF]).await?;
     let keys = body.array("keys", app.config.max_rows)?;
     let instants = as_of(body.get(AS_OF), keys.len(), app.now())?;
-    let answer = read(&app, view, &keys, &instants, "keys").await?;
+    let answer = read(&app, view, &keys, &instants, &|i| format!("keys[{i}]")).await?;
     let as_of = instants.into_iter().map(Instant).collect();
     let many = Many { view: &view.name, rows: Rows(&answer.values), freshness: freshness(&answer), as_of };
     body::json(StatusCode::OK, &many)
 }
 
-async fn read(app: &App, view: &FeatureView, keys: &[Json], instants: &[i64], member: &str) -> Result<Answer, Problem> {
-    let keys = json_in::rows(&Schema::new(view.keys.clone()), keys, member)?;
+/// Reads keys that are still JSON; `path` is what the request calls the n-th.
+async fn read(
+    app: &App,
+    view: &FeatureView,
+    keys: &[Json],
+    instants: &[i64],
+    path: &(dyn Fn(usize) -> String + Sync),
+) -> Result<Answer, Problem> {
+    let keys = json_in::rows(&Schema::new(view.keys.clone()), keys, path)?;
     let answer = app.reader.view(view, keys.columns(), instants).await?;
     count(app, &answer.views);
     Ok(answer)

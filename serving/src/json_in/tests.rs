@@ -12,13 +12,17 @@ fn schema(fields: &[(&str, DataType)]) -> Schema {
     Schema::new(fields.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>())
 }
 
+fn at(row: usize) -> String {
+    format!("rows[{row}]")
+}
+
 /// One value of a type: its column, or what is said.
 fn one(data_type: DataType, value: Json) -> Result<ArrayRef, String> {
-    rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], "rows").map(|b| b.column(0).clone()).map_err(|e| e.to_string())
+    rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at).map(|b| b.column(0).clone()).map_err(|e| e.to_string())
 }
 
 fn refused(data_type: DataType, value: Json) -> String {
-    let problem = crate::problem::Problem::from(rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], "rows").unwrap_err());
+    let problem = crate::problem::Problem::from(rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at).unwrap_err());
     let errors = problem.member("errors").clone();
     format!("{} {}", errors[0]["message"].as_str().unwrap(), errors[0]["hint"].as_str().unwrap_or(""))
 }
@@ -100,7 +104,7 @@ fn lists_structs_and_bytes_name_the_item() {
 fn every_error_of_every_row_comes_at_once() {
     let schema = schema(&[("user_id", DataType::Int64), ("amount", DataType::Float64)]);
     let bad = [json!({"user_id": 1, "amount": 2}), json!({"usr_id": 1, "amount": "abc"}), json!(7)];
-    let problem = crate::problem::Problem::from(rows(&schema, &bad, "rows").unwrap_err());
+    let problem = crate::problem::Problem::from(rows(&schema, &bad, &at).unwrap_err());
     assert_eq!(
         problem.member("errors"),
         &json!([
@@ -111,6 +115,6 @@ fn every_error_of_every_row_comes_at_once() {
         ])
     );
     let many: Vec<Json> = (0..100).map(|_| json!(null)).collect();
-    assert_eq!(rows(&schema, &many, "rows").unwrap_err().to_string(), "rows[0]: expected an object with user_id, amount, found null (and 99 more)");
-    assert_eq!(rows(&schema, &[json!({"user_id": null, "amount": null})], "rows").unwrap().num_rows(), 1);
+    assert_eq!(rows(&schema, &many, &at).unwrap_err().to_string(), "rows[0]: expected an object with user_id, amount, found null (and 99 more)");
+    assert_eq!(rows(&schema, &[json!({"user_id": null, "amount": null})], &at).unwrap().num_rows(), 1);
 }

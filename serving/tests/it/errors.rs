@@ -60,7 +60,7 @@ fn keys_that_do_not_fit_name_the_parameter() {
     let server = Server::with_events();
     let get = |query: &str| first(&server.get(&format!("/v1/views/user_country?{query}")).problem(422));
     assert_eq!(get("user_id=1"), "country: missing; expected VARCHAR [add ?country=… to the path]");
-    assert_eq!(get("user_id=x&country=SE"), "query[0].user_id: expected BIGINT, found \"x\" []");
+    assert_eq!(get("user_id=x&country=SE"), "user_id: expected BIGINT, found \"x\" []");
     assert_eq!(get("user_id=1&country=SE&contry=NO"), "contry: unknown parameter; expected user_id, country, as_of [did you mean `country`?]");
     assert_eq!(get("user_id=1&user_id=2&country=SE"), "user_id: given twice [POST reads many keys in one call]");
     assert!(get("user_id=1&country=SE&as_of=2026-03-01T12:00:00+01:00").ends_with("[in a query string write the plus sign of the zone as %2B]"));

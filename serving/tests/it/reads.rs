@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::server::{MINUTE, NOW, Server};
+use crate::server::{MINUTE, NOW, Server, config, event};
 
 #[test]
 fn a_service_answers_each_row_in_order() {
@@ -87,14 +87,26 @@ fn a_view_reads_one_key_or_many() {
     let past = server.get("/v1/views/user_spend?user_id=1&as_of=2026-03-01T12:35:00%2B01:00").expect(200);
     assert_eq!((&past["row"]["txn_count_1h"], &past["as_of"]), (&json!(1), &json!("2026-03-01T11:35:00.000000Z")));
     assert_eq!(server.get(&format!("/v1/views/user_spend?user_id=1&as_of={NOW}")).expect(200)["row"]["txn_count_1h"], 2);
-    // So far back that the store no longer has what the hour before it needs.
+    // Before the key's first event.
     let old = server.get("/v1/views/user_spend?user_id=1&as_of=2026-02-01T00:00:00Z").expect(200);
-    assert_eq!(old["status"], "NOT_FOUND");
+    assert_eq!((&old["status"], &old["row"]["txn_count_1h"]), (&json!("NOT_FOUND"), &json!(0)));
 
     let many = server.post("/v1/views/user_spend", &json!({"keys": [{"user_id": 2}, {"user_id": 3}], "as_of": NOW})).expect(200);
     assert_eq!(many["rows"][0]["spend_1h"], 7.0);
     assert_eq!(many["rows"][1], json!({"user_id": 3, "txn_count_1h": 0, "spend_1h": null, "last_at": null, "last_country": null}));
     assert_eq!((&many["status"], &many["age_seconds"]), (&json!(["PRESENT", "NOT_FOUND"]), &json!([60.0, null])));
+}
+
+#[test]
+fn an_instant_that_the_store_no_longer_covers_is_said_to_be_so() {
+    let server = Server::start(config());
+    let three_days = 3 * 24 * 60;
+    server.push(&[event("old", 1, 1.0, three_days), event("new", 1, 2.0, 0)]);
+    server.drain();
+    let then = NOW - (three_days - 5) * MINUTE;
+    let answer = server.get(&format!("/v1/views/user_spend?user_id=1&as_of={then}")).expect(200);
+    assert_eq!(answer["status"], "OUTSIDE_RETENTION");
+    assert_eq!((&answer["row"]["txn_count_1h"], &answer["row"]["spend_1h"]), (&json!(null), &json!(null)));
 }
 
 #[test]

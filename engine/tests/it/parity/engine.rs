@@ -1,0 +1,132 @@
+//! The two answers of the engine: the online store's, after a stream with restarts, and the point-in-time operator's.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::MemTable;
+use rand::RngExt;
+use rand::seq::{IndexedRandom, SliceRandom};
+use tidemark_engine::batch::{Spine, session, training_plan};
+use tidemark_engine::metrics::Metrics;
+use tidemark_engine::offline::{DeadLetterWriter, Storage};
+use tidemark_engine::online::{EmbeddedStore, OnlineStore};
+use tidemark_engine::plan::{FeatureService, FeatureView, Project};
+use tidemark_engine::request::{Answer, Reader};
+use tidemark_engine::source::event_schema;
+use tidemark_engine::stream::{Progress, Until, Worker, WorkerConfig};
+
+use super::events::{Event, batch};
+use super::source::Memory;
+use super::view::View;
+use super::world::{SpineRow, World};
+
+/// How the stream went, for the coverage report.
+#[derive(Debug, Default)]
+pub struct Run {
+    pub interrupted: usize,
+    pub reopened: usize,
+}
+
+/// Streams the events into a store, with crashes on the way.
+pub async fn stream(world: &World, project: &Project, folder: &Path, run: &mut Run) -> Result<Arc<dyn OnlineStore>, String> {
+    let mut rng = world.rng(1);
+    let path = folder.join("online.redb");
+    let mut store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(&path).map_err(|e| e.to_string())?);
+    let lives = if rng.random_bool(0.5) { rng.random_range(1..4) } else { 0 };
+    for life in 0..=lives {
+        let schema = event_schema(&project.sources["events"].schema);
+        let most = *[1, 3, 10, 1000].choose(&mut rng).unwrap();
+        let mut source = Memory::new(&world.events, world.shape.partitions, schema, world.rng(10 + life), most);
+        if life < lives {
+            source.fails_after = Some(rng.random_range(0..world.events.len() + 2));
+        }
+        let config = WorkerConfig {
+            max_records: most.max(rng.random_range(1..100)),
+            commit_events: rng.random_range(1..40),
+            commit_every: Duration::from_secs(3600),
+            cache_bytes: *[0, 2000, 1 << 20].choose(&mut rng).unwrap(),
+        };
+        let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;
+        let letters = DeadLetterWriter::open(letters, "events").await.map_err(|e| e.to_string())?;
+        let shared = (Arc::new(Progress::default()), Metrics::new().map_err(|e| e.to_string())?);
+        let mut worker = Worker::new(Box::new(source), project.views_of("events"), store.clone(), None, letters, shared, config)
+            .await
+            .map_err(|e| format!("the worker doesn't start: {e}"))?;
+        match worker.run(Until::End).await {
+            Ok(summary) if life < lives && summary.rejected == 0 => {}
+            Ok(summary) if summary.rejected > 0 => return Err(format!("{} events were refused", summary.rejected)),
+            Ok(_) => {}
+            Err(e) if e.to_string().contains("killed") => run.interrupted += 1,
+            Err(e) => return Err(format!("the stream fails: {e}")),
+        }
+        drop(worker);
+        if life < lives && rng.random_bool(0.3) {
+            drop(store);
+            store = Arc::new(EmbeddedStore::open(&path).map_err(|e| e.to_string())?);
+            run.reopened += 1;
+        }
+    }
+    Ok(store)
+}
+
+/// A service's answer from the online store.
+pub async fn online(reader: &Reader, service: &FeatureService, view: &View, spine: &[SpineRow]) -> Result<Answer, String> {
+    let mut columns = keys(view, spine);
+    columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
+    let rows = RecordBatch::try_new(service.signature.clone(), columns).map_err(|e| e.to_string())?;
+    reader.service(service, rows, &instants(spine)).await.map_err(|e| format!("the service can't be read: {e}"))
+}
+
+/// A view's answer from the online store.
+pub async fn online_view(reader: &Reader, compiled: &FeatureView, view: &View, spine: &[SpineRow]) -> Result<Answer, String> {
+    reader.view(compiled, &keys(view, spine), &instants(spine)).await.map_err(|e| format!("the view can't be read: {e}"))
+}
+
+/// A training set of the service over the spine, from the events as an archive has them: in no order.
+pub async fn offline(world: &World, project: &Project, service: &FeatureService, view: &View, spine: &[SpineRow]) -> Result<RecordBatch, String> {
+    let mut rng = world.rng(2);
+    let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut columns = keys(view, spine);
+    columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(instants(spine)).with_timezone("UTC"));
+    fields.push(Field::new("label_time", at.data_type().clone(), false));
+    columns.push(at);
+    let schema = Arc::new(Schema::new(fields));
+    let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
+    let spine = Spine::new(&[rows], &schema, "label_time").map_err(|e| e.to_string())?;
+
+    let mut events: Vec<&Event> = world.events.iter().collect();
+    events.shuffle(&mut rng);
+    let files = rng.random_range(1..4);
+    let table = table(&events, &event_schema(&project.sources["events"].schema), files);
+    let plan = training_plan(project, service, &spine, &|_| Ok(table.clone())).map_err(|e| format!("the training set has no plan: {e}"))?;
+    let frame = session().execute_logical_plan(plan).await.map_err(|e| format!("the training set: {e}"))?;
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    let batches = frame.collect().await.map_err(|e| format!("the training set: {e}"))?;
+    let schema = batches.first().map_or(schema, |b| b.schema());
+    concat_batches(&schema, &batches).map_err(|e| e.to_string())
+}
+
+/// Events as a table of several files.
+pub fn table(events: &[&Event], schema: &arrow::datatypes::SchemaRef, files: usize) -> Arc<dyn TableProvider> {
+    let size = events.len().div_ceil(files).max(1);
+    let mut parts: Vec<Vec<RecordBatch>> = events.chunks(size).map(|part| vec![batch(part, schema)]).collect();
+    if parts.is_empty() {
+        parts.push(vec![]);
+    }
+    Arc::new(MemTable::try_new(schema.clone(), parts).unwrap())
+}
+
+pub fn keys(view: &View, spine: &[SpineRow]) -> Vec<ArrayRef> {
+    (0..view.keys.len()).map(|k| ScalarValue::iter_to_array(spine.iter().map(|row| row.keys[k].clone())).unwrap()).collect()
+}
+
+pub fn instants(spine: &[SpineRow]) -> Vec<i64> {
+    spine.iter().map(|row| row.at).collect()
+}
