@@ -63,13 +63,14 @@ fn page(answer: &Json) -> String {
     for (name, value) in row.into_iter().flatten() {
         lines.push(format!("{name:width$}  {value}"));
     }
-    for (view, how) in answer.get("views").and_then(Json::as_object).into_iter().flatten() {
+    // A service answers for several views, a view for itself.
+    let own = answer.get("view").and_then(Json::as_str).map(|view| (view, answer));
+    let joined = answer.get("views").and_then(Json::as_object).into_iter().flatten();
+    for (view, how) in joined.map(|(view, how)| (view.as_str(), how)).chain(own) {
         let first = |key: &str| how.get(key).map(|v| v.get(0).unwrap_or(v));
         let status = first("status").and_then(Json::as_str).unwrap_or("?");
-        let age = first("age_seconds")
-            .and_then(Json::as_f64)
-            .map(|age| format!(", newest event {age:.1} s old"))
-            .unwrap_or_default();
+        let age = first("age_seconds").and_then(Json::as_f64);
+        let age = age.map(|age| format!(", newest event {age:.1} s old")).unwrap_or_default();
         lines.push(format!("# {view}: {status}{age}"));
     }
     lines.join("\n")

@@ -67,7 +67,8 @@ fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, ca
     lines.push("\nservices".into());
     for service in catalog.get("services").and_then(Json::as_array).into_iter().flatten() {
         let text = |key: &str| service.get(key).and_then(Json::as_str).unwrap_or_default();
-        lines.push(format!("  {:20} {}", text("name"), text("description")));
+        let description = text("description").lines().next().unwrap_or_default();
+        lines.push(format!("  {:20} {description}", text("name")));
     }
     lines.push("\nCounts are since the platform's start.".into());
     lines.join("\n")

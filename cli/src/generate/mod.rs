@@ -184,7 +184,7 @@ fn report(settings: &Settings, made: &Made) -> Result<ExitCode> {
             count(made.clicks),
             count(made.duplicates)
         );
-        if made.labels > 0 {
+        if !made.files.is_empty() {
             println!(
                 "{} labels, {} of them fraud; {} merchants",
                 count(made.labels),
