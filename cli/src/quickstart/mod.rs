@@ -134,7 +134,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
 
 /// A world that a laptop digests in well under two minutes, unoptimised.
 fn scenario() -> Config {
-    Config { users: 500, merchants: 200, transactions_per_day: 800.0, clicks_per_day: 1_200.0, ..Config::default() }
+    Config { users: 600, merchants: 200, transactions_per_day: 1_400.0, clicks_per_day: 2_000.0, ..Config::default() }
 }
 
 fn section(number: usize, title: &str) {
