@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
@@ -135,10 +136,19 @@ pub fn training_plan(project: &Project, service: &FeatureService, spine: &Spine,
 fn passes_request(plan: &LogicalPlan, column: usize, name: &str) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => {
-            matches!(projection.expr.get(column), Some(Expr::Column(c)) if c.name == name && c.relation.as_ref().is_some_and(|r| r.table() == REQUEST))
+            matches!(projection.expr.get(column), Some(Expr::Column(c)) if c.name == name && c.relation.as_ref().is_some_and(|r| is_request(plan, r)))
         }
         _ => false,
     }
+}
+
+/// Whether a relation of a service's plan is the request, under whatever alias.
+fn is_request(plan: &LogicalPlan, relation: &TableReference) -> bool {
+    let aliased = |node: &LogicalPlan| {
+        matches!(node, LogicalPlan::SubqueryAlias(alias) if alias.alias == *relation
+            && matches!(alias.input.as_ref(), LogicalPlan::TableScan(scan) if scan.table_name.table() == REQUEST))
+    };
+    relation.table() == REQUEST || plan.exists(|node| Ok(aliased(node))).unwrap_or(false)
 }
 
 fn spine_name(index: usize) -> String {
@@ -217,7 +227,8 @@ impl Rewrite<'_> {
             .filter(|f| found.field_with_name(f.name()).is_ok())
             .map(|f| {
                 let column = Expr::Column(Column::new(Some(view.source.name.as_str()), f.name()));
-                cast_to(column, f.data_type().clone()).alias(f.name())
+                let same = found.field_with_name(f.name()).is_ok_and(|found| found.data_type() == f.data_type());
+                if same { column } else { cast_to(column, f.data_type().clone()).alias(f.name()) }
             })
             .collect();
         LogicalPlanBuilder::scan(view.source.name.as_str(), provider_as_source(table), None)?.project(columns)?.build()

@@ -3,8 +3,25 @@
 //! The catalogue resolves everything that stands outside the SQL: Avro contracts, files, columns. It knows nothing of
 //! queries; `plan` compiles those over it.
 
+use std::sync::Arc;
+
+use crate::sql::{Diagnostic, SourceFile, Span};
+
 mod source;
 mod table;
+mod types;
 
 pub use source::{Source, resolve_path};
 pub use table::{Table, TableError};
+pub use types::sql_type;
+
+/// An error that says "what; expected this; hint: that" in one line, as a diagnostic.
+pub fn diagnostic(file: &Arc<SourceFile>, span: Span, error: &str) -> Diagnostic {
+    let (text, hint) = error.split_once("; hint: ").map_or((error, None), |(text, hint)| (text, Some(hint.to_owned())));
+    let (message, expected) = text.split_once("; expected ").map_or((text, None), |(text, e)| (text, Some(e)));
+    let diagnostic = Diagnostic::new(file, span, message).maybe_hint(hint);
+    match expected {
+        Some(expected) => diagnostic.expected(expected),
+        None => diagnostic,
+    }
+}

@@ -39,7 +39,7 @@ impl Source {
                 let Some(name) = &options.schema else {
                     return Err(vec![at(definition.name.span, "a source takes its columns from an Avro contract".into()).expected("schema = '<contract>'")]);
                 };
-                let contract = contract(project, name).map_err(|(message, hint)| vec![at(name.span, message).maybe_hint(hint)])?;
+                let contract = contract(project, name).map_err(|error| vec![super::diagnostic(&definition.file, name.span, &error)])?;
                 (contract.columns().clone(), Some(Arc::new(contract)), None, None)
             }
             Connector::Files => {
@@ -48,11 +48,11 @@ impl Source {
                 };
                 let path = resolve_path(project, &location.value);
                 let inferred = files::infer(&definition.name.value, &path)
-                    .map_err(|e| vec![at(location.span, e.to_string()).hint(format!("relative paths start at the project folder, {}", project.display()))])?;
+                    .map_err(|e| vec![super::diagnostic(&definition.file, location.span, &e.to_string())])?;
                 // A timestamp that is no column is reported below, with its place.
                 let schema = files::file_columns(&definition.name.value, &inferred, &options.timestamp.value);
                 let schema = match inferred.field_with_name(&options.timestamp.value) {
-                    Ok(_) => schema.map_err(|e| vec![at(options.timestamp.span, e.to_string())])?,
+                    Ok(_) => schema.map_err(|e| vec![super::diagnostic(&definition.file, options.timestamp.span, &e.to_string())])?,
                     Err(_) => Arc::new(inferred),
                 };
                 (schema, None, Some(path), Some(format.value))
@@ -101,20 +101,20 @@ pub fn resolve_path(project: &Path, location: &str) -> String {
     project.join(location).to_string_lossy().into_owned()
 }
 
-fn contract(project: &Path, name: &Spanned<String>) -> Result<Contract, (String, Option<String>)> {
+/// Reads a contract. The error is one line: what; expected this; hint: that.
+fn contract(project: &Path, name: &Spanned<String>) -> Result<Contract, String> {
     let folder = project.join("schemas");
     let file = folder.join(format!("{}.avsc", name.value));
     let text = std::fs::read_to_string(&file).map_err(|e| {
-        let known: Vec<String> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|f| f.file_name().to_str()?.strip_suffix(".avsc").map(str::to_owned))
-            .collect();
-        let hint = did_you_mean(&name.value, known.iter().map(String::as_str));
-        (format!("no contract `schemas/{}.avsc`: {e}", name.value), hint)
+        let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut known: Vec<String> = files.filter_map(|f| f.file_name().to_str()?.strip_suffix(".avsc").map(str::to_owned)).collect();
+        known.sort();
+        let why = if e.kind() == std::io::ErrorKind::NotFound { String::new() } else { format!(": {e}") };
+        let expected = if known.is_empty() { String::new() } else { format!("; expected one of {}", known.join(", ")) };
+        let hint = did_you_mean(&name.value, known.iter().map(String::as_str)).map(|h| format!("; hint: {h}")).unwrap_or_default();
+        format!("no contract `schemas/{}.avsc`{why}{expected}{hint}", name.value)
     })?;
-    Contract::parse(&name.value, &text).map_err(|e| (e.to_string(), None))
+    Contract::parse(&name.value, &text).map_err(|e| e.to_string())
 }
 
 fn check_column(
@@ -133,7 +133,7 @@ fn check_column(
                 .maybe_hint(did_you_mean(&column.value, names())),
         ),
         Ok(field) if !fits(field.data_type()) => problems.push(
-            Diagnostic::new(&definition.file, column.span, format!("column `{}` is {}", column.value, field.data_type())).expected(wanted),
+            Diagnostic::new(&definition.file, column.span, format!("column `{}` is {}", column.value, super::sql_type(field.data_type()))).expected(wanted),
         ),
         Ok(_) => {}
     }

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{is_not_null, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
-use datafusion::logical_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::FeatureView;
 use super::pipeline::{Kind, Rows, Step, batch, nullable, physical, same_family, scans};
 use super::problem::{PlanResult, Problem};
+use super::words::{qualified_sql, sql_type};
 
 /// A join to a relation whose content is constant.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ pub struct ViewJoin {
 /// A join as a step: of a feature view, or of a constant relation.
 pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     if !matches!(join.join_type, JoinType::Left | JoinType::Inner) {
-        return Err(Problem::new(format!("{} JOIN is not supported here", join.join_type)).expected("LEFT JOIN or JOIN").at_name("join"));
+        return Err(Problem::new(format!("{} JOIN is not supported here", spelled(join.join_type))).expected("LEFT JOIN or JOIN").at_clause("join"));
     }
     if let Some((view, alias)) = as_view(&join.right, kind) {
         let keys = view_keys(join, &view, &alias)?;
@@ -73,12 +74,12 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
             Kind::View(_) => {
                 return Err(Problem::new(format!("feature view `{name}` must be joined by itself, not inside a subquery"))
                     .expected(format!("LEFT JOIN {name} ON {name}.<key> = …"))
-                    .at_name(name));
+                    .at_from(name));
             }
             Kind::Source => {
                 return Err(Problem::new(format!("`{name}` is a stream of events: it can't be joined, only read FROM"))
                     .hint("join a dimension table (CREATE EXTERNAL TABLE), or make a feature view of it and join that in a service")
-                    .at_name(name));
+                    .at_from(name));
             }
             Kind::Request => return Err(Problem::new("`request` must stand first in FROM, and once").at_name("request")),
         }
@@ -88,7 +89,7 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     if pairs.is_empty() {
         return Err(Problem::new(format!("the join to `{name}` has no equality to look it up by"))
             .expected("ON <row's column> = <table's column>")
-            .at_name(&name));
+            .at_from(&name));
     }
     let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(l, r)| (l, r)).unzip();
     let residual = residual.map(|e| physical(&e, &join.schema)).transpose()?;
@@ -128,40 +129,65 @@ pub fn view_keys(join: &Join, view: &FeatureView, alias: &str) -> PlanResult<Vec
     let on = view.keys.iter().map(|k| format!("{alias}.{} = …", k.name())).collect::<Vec<_>>().join(" AND ");
     let expected = format!("ON {on}");
     if let Some(residual) = residual {
-        return Err(Problem::new(format!("the join to feature view `{}` has a condition that is not an equality of its keys: {residual}", view.name))
+        return Err(Problem::new(format!("the join to feature view `{}` has a condition that is not an equality of its keys: {}", view.name, qualified_sql(&residual)))
             .expected(expected)
-            .at_name(alias));
+            .at_from(alias));
     }
     let mut keys: Vec<Option<Expr>> = vec![None; view.keys.len()];
     for (left, right) in pairs {
         let Expr::Column(column) = uncast(&right) else {
             return Err(Problem::new(format!("the join to feature view `{}` compares an expression, not a key", view.name))
                 .expected(expected)
-                .at_name(alias));
+                .at_from(alias));
         };
         let Some(i) = view.keys.iter().position(|k| k.name() == &column.name) else {
             return Err(Problem::new(format!("`{}` is not a key of feature view `{}`", column.name, view.name))
                 .expected(expected)
-                .at_name(&column.name));
+                .at_from(&column.name));
         };
-        let left = uncast(&left).clone();
+        // A cast to the key's type is the query's own; one to something wider than both is a coercion's.
+        let wanted = view.keys[i].data_type();
+        let left = if same_family(&left.get_type_in(join)?, wanted) { left } else { uncast(&left).clone() };
         let found = left.get_type_in(join)?;
-        if !same_family(&found, view.keys[i].data_type()) {
-            return Err(Problem::new(format!("key types differ: `{alias}.{}` is {}, `{left}` is {found}", column.name, view.keys[i].data_type()))
-                .hint("give the request column the key's type, or CAST it")
-                .at_name(&column.name));
+        if !same_family(&found, wanted) {
+            return Err(types_differ(&right, wanted, &left, &found).at_from(&column.name));
         }
         if keys[i].replace(left).is_some() {
-            return Err(Problem::new(format!("key `{}` is compared twice", column.name)).expected(expected).at_name(&column.name));
+            return Err(Problem::new(format!("key `{}` is compared twice", column.name)).expected(expected).at_from(&column.name));
         }
     }
     let missing: Vec<&str> = view.keys.iter().zip(&keys).filter(|(_, e)| e.is_none()).map(|(k, _)| k.name().as_str()).collect();
     if !missing.is_empty() {
         return Err(Problem::new(format!("the join to feature view `{}` leaves out its key {}", view.name, missing.join(", ")))
             .expected(expected)
-            .at_name(alias));
+            .at_from(alias));
     }
     Ok(keys.into_iter().flatten().collect())
+}
+
+/// Refuses joins by columns of types that are equal only after a conversion: before type coercion, which would
+/// make a text a number without a word.
+pub fn check_types(plan: &LogicalPlan) -> PlanResult<()> {
+    if let LogicalPlan::Join(join) = plan {
+        for (left, right) in equi_pairs(join)?.0 {
+            let (of_left, of_right) = (left.get_type(join.left.schema().as_ref())?, right.get_type(join.right.schema().as_ref())?);
+            if !same_family(&of_left, &of_right) {
+                let name = right.column_refs().into_iter().next().map(|c| c.name.clone()).unwrap_or_default();
+                return Err(types_differ(&right, &of_right, &left, &of_left).at_from(name));
+            }
+        }
+    }
+    plan.inputs().into_iter().try_for_each(check_types)
+}
+
+fn types_differ(right: &Expr, of_right: &DataType, left: &Expr, of_left: &DataType) -> Problem {
+    let side = |e: &Expr| uncast(e).to_string();
+    Problem::new(format!("key types differ: `{}` is {}, `{}` is {}", side(right), sql_type(of_right), side(left), sql_type(of_left)))
+        .hint("make both of one type, or CAST one of them")
+}
+
+fn spelled(join: JoinType) -> String {
+    join.to_string().to_uppercase()
 }
 
 /// Pairs of equal (left, right) expressions, and what else a join's condition asks.
@@ -192,12 +218,11 @@ fn uncast(expr: &Expr) -> &Expr {
 }
 
 trait TypeInJoin {
-    fn get_type_in(&self, join: &Join) -> PlanResult<arrow::datatypes::DataType>;
+    fn get_type_in(&self, join: &Join) -> PlanResult<DataType>;
 }
 
 impl TypeInJoin for Expr {
-    fn get_type_in(&self, join: &Join) -> PlanResult<arrow::datatypes::DataType> {
-        use datafusion::logical_expr::ExprSchemable;
+    fn get_type_in(&self, join: &Join) -> PlanResult<DataType> {
         Ok(self.get_type(join.left.schema().as_ref())?)
     }
 }
@@ -215,7 +240,8 @@ impl TableJoin {
                 let text: Vec<String> =
                     keys.iter().map(|k| arrow::util::display::array_value_to_string(k, i)).collect::<Result<_, _>>()?;
                 return Err(exec_datafusion_err!(
-                    "dimension table {} has more than one row for key {}: a lookup must find at most one",
+                    "dimension table {} has more than one row for key {}; expected at most one for each key; \
+                     hint: group it by the key in a subquery or a CREATE VIEW, or mend its files",
                     self.tables.join(", "),
                     text.join(", ")
                 ));

@@ -15,6 +15,7 @@ mod problem;
 mod project;
 pub mod rows;
 mod service;
+mod translate;
 mod view;
 mod windows;
 mod words;

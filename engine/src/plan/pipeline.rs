@@ -159,7 +159,7 @@ impl Builder<'_> {
                 if self.one_row_each {
                     return Err(Problem::new("a feature service answers every request row, so it can't filter them")
                         .hint("move the condition into the columns, with CASE WHEN … THEN … END")
-                        .at_name("where"));
+                        .at_clause("where"));
                 }
                 self.walk(&filter.input, steps)?;
                 steps.push(Step::Filter(physical(&filter.predicate, filter.input.schema())?));
@@ -174,17 +174,18 @@ impl Builder<'_> {
                 if !mentions(&join.left, self.base) || mentions(&join.right, self.base) {
                     return Err(Problem::new(format!("`{}` must stand first in FROM, and once", self.base))
                         .hint(format!("write FROM {} LEFT JOIN …", self.base))
-                        .at_name(self.base));
+                        .at_from(self.base));
                 }
                 if self.one_row_each && join.join_type != JoinType::Left {
-                    return Err(Problem::new(format!("{} JOIN in a feature service could lose a request's row", join.join_type))
+                    return Err(Problem::new(format!("{} JOIN in a feature service could lose a request's row", join.join_type.to_string().to_uppercase()))
                         .expected("LEFT JOIN")
-                        .at_name("join"));
+                        .at_clause("join"));
                 }
                 self.walk(&join.left, steps)?;
                 steps.push(super::join::step(join, self.kind)?);
                 Ok(())
             }
+            other if self.one_row_each => Err(unsupported_in_service(other)),
             other => Err(unsupported(other)),
         }
     }
@@ -225,7 +226,12 @@ fn check(expr: &Expr) -> PlanResult<()> {
             Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => Some(
                 Problem::new("a subquery in an expression can't be evaluated for one event or one request")
                     .hint("join a dimension table instead: LEFT JOIN … ON …")
-                    .at_name("select"),
+                    .at_subquery(),
+            ),
+            Expr::WindowFunction(_) => Some(
+                Problem::new("a window can't stand in WHERE or ON: its result is known only when all events are")
+                    .hint("filter by the events' own columns, or use a CASE over the result")
+                    .at_clause("where"),
             ),
             Expr::Unnest(_) => Some(
                 Problem::new("UNNEST makes several rows of one").hint("use an array function instead").at_name("unnest"),
@@ -254,8 +260,19 @@ pub fn scans(plan: &LogicalPlan) -> Vec<String> {
     names
 }
 
+fn unsupported_in_service(plan: &LogicalPlan) -> Problem {
+    let problem = match plan {
+        LogicalPlan::Aggregate(_) => "a feature service answers each request row by itself: it can't aggregate them",
+        LogicalPlan::Window(_) => "a feature service answers each request row by itself: a window over them has no meaning",
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => "a feature service answers every request row in its order: ORDER BY and LIMIT have no meaning",
+        LogicalPlan::Distinct(_) => "a feature service answers every request row: DISTINCT has no meaning",
+        other => return unsupported(other),
+    };
+    Problem::new(problem).hint("aggregates belong into feature views; a service combines their results").at_clause("select")
+}
+
 fn unsupported(plan: &LogicalPlan) -> Problem {
-    let (what, name, hint) = match plan {
+    let (what, name, hint): (&str, &'static str, &str) = match plan {
         LogicalPlan::Aggregate(_) => (
             "GROUP BY has no meaning between events",
             "group",
@@ -272,9 +289,9 @@ fn unsupported(plan: &LogicalPlan) -> Problem {
         LogicalPlan::TableScan(scan) => {
             return Problem::new(format!("`{}` can't be read here", scan.table_name)).at_name(scan.table_name.table());
         }
-        other => return Problem::new(format!("this kind of query is not supported: {}", other.display())),
+        _ => return Problem::new("this kind of query has no meaning in a definition").expected("SELECT … FROM … [LEFT JOIN …] [WHERE …]"),
     };
-    Problem::new(what).hint(hint).at_name(name)
+    Problem::new(what).hint(hint).at_clause(name)
 }
 
 /// Whether two key types can be compared by a lookup without changing what equality means.

@@ -80,9 +80,17 @@ impl Planner {
 
     /// Plans and type-checks a query.
     pub fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        self.analysed(self.parsed(query)?)
+    }
+
+    /// The query's plan before type coercion, where the types that it compares are still its own.
+    pub fn parsed(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let provider = Provider { relations: &self.relations };
         let options = ParserOptions::from(&STATE.config_options().sql_parser);
-        let plan = SqlToRel::new_with_options(&provider, options).sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))?;
+        SqlToRel::new_with_options(&provider, options).sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))
+    }
+
+    pub fn analysed(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         STATE.analyzer().execute_and_check(plan, STATE.config_options(), |_, _| {})
     }
 

@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Query, visit_relations};
 
 use super::content::load_tables;
 use super::fingerprint::fingerprint;
-use super::locate::{Located, statement_text};
+use super::locate::{Failure, Located, statement_text};
 use super::pipeline::Kind;
 use super::planner::{Planner, Relation};
+use super::problem::Problem;
 use super::service::{self, FeatureService, REQUEST};
 use super::view::{self, FeatureView, Surroundings, ViewOptions};
-use crate::catalog::{Source, Table};
+use crate::catalog::{Source, Table, sql_type};
 use crate::source::files;
 use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, TableDef, TrainingSetDef, ViewDef};
-use crate::sql::{self, Diagnostic, Diagnostics, did_you_mean};
+use crate::sql::{self, Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
 
 /// How long past its longest frame a view keeps events unless its definition says otherwise: an hour.
 const DEFAULT_LATENESS: i64 = 3_600_000_000;
@@ -195,7 +197,7 @@ impl Compiler {
         let location = crate::catalog::resolve_path(&self.project.root, &d.location.value);
         let schema = if d.columns.is_empty() {
             let inferred = files::infer(&d.name.value, &location).map_err(|e| {
-                vec![Diagnostic::new(&d.file, d.location.span, e.to_string())
+                vec![crate::catalog::diagnostic(&d.file, d.location.span, &e.to_string().replacen("source", "table", 1))
                     .hint("state the columns, CREATE EXTERNAL TABLE name (column TYPE, …), if the files come later")]
             })?;
             Arc::new(inferred)
@@ -205,7 +207,7 @@ impl Compiler {
             for column in &d.columns {
                 match self.rows.data_type(&column.data_type) {
                     Ok(t) => fields.push(Field::new(&column.name.value, t, column.nullable)),
-                    Err(e) => problems.push(Diagnostic::new(&d.file, column.name.span, e.strip_backtrace())),
+                    Err(e) => problems.push(Diagnostic::new(&d.file, column.name.span, Problem::from(e).message)),
                 }
             }
             if !problems.is_empty() {
@@ -236,7 +238,7 @@ impl Compiler {
                     continue;
                 }
                 let located = Located { file: &d.file, query: &d.query, query_span: d.query_span };
-                let planned = located.plan(&self.rows);
+                let planned = located.plan(&self.rows).map_err(Vec::from);
                 if let Some(plan) = self.note(&d.name.value, planned) {
                     let constant = super::pipeline::scans(&plan).iter().all(|r| self.project.tables.contains_key(r));
                     if constant {
@@ -258,7 +260,7 @@ impl Compiler {
             return Ok(None);
         }
         let located = Located { file: &d.file, query: &d.query, query_span: d.query_span };
-        let plan = located.plan(&self.rows)?;
+        let planned = located.plan(&self.rows);
         let options = ViewOptions {
             description: d.options.description.clone().or_else(|| d.doc.clone()),
             owner: d.options.owner.clone(),
@@ -273,10 +275,24 @@ impl Compiler {
             options,
             docs: d.column_docs.clone(),
             sql: statement_text(&d.file, d.span),
+            star: located.has_star(),
         };
-        let mut view = view::compile(&plan, around).map_err(|p| vec![located.diagnostic(p)])?;
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(Failure { mut diagnostics, rest }) => {
+                if let Some((plan, columns)) = rest
+                    && let Err(problems) = view::compile(&plan, around)
+                {
+                    // What is wrong with the whole may be wrong because columns are missing from it.
+                    let of_column = |p: Problem| p.column.and_then(|i| columns.get(i).copied()).map(|i| p.at_column(Some(i)));
+                    diagnostics.extend(located.diagnostics(problems.into_iter().filter_map(of_column).collect()));
+                }
+                return Err(diagnostics);
+            }
+        };
+        let mut view = view::compile(&plan, around).map_err(|p| located.diagnostics(p))?;
         let loaded = load_tables(&mut view.row_stage, &project.tables).await;
-        let loaded = loaded.map_err(|e| vec![Diagnostic::new(&d.file, d.name.span, e.to_string())])?;
+        let loaded = loaded.map_err(|e| vec![unloadable(&d.file, d.name.span, e)])?;
         if let Some(missing) = loaded {
             self.project.warnings.push(
                 Diagnostic::new(&d.file, d.name.span, format!("view `{}` can't run yet: {missing}", d.name.value)),
@@ -292,7 +308,9 @@ impl Compiler {
         for column in &d.signature {
             match self.rows.data_type(&column.data_type) {
                 Ok(t) => fields.push(Field::new(&column.name.value, t, true)),
-                Err(e) => problems.push(Diagnostic::new(&d.file, column.span, e.strip_backtrace())),
+                // A type that isn't known is reported by the parser already.
+                Err(_) if self.diagnostics.concern(&d.name.value) => return Ok(None),
+                Err(e) => problems.push(Diagnostic::new(&d.file, column.span, Problem::from(e).message)),
             }
         }
         if !problems.is_empty() {
@@ -310,9 +328,9 @@ impl Compiler {
         let plan = located.plan(&planner)?;
         let project = &self.project;
         let (mut pipeline, schema) =
-            service::compile(&plan, &|name| project.kind(name)).map_err(|p| vec![located.diagnostic(p)])?;
+            service::compile(&plan, &|name| project.kind(name)).map_err(|p| located.diagnostics(p))?;
         let loaded = load_tables(&mut pipeline, &project.tables).await;
-        let loaded = loaded.map_err(|e| vec![Diagnostic::new(&d.file, d.name.span, e.to_string())])?;
+        let loaded = loaded.map_err(|e| vec![unloadable(&d.file, d.name.span, e)])?;
         if let Some(missing) = loaded {
             self.project.warnings.push(
                 Diagnostic::new(&d.file, d.name.span, format!("service `{}` can't run yet: {missing}", d.name.value)),
@@ -344,7 +362,7 @@ impl Compiler {
                 .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
                 .maybe_hint(did_you_mean(&asked.value, names()))]
         });
-        let (service, spine) = match (service, located.plan(&self.constants)) {
+        let (service, spine) = match (service, located.plan(&self.constants).map_err(Vec::from)) {
             (Ok(service), Ok(spine)) => (service, spine),
             (service, spine) => return Err([service.err(), spine.err()].into_iter().flatten().flatten().collect()),
         };
@@ -359,7 +377,7 @@ impl Compiler {
                     .maybe_hint(did_you_mean(&timestamp.value, names())),
             ),
             Some(field) if !matches!(field.data_type(), DataType::Timestamp(_, _)) => problems.push(
-                Diagnostic::new(&d.file, timestamp.span, format!("column `{}` is {}", timestamp.value, field.data_type()))
+                Diagnostic::new(&d.file, timestamp.span, format!("column `{}` is {}", timestamp.value, sql_type(field.data_type())))
                     .expected("a timestamp"),
             ),
             Some(_) => {}
@@ -368,12 +386,12 @@ impl Compiler {
             match schema.fields().iter().find(|f| f.name() == wanted.name()) {
                 None => problems.push(
                     Diagnostic::new(&d.file, d.query_span, format!("the spine has no column `{}`, which service `{}` asks for", wanted.name(), service.name))
-                        .expected(format!("a column `{}` of type {}", wanted.name(), wanted.data_type()))
+                        .expected(format!("a column `{}` of type {}", wanted.name(), sql_type(wanted.data_type())))
                         .maybe_hint(did_you_mean(wanted.name(), names())),
                 ),
                 Some(found) if !arrow::compute::can_cast_types(found.data_type(), wanted.data_type()) => problems.push(
-                    Diagnostic::new(&d.file, d.query_span, format!("column `{}` of the spine is {}", wanted.name(), found.data_type()))
-                        .expected(format!("{}, as service `{}` asks for", wanted.data_type(), service.name)),
+                    Diagnostic::new(&d.file, d.query_span, format!("column `{}` of the spine is {}", wanted.name(), sql_type(found.data_type())))
+                        .expected(format!("{}, as service `{}` asks for", sql_type(wanted.data_type()), service.name)),
                 ),
                 Some(_) => {}
             }
@@ -391,6 +409,11 @@ impl Compiler {
             sql: statement_text(&d.file, d.span),
         }))
     }
+}
+
+/// A dimension table whose rows can't be looked up.
+fn unloadable(file: &Arc<SourceFile>, span: Span, error: DataFusionError) -> Diagnostic {
+    crate::catalog::diagnostic(file, span, &Problem::from(error).message)
 }
 
 impl Project {

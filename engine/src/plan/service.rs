@@ -11,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::FeatureView;
 use super::pipeline::{Builder, Kind, Pipeline, mentions, nullable};
-use super::problem::{PlanResult, Problem};
+use super::problem::Problem;
 
 /// The relation that stands for the request's rows.
 pub const REQUEST: &str = "request";
@@ -45,21 +45,22 @@ impl FeatureService {
 }
 
 /// The pipeline of a service's analysed plan.
-pub fn compile(plan: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> PlanResult<(Pipeline, SchemaRef)> {
+pub fn compile(plan: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> Result<(Pipeline, SchemaRef), Vec<Problem>> {
     if !mentions(plan, REQUEST) {
-        return Err(Problem::new("a feature service must read its request rows").expected("FROM request LEFT JOIN …").at_name("from"));
+        let problem = Problem::new("a feature service must read its request rows").expected("FROM request LEFT JOIN …");
+        return Err(vec![problem.at_clause("from")]);
     }
-    let steps = Builder { base: REQUEST, kind, one_row_each: true }.steps(plan)?;
+    let steps = Builder { base: REQUEST, kind, one_row_each: true }.steps(plan).map_err(|p| vec![p])?;
     let output = nullable(plan.schema().as_arrow());
+    let mut problems = super::view::unnamed(plan, &output);
     for (i, field) in output.fields().iter().enumerate() {
-        if field.name().is_empty() || !field.name().chars().all(|c| c.is_alphanumeric() || c == '_') {
-            return Err(Problem::new("this column needs a name").expected("… AS <name>").at_column(Some(i)));
+        if output.fields().iter().take(i).any(|f| f.name() == field.name()) {
+            let problem = Problem::new(format!("two columns are named `{}`", field.name()));
+            problems.push(problem.hint("give one of them another name with AS").at_column(Some(i)));
         }
-        if output.fields().iter().filter(|f| f.name() == field.name()).count() > 1 {
-            return Err(Problem::new(format!("two columns are named `{}`", field.name()))
-                .hint("give one of them another name with AS")
-                .at_column(Some(i)));
-        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
     }
     Ok((Pipeline { steps, output: output.clone() }, output))
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use super::pipeline::{Builder, Kind, Pipeline, project, scans};
 use super::problem::{PlanResult, Problem};
 use super::windows::{Context, Windows};
+use super::words::sql_type;
 use crate::catalog::Source;
 use crate::kernel::{Kernel, TimelineSpec};
 
@@ -89,15 +90,23 @@ pub struct Surroundings<'a> {
     pub options: ViewOptions,
     pub docs: BTreeMap<String, String>,
     pub sql: String,
+    /// Whether its SELECT has a `*`.
+    pub star: bool,
 }
 
-/// Takes a view's analysed plan apart.
-pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> PlanResult<FeatureView> {
-    let (above, windows, below) = split(plan)?;
-    let source = source_of(below, &around)?;
-    let steps = Builder { base: &source.name, kind: around.kind, one_row_each: false }.steps(below)?;
+/// Takes a view's analysed plan apart. Everything that is wrong with its columns is found in one go.
+pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> Result<FeatureView, Vec<Problem>> {
+    let (above, mut windows, below) = split(plan).map_err(one)?;
+    // DataFusion puts windows into an order of its own; people know theirs.
+    windows.sort_by_key(|(_, field)| used_by(field.name(), above.last()).unwrap_or(usize::MAX));
+    let source = source_of(below, &around).map_err(one)?;
+    let mut problems = vec![];
+    let steps = Builder { base: &source.name, kind: around.kind, one_row_each: false }.steps(below);
+    let mut steps = steps.map_err(|p| problems.push(p)).unwrap_or_default();
 
-    let is_timestamp = |e: &Expr| lineage(e, below).is_some_and(|c| c == source.timestamp);
+    // Where a wrong join stands below, what comes through it can't be told.
+    let unknown = !problems.is_empty();
+    let is_timestamp = |e: &Expr| unknown || lineage(e, below).is_some_and(|c| c == source.timestamp);
     let context = Context {
         input: below.schema(),
         tiled: around.options.tile.is_some(),
@@ -106,18 +115,31 @@ pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> PlanResult<Featu
     };
     let mut gathered = Windows::default();
     for (window, field) in &windows {
-        gathered.add(window, field, &context).map_err(|p| p.at_column(column_of(field.name(), &above)))?;
+        if let Err(problem) = gathered.add(window, field, &context) {
+            problems.push(problem.at_column(column_of(field.name(), &above)));
+        }
     }
-    let keys = keys(&gathered.keys, below.schema())?;
-    let (projection, schema, key_columns) = projection(&above, plan, &keys, &windows)?;
-    let keys = name_keys(&keys, &schema, &key_columns)?;
-    check_names(&schema, &key_columns)?;
+    let keys = match keys(&gathered.keys, below.schema()) {
+        Ok(keys) => keys,
+        Err(problem) => {
+            problems.push(problem);
+            vec![]
+        }
+    };
+    if !keys.is_empty() {
+        problems.extend(bare_columns(&above, &keys, &windows, around.star));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (projection, schema, key_columns) = projection(&above, plan, &keys, &windows).map_err(one)?;
+    let keys = name_keys(&keys, &schema, &key_columns).map_err(one)?;
+    check_names(plan, &schema, &key_columns)?;
 
-    let mut steps = steps;
     let outputs: Vec<Expr> = gathered.keys.iter().cloned().chain(gathered.columns.iter().map(|(e, _)| e.clone())).collect();
     let fields: Vec<FieldRef> = keys.iter().cloned().chain(gathered.fields().into_iter().map(Arc::new)).collect();
     let output = Arc::new(Schema::new(fields));
-    steps.push(project(&outputs, below.schema(), &output)?);
+    steps.push(project(&outputs, below.schema(), &output).map_err(one)?);
 
     let spec = TimelineSpec {
         columns: gathered.fields(),
@@ -127,7 +149,7 @@ pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> PlanResult<Featu
         lateness: around.options.lateness,
         event_id: source.event_id_field(),
     };
-    let kernel = Kernel::new(spec).map_err(|e| Problem::new(e.to_string()))?;
+    let kernel = Kernel::new(spec).map_err(|e| one(Problem::new(e.to_string())))?;
     Ok(FeatureView {
         name: around.name.to_owned(),
         source,
@@ -162,13 +184,18 @@ fn split(plan: &LogicalPlan) -> PlanResult<Split<'_>> {
             LogicalPlan::Filter(filter) if has_window(&filter.input) => {
                 return Err(Problem::new("a feature view can't filter by the result of a window: it must answer for every key and instant")
                     .hint("filter the events below the windows, or use a CASE over the result")
-                    .at_name("where"));
+                    .at_clause("where"));
             }
             other if has_window(other) => return Err(above_windows(other)),
+            LogicalPlan::Aggregate(_) => {
+                return Err(Problem::new("GROUP BY has no value between events, a window has")
+                    .expected("COUNT(*) OVER (PARTITION BY <key> ORDER BY <timestamp> RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)")
+                    .at_clause("group"));
+            }
             _ => {
                 return Err(Problem::new("a feature view needs at least one windowed aggregate")
                     .expected("COUNT(*) OVER (PARTITION BY <key> ORDER BY <timestamp> RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)")
-                    .at_name("select"));
+                    .at_clause("select"));
             }
         };
     }
@@ -192,20 +219,21 @@ fn split(plan: &LogicalPlan) -> PlanResult<Split<'_>> {
 }
 
 fn above_windows(plan: &LogicalPlan) -> Problem {
-    let (what, name) = match plan {
+    let (what, name): (&str, &'static str) = match plan {
         LogicalPlan::Sort(_) => ("ORDER BY", "order"),
         LogicalPlan::Limit(_) => ("LIMIT", "limit"),
         LogicalPlan::Distinct(_) => ("DISTINCT", "distinct"),
         LogicalPlan::Aggregate(_) => ("GROUP BY", "group"),
         LogicalPlan::Join(_) => ("a join", "join"),
         LogicalPlan::Union(_) => ("UNION", "union"),
-        _ => ("this", "select"),
+        LogicalPlan::Unnest(_) => ("UNNEST", "unnest"),
+        _ => ("this kind of query", "select"),
     };
     let hint = match plan {
         LogicalPlan::Join(_) => "join dimension tables below the windows (in a subquery), or join views in a service",
         _ => "remove it: a feature view is a function from a key and an instant to one row",
     };
-    Problem::new(format!("{what} over window results is not supported in a feature view")).hint(hint).at_name(name)
+    Problem::new(format!("{what} over window results is not supported in a feature view")).hint(hint).at_clause(name)
 }
 
 fn has_window(plan: &LogicalPlan) -> bool {
@@ -226,15 +254,15 @@ fn source_of(below: &LogicalPlan, around: &Surroundings<'_>) -> PlanResult<Arc<S
         (Some(source), None) => Ok(source),
         (Some(a), Some(b)) if a.name == b.name => Err(Problem::new(format!("a feature view can't join source `{}` with itself", a.name))
             .hint("make two feature views and join them in a service")
-            .at_name(&a.name)),
+            .at_from(&a.name)),
         (Some(a), Some(b)) => Err(Problem::new(format!("a feature view reads one source, not both `{}` and `{}`", a.name, b.name))
             .hint("make a feature view of each and join them in a service")
-            .at_name(&b.name)),
+            .at_from(&b.name)),
         (None, _) => {
             let problem = Problem::new("a feature view must read a source").expected("FROM <a CREATE SOURCE>");
             Err(match names.iter().find(|n| matches!((around.kind)(n), Kind::View(_) | Kind::Table)) {
-                Some(name) => problem.hint(format!("`{name}` is not a stream of events")).at_name(name),
-                None => problem.at_name("select"),
+                Some(name) => problem.hint(format!("`{name}` is not a stream of events")).at_from(name),
+                None => problem.at_clause("select"),
             })
         }
     }
@@ -274,7 +302,7 @@ fn keys(exprs: &[Expr], schema: &DFSchema) -> PlanResult<Vec<QualifiedField>> {
             };
             let (qualifier, field) = schema.qualified_field_from_column(column)?;
             if !crate::kernel::is_key_type(field.data_type()) {
-                return Err(Problem::new(format!("`{}` can't be an entity key: its type is {}", field.name(), field.data_type()))
+                return Err(Problem::new(format!("`{}` can't be an entity key: its type is {}", field.name(), sql_type(field.data_type())))
                     .expected("an integer, string, boolean, date, timestamp or decimal")
                     .hint("CAST it in a subquery or a CREATE VIEW")
                     .at_name(field.name()));
@@ -293,17 +321,11 @@ fn projection(
     keys: &[QualifiedField],
     windows: &[(WindowFunction, Field)],
 ) -> PlanResult<Projected> {
-    let bottom: Vec<QualifiedField> =
-        keys.iter().cloned().chain(windows.iter().map(|(_, f)| (None, Arc::new(f.clone())))).collect();
-    let mut schema = DFSchema::new_with_metadata(bottom, Default::default())?;
+    let mut schema = below_projection(keys, windows)?;
     let mut lineage: Vec<Option<usize>> = (0..schema.fields().len()).map(|i| (i < keys.len()).then_some(i)).collect();
     let mut steps = vec![];
     for (depth, projection) in above.iter().rev().enumerate() {
-        if depth == 0 {
-            for (i, expr) in projection.expr.iter().enumerate() {
-                check_bare(expr, &schema).map_err(|p| p.at_column((above.len() == 1).then_some(i)))?;
-            }
-        } else {
+        if depth > 0 {
             schema = projection.input.schema().as_ref().clone();
         }
         steps.push(project(&projection.expr, &schema, projection.schema.as_arrow())?);
@@ -327,25 +349,46 @@ fn projection(
     Ok((Pipeline { steps, output: output.clone() }, output, key_columns))
 }
 
-/// A column above the windows must be a key or a window's result.
-fn check_bare(expr: &Expr, schema: &DFSchema) -> PlanResult<()> {
-    let mut bare = None;
-    expr.apply(|e| {
-        if let Expr::Column(column) = e
-            && schema.maybe_index_of_column(column).is_none()
-        {
-            bare = Some(column.name.clone());
-            return Ok(TreeNodeRecursion::Stop);
+/// What the lowest projection above the windows sees.
+fn below_projection(keys: &[QualifiedField], windows: &[(WindowFunction, Field)]) -> PlanResult<DFSchema> {
+    let windows = windows.iter().map(|(_, f)| (None, Arc::new(f.clone())));
+    Ok(DFSchema::new_with_metadata(keys.iter().cloned().chain(windows).collect(), Default::default())?)
+}
+
+/// Columns above the windows that have no value there.
+fn bare_columns(above: &[&Projection], keys: &[QualifiedField], windows: &[(WindowFunction, Field)], star: bool) -> Vec<Problem> {
+    let Some(lowest) = above.last() else { return vec![] };
+    let schema = match below_projection(keys, windows) {
+        Ok(schema) => schema,
+        Err(problem) => return vec![problem],
+    };
+    // A key of some window only is an error of that window.
+    let partitioned = |name: &str| windows.iter().any(|(w, _)| w.params.partition_by.iter().any(|e| e.column_refs().iter().any(|c| c.name == name)));
+    let outermost = above.len() == 1;
+    let mut bare = vec![];
+    for (i, expr) in lowest.expr.iter().enumerate() {
+        if let Some(name) = bare_column(expr, &schema).filter(|name| !partitioned(name)) {
+            bare.push((outermost.then_some(i), name));
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    match bare {
-        None => Ok(()),
-        Some(name) => Err(Problem::new(format!("`{name}` is neither a key nor a window's result: between events it has no value"))
+    }
+    if star && outermost && bare.len() > 1 {
+        let names: Vec<&str> = bare.iter().map(|(_, name)| name.as_str()).collect();
+        let problem = Problem::new(format!("`*` brings columns that are neither keys nor windows' results: {}", names.join(", ")));
+        return vec![problem.expected("the keys, and windowed aggregates, one by one").at_name("*")];
+    }
+    let problem = |(column, name): (Option<usize>, String)| {
+        Problem::new(format!("`{name}` is neither a key nor a window's result: between events it has no value"))
             .expected("a PARTITION BY column or a windowed aggregate")
             .hint(format!("LAST_VALUE({name}) OVER w is its latest value"))
-            .at_name(name)),
-    }
+            .at_name(name)
+            .at_column(column)
+    };
+    bare.into_iter().map(problem).collect()
+}
+
+/// A column above the windows that is neither a key nor a window's result.
+fn bare_column(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    expr.column_refs().into_iter().find(|c| schema.maybe_index_of_column(c).is_none()).map(|c| c.name.clone())
 }
 
 /// The keys under the names that the view gives them.
@@ -356,27 +399,47 @@ fn name_keys(keys: &[QualifiedField], schema: &SchemaRef, columns: &[Option<usiz
             Some(column) => Ok(Arc::new(Field::new(schema.field(column).name(), field.data_type().clone(), true))),
             None => Err(Problem::new(format!("the key `{}` is not selected, so nothing could join this view", field.name()))
                 .expected(format!("SELECT {}, …", field.name()))
-                .at_name("select")),
+                .at_clause("select")),
         })
         .collect()
 }
 
 /// Every feature must have a name that SQL and JSON can say.
-fn check_names(schema: &Schema, keys: &[Option<usize>]) -> PlanResult<()> {
-    for (i, field) in schema.fields().iter().enumerate() {
-        let plain = field.name().chars().all(|c| c.is_alphanumeric() || c == '_');
-        if !plain || field.name().is_empty() {
-            return Err(Problem::new("this column needs a name").expected("… AS <name>").at_column(Some(i)));
-        }
-    }
+fn check_names(plan: &LogicalPlan, schema: &Schema, keys: &[Option<usize>]) -> Result<(), Vec<Problem>> {
     if keys.iter().all(Option::is_some) {
-        return Err(Problem::new("a feature view needs at least one feature besides its keys").at_name("select"));
+        return Err(one(Problem::new("a feature view needs at least one feature besides its keys").at_clause("select")));
     }
-    Ok(())
+    let problems = unnamed(plan, schema);
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Columns of a plan whose name SQL and JSON can't say.
+pub fn unnamed(plan: &LogicalPlan, schema: &Schema) -> Vec<Problem> {
+    let plain = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    // DataFusion makes an alias of a window's text, too.
+    let own = |name: &str| !name.contains(['(', '[']);
+    let named = |i: usize| matches!(plan, LogicalPlan::Projection(p) if matches!(p.expr.get(i), Some(Expr::Alias(a)) if own(&a.name)));
+    let odd = schema.fields().iter().enumerate().filter(|(_, f)| !plain(f.name()));
+    odd.map(|(i, field)| {
+        let problem = match named(i) {
+            true => Problem::new(format!("a column can't be called \"{}\"", field.name())).expected("a name of letters, digits and `_`"),
+            false => Problem::new("this column needs a name").expected("… AS <name>"),
+        };
+        problem.at_item().at_column(Some(i))
+    })
+    .collect()
+}
+
+fn one(problem: Problem) -> Vec<Problem> {
+    vec![problem]
 }
 
 /// Which column of the outermost SELECT uses a window's result, where that can be told.
 fn column_of(window: &str, above: &[&Projection]) -> Option<usize> {
     let [only] = above else { return None };
-    only.expr.iter().position(|e| e.column_refs().iter().any(|c| c.name == window))
+    used_by(window, Some(only))
+}
+
+fn used_by(window: &str, projection: Option<&&Projection>) -> Option<usize> {
+    projection?.expr.iter().position(|e| e.column_refs().iter().any(|c| c.name == window))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{Expr, ExprSchemable, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 
 use super::problem::{PlanResult, Problem};
 use crate::kernel::{Aggregate, Argument, Frame, Function, Interval, Kernel};
@@ -38,11 +38,11 @@ impl Windows {
         let called = window.fun.name().to_owned();
         self.check_partition(params, &called)?;
         check_order(params, context, &called)?;
-        let frame = frame(&params.window_frame).map_err(|p| if p.place == super::problem::Place::Query { p.at_name(&called) } else { p })?;
+        let frame = frame(&params.window_frame, &called)?;
         if context.tiled && matches!(frame, Frame::Rows { .. }) {
             return Err(Problem::new("a tiled view has no rows to count, so it can't have a ROWS frame")
                 .hint("move this feature to a view without `tile`")
-                .at_name("rows"));
+                .in_window(called, "rows"));
         }
         let mut args = params.args.as_slice();
         let function = match &window.fun {
@@ -61,19 +61,23 @@ impl Windows {
                 ("nth_value", [value, Expr::Literal(n, _)]) => {
                     let n = n.cast_to(&DataType::Int64).ok();
                     let Some(ScalarValue::Int64(Some(n))) = n.filter(|n| *n != ScalarValue::Int64(Some(0))) else {
-                        return Err(Problem::new("NTH_VALUE's second argument must be a number other than 0").at_name(&called));
+                        return Err(Problem::new("NTH_VALUE has no row 0")
+                            .expected("1 for the first row of the frame, 2 for the second, -1 for the last, …")
+                            .at_name(&called));
                     };
                     args = std::slice::from_ref(value);
                     Function::NthValue(n)
                 }
                 ("nth_value", _) => {
-                    return Err(Problem::new("NTH_VALUE takes a value and a constant number").at_name(&called));
+                    return Err(Problem::new("NTH_VALUE takes a value and a number that is known beforehand")
+                        .expected("NTH_VALUE(amount, 2) or NTH_VALUE(amount, -2)")
+                        .at_name(&called));
                 }
                 _ => return Err(no_meaning(&called)),
             },
         };
         if !matches!(function, Function::Udaf(_)) && params.distinct {
-            return Err(Problem::new(format!("DISTINCT has no meaning in {called}")).at_name(&called));
+            return Err(Problem::new(format!("DISTINCT has no meaning in `{called}`")).hint("leave it out").at_name(&called));
         }
         let args = args.iter().map(|a| self.argument(a, context.input)).collect::<PlanResult<Vec<_>>>()?;
         let filter = params.filter.as_deref().map(|f| self.column(f, context.input)).transpose()?;
@@ -112,14 +116,14 @@ impl Windows {
 
     fn check_partition(&mut self, params: &WindowFunctionParams, called: &str) -> PlanResult<()> {
         if params.partition_by.is_empty() {
-            return Err(Problem::new(format!("the window of {called} has no PARTITION BY, so there is no entity that it is about"))
+            return Err(Problem::new("this window has no PARTITION BY, so there is no entity that it is about")
                 .expected("OVER (PARTITION BY <key columns> ORDER BY <timestamp> …)")
-                .at_name(called));
+                .in_window(called, "order"));
         }
         if let Some(odd) = params.partition_by.iter().find(|e| !matches!(e, Expr::Column(_))) {
-            return Err(Problem::new(format!("PARTITION BY takes columns, not the expression {odd}"))
+            return Err(Problem::new(format!("PARTITION BY takes columns, not the expression {}", short(odd)))
                 .hint("compute the key in a subquery or a CREATE VIEW and partition by that column")
-                .at_name("partition"));
+                .in_window(called, "partition"));
         }
         if self.keys.is_empty() {
             self.keys = params.partition_by.clone();
@@ -130,7 +134,7 @@ impl Windows {
             return Err(Problem::new("every window of a feature view must have the same keys")
                 .expected(format!("PARTITION BY {}", list(&self.keys)))
                 .hint(format!("make a second view for features by {}, and join both in a service", list(&params.partition_by)))
-                .at_name(called));
+                .in_window(called, "partition"));
         }
         Ok(())
     }
@@ -172,97 +176,132 @@ fn check_order(params: &WindowFunctionParams, context: &Context<'_>, called: &st
     let expected = format!("ORDER BY {}", context.timestamp);
     match params.order_by.as_slice() {
         [sort] if !sort.asc => {
-            Err(Problem::new("a window runs forward in time: ORDER BY … DESC is not supported").expected(expected).at_name("desc"))
+            Err(Problem::new("a window runs forward in time: ORDER BY … DESC is not supported").expected(expected).in_window(called, "desc"))
         }
         [sort] if (context.is_timestamp)(&sort.expr) => Ok(()),
         [sort] => Err(Problem::new(format!("a window must be ordered by its source's timestamp, not by {}", short(&sort.expr)))
             .expected(expected)
-            .at_name(short(&sort.expr))),
-        [] => Err(Problem::new(format!("the window of {called} has no ORDER BY")).expected(expected).at_name(called)),
-        _ => Err(Problem::new("a window is ordered by its source's timestamp alone").expected(expected).at_name("order")),
+            .in_window(called, "order")),
+        [] => Err(Problem::new("this window has no ORDER BY").expected(expected).in_window(called, "partition")),
+        _ => Err(Problem::new("a window is ordered by its source's timestamp alone").expected(expected).in_window(called, "order")),
     }
 }
 
-fn frame(frame: &WindowFrame) -> PlanResult<Frame> {
+/// Refuses bounds of RANGE frames over time that have no unit, such as `3600 PRECEDING`: before type coercion, which
+/// would find one.
+pub fn check_bounds(plan: &LogicalPlan) -> PlanResult<()> {
+    if let LogicalPlan::Window(window) = plan {
+        for expr in &window.window_expr {
+            let Expr::WindowFunction(function) = expr.clone().unalias() else { continue };
+            let frame = &function.params.window_frame;
+            let over_time = |e: &Expr| e.get_type(window.input.schema().as_ref()).is_ok_and(|t| t.is_temporal());
+            if frame.units != WindowFrameUnits::Range || !function.params.order_by.iter().all(|o| over_time(&o.expr)) {
+                continue;
+            }
+            for bound in [&frame.start_bound, &frame.end_bound] {
+                if let WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) = bound
+                    && !value.is_null()
+                    && value.to_string().trim().parse::<f64>().is_ok()
+                {
+                    return Err(Problem::new(format!("a RANGE frame over time is bounded by an INTERVAL, not by {value}"))
+                        .expected("INTERVAL '1 hour' PRECEDING")
+                        .in_window(function.fun.name(), "range"));
+                }
+            }
+        }
+    }
+    plan.inputs().into_iter().try_for_each(check_bounds)
+}
+
+fn frame(frame: &WindowFrame, called: &str) -> PlanResult<Frame> {
     match frame.units {
-        WindowFrameUnits::Groups => Err(Problem::new("GROUPS frames are not supported").expected("RANGE or ROWS").at_name("groups")),
+        WindowFrameUnits::Groups => Err(Problem::new("GROUPS frames are not supported").expected("RANGE or ROWS").in_window(called, "groups")),
         WindowFrameUnits::Range => {
             let start = match &frame.start_bound {
                 WindowFrameBound::Preceding(value) if value.is_null() => None,
-                WindowFrameBound::Preceding(value) => Some(interval(value)?),
+                WindowFrameBound::Preceding(value) => Some(interval(value, called)?),
                 WindowFrameBound::CurrentRow => Some(Interval::default()),
-                WindowFrameBound::Following(_) => return Err(forward()),
+                WindowFrameBound::Following(_) => return Err(forward(called, &frame.units)),
             };
             let end = match &frame.end_bound {
                 WindowFrameBound::CurrentRow => Interval::default(),
-                WindowFrameBound::Preceding(value) if !value.is_null() => interval(value)?,
+                WindowFrameBound::Preceding(value) if !value.is_null() => interval(value, called)?,
                 WindowFrameBound::Preceding(_) => {
-                    return Err(Problem::new("a frame can't end at UNBOUNDED PRECEDING").at_name("unbounded"));
+                    return Err(Problem::new("a frame can't end at UNBOUNDED PRECEDING").in_window(called, "unbounded"));
                 }
-                WindowFrameBound::Following(_) => return Err(forward()),
+                WindowFrameBound::Following(_) => return Err(forward(called, &frame.units)),
             };
             if start.is_some_and(|s| s.longest_micros() < end.longest_micros()) {
                 return Err(Problem::new("the frame ends before it starts, so it is always empty")
                     .expected("RANGE BETWEEN <longer> PRECEDING AND <shorter> PRECEDING")
-                    .at_name("range"));
+                    .in_window(called, "range"));
             }
             Ok(Frame::Range { start, end })
         }
         WindowFrameUnits::Rows => {
             let start = match &frame.start_bound {
                 WindowFrameBound::Preceding(value) if value.is_null() => None,
-                WindowFrameBound::Preceding(value) => Some(count(value)?),
+                WindowFrameBound::Preceding(value) => Some(count(value, called)?),
                 WindowFrameBound::CurrentRow => Some(0),
-                WindowFrameBound::Following(_) => return Err(forward()),
+                WindowFrameBound::Following(_) => return Err(forward(called, &frame.units)),
             };
             let end = match &frame.end_bound {
                 WindowFrameBound::CurrentRow => 0,
-                WindowFrameBound::Preceding(value) if !value.is_null() => count(value)?,
+                WindowFrameBound::Preceding(value) if !value.is_null() => count(value, called)?,
                 WindowFrameBound::Preceding(_) => {
-                    return Err(Problem::new("a frame can't end at UNBOUNDED PRECEDING").at_name("unbounded"));
+                    return Err(Problem::new("a frame can't end at UNBOUNDED PRECEDING").in_window(called, "unbounded"));
                 }
-                WindowFrameBound::Following(_) => return Err(forward()),
+                WindowFrameBound::Following(_) => return Err(forward(called, &frame.units)),
             };
             if start.is_some_and(|s| s < end) {
-                return Err(Problem::new("the frame ends before it starts, so it is always empty").at_name("rows"));
+                return Err(Problem::new("the frame ends before it starts, so it is always empty")
+                    .expected("ROWS BETWEEN <more> PRECEDING AND <fewer> PRECEDING")
+                    .in_window(called, "rows"));
             }
             Ok(Frame::Rows { start, end })
         }
     }
 }
 
-fn interval(value: &ScalarValue) -> PlanResult<Interval> {
+fn interval(value: &ScalarValue, called: &str) -> PlanResult<Interval> {
     let found = value.cast_to(&DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano));
     let Ok(ScalarValue::IntervalMonthDayNano(Some(i))) = found else {
         return Err(Problem::new(format!("a RANGE frame over time is bounded by an INTERVAL, not by {value}"))
             .expected("INTERVAL '1 hour' PRECEDING")
-            .at_name("range"));
+            .in_window(called, "range"));
     };
     if i.months < 0 || i.days < 0 || i.nanoseconds < 0 {
-        return Err(forward());
+        return Err(forward(called, &WindowFrameUnits::Range).in_window(called, "range"));
     }
     if i.nanoseconds % 1000 != 0 {
-        return Err(Problem::new("instants have microseconds: a frame can't be finer").at_name("range"));
+        return Err(Problem::new("instants have microseconds: a frame can't be finer").expected("whole microseconds").in_window(called, "range"));
     }
     Ok(Interval { months: i.months, days: i.days, micros: i.nanoseconds / 1000 })
 }
 
-fn count(value: &ScalarValue) -> PlanResult<u64> {
+fn count(value: &ScalarValue, called: &str) -> PlanResult<u64> {
     match value.cast_to(&DataType::UInt64) {
         Ok(ScalarValue::UInt64(Some(n))) if n <= MAX_ROWS => Ok(n),
+        Ok(ScalarValue::UInt64(Some(n))) => Err(Problem::new(format!("a ROWS frame of {n} events is too long: they are all kept in the online store"))
+            .expected(format!("a whole number up to {MAX_ROWS}"))
+            .in_window(called, "rows")),
         _ => Err(Problem::new(format!("a ROWS frame is bounded by a number of events, not by {value}"))
             .expected(format!("a whole number up to {MAX_ROWS}"))
-            .at_name("rows")),
+            .in_window(called, "rows")),
     }
 }
 
 /// A ROWS frame keeps its events in the online store: more than this is a mistake.
 const MAX_ROWS: u64 = 1_000_000;
 
-fn forward() -> Problem {
+fn forward(called: &str, units: &WindowFrameUnits) -> Problem {
+    let expected = match units {
+        WindowFrameUnits::Rows => "ROWS BETWEEN <n> PRECEDING AND CURRENT ROW",
+        _ => "RANGE BETWEEN INTERVAL '…' PRECEDING AND CURRENT ROW",
+    };
     Problem::new("the frame looks forward: at the read instant the future is not known")
-        .expected("RANGE BETWEEN INTERVAL '…' PRECEDING AND CURRENT ROW")
-        .at_name("following")
+        .expected(expected)
+        .in_window(called, "following")
 }
 
 fn no_meaning(called: &str) -> Problem {

@@ -1,54 +1,31 @@
-//! Types, expressions and durations as a person writes them in SQL.
+//! Expressions and durations as a person writes them in SQL.
 
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Cast, Expr};
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::Dialect;
 
+pub use crate::catalog::sql_type;
 use crate::kernel::Interval;
-
-/// An Arrow type by its SQL name.
-pub fn sql_type(data_type: &DataType) -> String {
-    use DataType::*;
-    match data_type {
-        Boolean => "BOOLEAN".into(),
-        Int8 => "TINYINT".into(),
-        Int16 => "SMALLINT".into(),
-        Int32 => "INT".into(),
-        Int64 => "BIGINT".into(),
-        UInt8 => "TINYINT UNSIGNED".into(),
-        UInt16 => "SMALLINT UNSIGNED".into(),
-        UInt32 => "INT UNSIGNED".into(),
-        UInt64 => "BIGINT UNSIGNED".into(),
-        Float32 => "REAL".into(),
-        Float64 => "DOUBLE".into(),
-        Utf8 | LargeUtf8 | Utf8View => "VARCHAR".into(),
-        Binary | LargeBinary | BinaryView => "BYTEA".into(),
-        FixedSizeBinary(n) => format!("BYTEA of {n} bytes"),
-        Date32 | Date64 => "DATE".into(),
-        Time32(_) | Time64(_) => "TIME".into(),
-        Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => "TIMESTAMP".into(),
-        Timestamp(unit, zone) => format!("TIMESTAMP in {unit}{}", zone.as_ref().map(|z| format!(" at {z}")).unwrap_or_default()),
-        Decimal32(p, s) | Decimal64(p, s) | Decimal128(p, s) | Decimal256(p, s) => format!("DECIMAL({p}, {s})"),
-        Interval(IntervalUnit::YearMonth | IntervalUnit::DayTime | IntervalUnit::MonthDayNano) => "INTERVAL".into(),
-        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => format!("{}[]", sql_type(item.data_type())),
-        Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
-            format!("STRUCT({})", fields.join(", "))
-        }
-        Dictionary(_, values) => sql_type(values),
-        Null => "NULL".into(),
-        other => other.to_string(),
-    }
-}
 
 /// An expression as SQL, without the relations of its columns.
 pub fn sql(expr: &Expr) -> String {
+    with_columns(expr, &|column| quoted(&column.name))
+}
+
+/// An expression as SQL, columns with their relations.
+pub fn qualified_sql(expr: &Expr) -> String {
+    with_columns(expr, &|column| match &column.relation {
+        Some(relation) => format!("{}.{}", quoted(relation.table()), quoted(&column.name)),
+        None => quoted(&column.name),
+    })
+}
+
+fn with_columns(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
     let plain = expr.clone().transform_up(|e| {
         Ok(match e {
-            Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(quoted(&column.name)))),
+            Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(name(&column)))),
             // What a coercion made of a constant is that constant.
             Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
                 Expr::Literal(value, metadata) => match value.cast_to(field.data_type()) {
@@ -130,7 +107,7 @@ pub fn list(items: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use arrow::datatypes::DataType;
     use datafusion::prelude::{col, lit};
 
     #[test]
@@ -148,14 +125,5 @@ mod tests {
         assert_eq!(sql(&expr), "amount > 5.0");
         assert_eq!(sql(&Expr::Column(Column::new_unqualified("User Id"))), "\"User Id\"");
         assert_eq!(sql(&(col("a") + col("b")).is_null()), "a + b IS NULL");
-    }
-
-    #[test]
-    fn types_have_their_sql_names() {
-        assert_eq!(sql_type(&DataType::Utf8), "VARCHAR");
-        assert_eq!(sql_type(&crate::plan::timestamp_type()), "TIMESTAMP");
-        assert_eq!(sql_type(&DataType::Decimal128(10, 2)), "DECIMAL(10, 2)");
-        let item = Arc::new(arrow::datatypes::Field::new("item", DataType::Int64, true));
-        assert_eq!(sql_type(&DataType::List(item)), "BIGINT[]");
     }
 }

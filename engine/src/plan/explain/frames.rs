@@ -63,7 +63,7 @@ pub fn state(view: &FeatureView) -> State {
     let kept = other.is_empty().then(|| longest.map_or(0, reach).saturating_add(spec.lateness));
     let kept_rows = spec.frames.iter().map(rows).max().unwrap_or(0);
 
-    let mut notes = vec![("of an event".to_owned(), stored(view, &columns))];
+    let mut notes = vec![];
     match kept {
         None => {
             let names: Vec<String> = other.iter().map(|a| super::view::label(spec, a)).collect();
@@ -95,8 +95,8 @@ pub fn state(view: &FeatureView) -> State {
     }
     match kept {
         None => notes.push(("late events".into(), "land in their place, however late".into())),
-        Some(kept) if base => notes.push(("late events".into(), format!("land in their place; older than {}, in the base state", duration(kept)))),
-        Some(kept) => notes.push(("late events".into(), format!("land in their place; older than {}, dropped and counted in a metric (the archive keeps them)", duration(kept)))),
+        Some(kept) if base => notes.push(("late events".into(), format!("land in their place; those older than {}, in the base state", duration(kept)))),
+        Some(kept) => notes.push(("late events".into(), format!("land in their place; those older than {} are dropped and counted in a metric (the archive keeps them)", duration(kept)))),
     }
     if kept.is_some() {
         let sealed = if spec.tile.is_some() { ", or an instant inside an older tile," } else { "" };
@@ -123,12 +123,6 @@ pub fn typed(view: &FeatureView, aggregate: &crate::kernel::Aggregate) -> bool {
     let spec = view.kernel.spec();
     let types: Vec<_> = aggregate.args.iter().map(|arg| super::view::argument_type(spec, arg)).collect();
     Kernel::is_typed(&aggregate.function, &types, aggregate.distinct)
-}
-
-fn stored(view: &FeatureView, columns: &[Column]) -> String {
-    let id = view.source.event_id.iter().map(|id| format!("its {id}"));
-    let named: Vec<String> = columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
-    words::list(&["its time".to_owned(), "its offset".to_owned()].into_iter().chain(id).chain(named).collect::<Vec<_>>())
 }
 
 /// Microseconds that a frame reaches back; a frame of rows reaches back none.

@@ -36,7 +36,8 @@ pub fn view(project: &Project, view: &FeatureView) -> Result<String> {
         .with(REQUEST, Relation::Rows(signature.clone()))
         .with(&view.name, Relation::Rows(view.schema.clone()));
     let plan = planner.plan(&query)?;
-    let (pipeline, schema) = service::compile(&plan, &|name| project.kind(name)).map_err(|p| DataFusionError::Plan(p.message))?;
+    let (pipeline, schema) = service::compile(&plan, &|name| project.kind(name))
+        .map_err(|problems| DataFusionError::Plan(problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ")))?;
     let alone = FeatureService {
         name: view.name.clone(),
         signature: signature.clone(),
@@ -64,13 +65,13 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<String> {
 
 fn over(project: &Project, service: &FeatureService, spine: &SchemaRef, timestamp: &str) -> Result<String> {
     let empty = RecordBatch::new_empty(spine.clone());
-    let plan = Spine::new(&[empty], spine, timestamp)
-        .and_then(|spine| batch::training_plan(project, service, &spine, &no_events))
-        .map_err(|e| match e {
-            TrainingError::Plan(e) => e,
-            other => DataFusionError::External(Box::new(other)),
-        })?;
-    Ok(optimised(plan)?.display_indent().to_string())
+    let plan = Spine::new(&[empty], spine, timestamp).and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
+    match plan {
+        Ok(plan) => Ok(optimised(plan)?.display_indent().to_string()),
+        Err(TrainingError::Plan(e)) => Err(e),
+        // The spine is what is wrong: another one may do.
+        Err(other) => Ok(format!("none over this spine: {other}")),
+    }
 }
 
 /// As it runs.

@@ -8,7 +8,7 @@ use super::facts::{About, Column, Lookup, ServiceFacts, TrainingFacts};
 use super::plans;
 use crate::plan::join::{as_view, equi_pairs};
 use crate::plan::pipeline::scans;
-use crate::plan::words::{sql, sql_type};
+use crate::plan::words::{qualified_sql, sql_type};
 use crate::plan::{FeatureService, Project, TrainingSet};
 
 pub fn facts(project: &Project, service: &FeatureService) -> Result<ServiceFacts> {
@@ -67,7 +67,7 @@ fn described(project: &Project, service: &FeatureService) -> Vec<Column> {
             let inherited = view.and_then(|j| project.views.get(&j.view.name)).and_then(|v| v.docs.get(&c.name));
             column.description = column.description.take().or_else(|| inherited.cloned());
         } else {
-            column.expression = Some(sql(&expr));
+            column.expression = Some(qualified_sql(&expr));
         }
     }
     all

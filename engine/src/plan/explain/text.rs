@@ -48,6 +48,12 @@ fn feature_view(page: &mut Page, view: &ViewFacts) {
     }
 
     page.heading("State", &format!("of one {}, for each partition of the source", list(&view.state.key)));
+    let id = view.state.event_id.as_ref().map(|id| format!("its {id}"));
+    let stored: Vec<String> = ["its time".to_owned(), "its offset".to_owned()].into_iter().chain(id).collect();
+    let more = if view.state.columns.is_empty() { "" } else { ", and" };
+    page.wrapped("  of an event  ", &format!("{}{more}", list(&stored)));
+    let rows: Vec<Vec<String>> = view.state.columns.iter().map(|c| vec![c.name.clone(), c.data_type.clone()]).collect();
+    page.table(&rows, "               ");
     page.pairs(&view.state.notes, "  ");
 
     let plan = &view.streaming_plan;
@@ -171,7 +177,7 @@ impl Page {
     }
 
     fn pairs(&mut self, pairs: &[(String, String)], indent: &str) {
-        let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(11);
         for (name, value) in pairs {
             self.wrapped(&format!("{indent}{name:width$}  "), value);
         }
@@ -198,6 +204,9 @@ impl Page {
         let indent = head.chars().count();
         let room = WIDTH.saturating_sub(indent).max(30);
         let mut lead = head.to_owned();
+        if text.is_empty() {
+            self.line(head);
+        }
         for paragraph in text.lines() {
             let mut line = String::new();
             for word in paragraph.split(' ') {

@@ -50,17 +50,17 @@ pub fn facts(project: &Project, view: &FeatureView) -> Result<ViewFacts> {
             write: "the timeline's changed chunks to the online store; then the offset is committed".into(),
         },
         batch_plan: plans::view(project, view)?,
-        request_plan: request_plan(&key, spec, &windows, computed),
+        request_plan: request_plan(&key, &windows, computed),
         windows,
     })
 }
 
-fn request_plan(key: &[String], spec: &TimelineSpec, windows: &[Window], computed: Vec<String>) -> Vec<String> {
+fn request_plan(key: &[String], windows: &[Window], computed: Vec<String>) -> Vec<String> {
     let mut steps = vec![
         format!("look up the timeline of {} in the online store: one round trip", list(key)),
         format!(
             "evaluate {} over {} at the read instant",
-            counted(spec.aggregates.len() as i64, "aggregate"),
+            counted(windows.iter().map(|w| w.aggregates.len() as i64).sum(), "aggregate"),
             counted(windows.len() as i64, "window")
         ),
     ];

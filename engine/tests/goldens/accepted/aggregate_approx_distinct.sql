@@ -1,0 +1,6 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  APPROX_DISTINCT(merchant_id) OVER w AS merchants
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,8 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  BIT_AND(items) OVER w AS a,
+  BIT_OR(items) OVER w AS b,
+  BIT_XOR(items) OVER w AS c
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

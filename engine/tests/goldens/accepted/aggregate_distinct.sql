@@ -1,0 +1,7 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  COUNT(DISTINCT merchant_id) OVER w AS merchants,
+  SUM(DISTINCT items) OVER w AS sizes
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

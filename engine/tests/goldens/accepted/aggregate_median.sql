@@ -1,0 +1,7 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  MEDIAN(amount) OVER w AS typical,
+  APPROX_MEDIAN(amount) OVER w AS about
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

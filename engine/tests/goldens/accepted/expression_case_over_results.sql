@@ -1,0 +1,8 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  CASE WHEN COUNT(*) OVER w > 10 THEN 'busy' WHEN COUNT(*) OVER w = 0 THEN 'idle' ELSE 'usual' END AS pace,
+  COALESCE(SUM(amount) OVER w, 0) AS spend,
+  CAST(COUNT(*) OVER w AS DOUBLE) / 3600 AS per_second
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

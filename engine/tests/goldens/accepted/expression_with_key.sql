@@ -1,0 +1,6 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  COUNT(*) OVER w + user_id % 2 AS odd
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

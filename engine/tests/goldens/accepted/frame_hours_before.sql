@@ -1,0 +1,5 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  COUNT(*) OVER (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND INTERVAL '1 hour' PRECEDING) AS before
+FROM orders;

@@ -1,0 +1,6 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  AVG(amount) OVER (PARTITION BY user_id ORDER BY event_time ROWS BETWEEN 10 PRECEDING AND 1 PRECEDING) AS others,
+  LAST_VALUE(amount) OVER (PARTITION BY user_id ORDER BY event_time ROWS CURRENT ROW) AS this
+FROM orders;

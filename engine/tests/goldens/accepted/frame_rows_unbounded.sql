@@ -1,0 +1,5 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  COUNT(*) OVER (PARTITION BY user_id ORDER BY event_time ROWS UNBOUNDED PRECEDING) AS n
+FROM orders;

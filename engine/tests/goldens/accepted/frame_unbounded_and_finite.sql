@@ -1,0 +1,9 @@
+CREATE FEATURE VIEW case_view AS
+SELECT
+  user_id,
+  COUNT(*) OVER ever AS orders,
+  SUM(amount) OVER day AS spend_1d
+FROM orders
+WINDOW
+  ever AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW),
+  day  AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,1 @@
+CREATE EXTERNAL TABLE inferred STORED AS CSV LOCATION 'data/merchants.csv';

@@ -1,0 +1,4 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, SUM(amount * random()) OVER w AS n
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,3 @@
+CREATE FEATURE VIEW bad AS
+SELECT o.user_id, MAX(m.risk) OVER (PARTITION BY o.user_id ORDER BY o.event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS n
+FROM orders o LEFT JOIN merchants m ON m.category = o.merchant_id;

@@ -1,0 +1,1 @@
+CREATE VIEW request AS SELECT * FROM orders;

@@ -1,0 +1,5 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, COUNT(*) OVER w AS n
+FROM orders
+WHERE statuss = 'approved'
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

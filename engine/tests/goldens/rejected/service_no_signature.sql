@@ -1,0 +1,1 @@
+CREATE FEATURE SERVICE bad AS SELECT request.user_id FROM request;

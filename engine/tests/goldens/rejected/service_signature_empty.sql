@@ -1,0 +1,1 @@
+CREATE FEATURE SERVICE bad () AS SELECT 1 AS one FROM request;

@@ -1,0 +1,2 @@
+CREATE FEATURE SERVICE bad (user_id BIGINT, amount DOUBLE) AS
+SELECT s.user_id, request.user_id FROM request LEFT JOIN spend s ON s.user_id = request.user_id;

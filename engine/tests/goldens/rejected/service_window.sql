@@ -1,0 +1,2 @@
+CREATE FEATURE SERVICE bad (user_id BIGINT, amount DOUBLE) AS
+SELECT COUNT(*) OVER () AS n FROM request;

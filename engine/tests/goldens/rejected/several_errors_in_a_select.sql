@@ -1,0 +1,9 @@
+CREATE FEATURE VIEW bad AS
+SELECT
+  user_id,
+  SUM(amout) OVER w AS a,
+  COUNT(*)   OVER w AS b,
+  SUMM(amount) OVER w AS c,
+  ROW_NUMBER() OVER w AS d
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

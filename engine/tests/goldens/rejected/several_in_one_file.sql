@@ -1,0 +1,17 @@
+CREATE FEATURE VIEW one AS
+SELECT user_id, amount, COUNT(*) OVER w AS n
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);
+
+CREATE FEATURE VIEW two AS
+SELECT user_id, ROW_NUMBER() OVER w AS n
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);
+
+CREATE SOURCE three WITH (schema = 'orders.v1', timestmp = 'event_time');
+
+CREATE FEATURE VIEW four AS
+SELECT user_id, COUNT(*) OVER (PARTITION BY user_id ORDER BY event_time ROWS BETWEEN 1 FOLLOWING AND 2 FOLLOWING) AS n
+FROM orders;
+
+CREATE FEATURE SERVICE five (user_id BIGINT) AS SELECT x.n FROM request LEFT JOIN one x ON x.user_id = request.user_id;

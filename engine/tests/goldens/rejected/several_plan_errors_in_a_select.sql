@@ -1,0 +1,9 @@
+CREATE FEATURE VIEW bad AS
+SELECT
+  user_id,
+  ROW_NUMBER() OVER w AS a,
+  COUNT(*)     OVER w AS b,
+  LEAD(amount) OVER w AS c,
+  amount
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

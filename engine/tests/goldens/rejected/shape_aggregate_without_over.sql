@@ -1,0 +1,3 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, COUNT(*) AS n
+FROM orders;

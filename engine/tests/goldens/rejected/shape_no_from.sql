@@ -1,0 +1,2 @@
+CREATE FEATURE VIEW bad AS
+SELECT 1 AS user_id, COUNT(*) OVER () AS n;

@@ -1,0 +1,4 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, COUNT(*) OVER w AS n
+FROM (SELECT user_id, event_time FROM orders UNION ALL SELECT user_id, ts FROM clicks)
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,1 @@
+CREATE SOURCE bad WITH (connector = 'files', location = 'events/*.parquet', timestamp = 'at');

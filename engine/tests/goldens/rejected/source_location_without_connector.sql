@@ -1,0 +1,1 @@
+CREATE SOURCE bad WITH (location = 'data/labels.csv', timestamp = 'at');

@@ -1,0 +1,1 @@
+CREATE SOURCE bad WITH (topic = 'bad', timestamp = 'event_time');

@@ -1,0 +1,1 @@
+CREATE SOURCE bad WITH (schema = 'order.v1', timestamp = 'event_time');

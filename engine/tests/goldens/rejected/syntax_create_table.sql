@@ -1,0 +1,1 @@
+CREATE TABLE merchants2 (merchant_id BIGINT);

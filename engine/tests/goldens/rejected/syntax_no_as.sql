@@ -1,0 +1,1 @@
+CREATE FEATURE VIEW bad SELECT user_id FROM orders;

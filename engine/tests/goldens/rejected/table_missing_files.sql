@@ -1,0 +1,1 @@
+CREATE EXTERNAL TABLE bad STORED AS PARQUET LOCATION 'data/nothing.parquet';

@@ -1,0 +1,1 @@
+CREATE EXTERNAL TABLE bad (a BIGNT) STORED AS CSV LOCATION 'data/merchants.csv';

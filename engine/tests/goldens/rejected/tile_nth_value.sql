@@ -1,0 +1,4 @@
+CREATE FEATURE VIEW bad WITH (tile = '5 minutes') AS
+SELECT user_id, NTH_VALUE(amount, 2) OVER w AS n
+FROM orders
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,3 @@
+CREATE FEATURE VIEW bad WITH (tile = '5 minutes') AS
+SELECT user_id, COUNT(*) OVER (PARTITION BY user_id ORDER BY event_time ROWS BETWEEN 5 PRECEDING AND CURRENT ROW) AS n
+FROM orders;

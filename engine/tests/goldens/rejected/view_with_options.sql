@@ -1,0 +1,1 @@
+CREATE VIEW cleaned WITH (owner = 'me') AS SELECT * FROM orders;

@@ -1,0 +1,3 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, COUNT(*) OVER (PARTITION BY user_id) AS n
+FROM orders;

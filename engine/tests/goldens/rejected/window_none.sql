@@ -1,0 +1,3 @@
+CREATE FEATURE VIEW bad AS
+SELECT user_id, amount * 2 AS n
+FROM orders;
