@@ -24,33 +24,16 @@ pub(crate) struct Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{kind} {path}: {what}; hint: {hint}")]
-    Refused {
-        kind: &'static str,
-        path: PathBuf,
-        what: String,
-        hint: String,
-    },
+    Refused { kind: &'static str, path: PathBuf, what: String, hint: String },
     #[error("{kind} {path}: {cause}")]
-    Io {
-        kind: &'static str,
-        path: PathBuf,
-        cause: String,
-    },
+    Io { kind: &'static str, path: PathBuf, cause: String },
 }
 
 /// Opens or creates the file at `path`, and the folders above it.
 pub(crate) fn open(path: &Path, kind: Kind) -> Result<Database, OpenError> {
-    let io = |cause: String| OpenError::Io {
-        kind: kind.name,
-        path: path.into(),
-        cause,
-    };
-    let refused = |what: String, hint: &str| OpenError::Refused {
-        kind: kind.name,
-        path: path.into(),
-        what,
-        hint: hint.into(),
-    };
+    let io = |cause: String| OpenError::Io { kind: kind.name, path: path.into(), cause };
+    let refused =
+        |what: String, hint: &str| OpenError::Refused { kind: kind.name, path: path.into(), what, hint: hint.into() };
     let damaged = |cause: String| {
         refused(
             format!("not a whole Tidemark {}: {cause}", kind.name),
@@ -61,9 +44,7 @@ pub(crate) fn open(path: &Path, kind: Kind) -> Result<Database, OpenError> {
         std::fs::create_dir_all(parent).map_err(|e| io(e.to_string()))?;
     }
     // In a debug build redb asserts what a damaged file breaks. The file is only read here, so nothing is left half done.
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        Database::builder().set_cache_size(kind.cache).create(path)
-    }));
+    let opened = catch_unwind(AssertUnwindSafe(|| Database::builder().set_cache_size(kind.cache).create(path)));
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
@@ -73,8 +54,7 @@ pub(crate) fn open(path: &Path, kind: Kind) -> Result<Database, OpenError> {
             ));
         }
         Ok(Err(DatabaseError::Storage(redb::StorageError::Io(e))))
-            if e.kind() != std::io::ErrorKind::InvalidData
-                && e.kind() != std::io::ErrorKind::UnexpectedEof =>
+            if e.kind() != std::io::ErrorKind::InvalidData && e.kind() != std::io::ErrorKind::UnexpectedEof =>
         {
             return Err(io(e.to_string()));
         }
@@ -84,10 +64,7 @@ pub(crate) fn open(path: &Path, kind: Kind) -> Result<Database, OpenError> {
     match catch_unwind(AssertUnwindSafe(|| identify(&database, kind))) {
         Ok(Ok(None)) => Ok(database),
         Ok(Ok(Some(found))) => Err(refused(
-            format!(
-                "it is a {found}, not a {} of version {}",
-                kind.name, kind.version
-            ),
+            format!("it is a {found}, not a {} of version {}", kind.name, kind.version),
             "point to the right file, or use the release of Tidemark that wrote it",
         )),
         Ok(Err(e)) => Err(damaged(e.to_string())),
@@ -116,25 +93,17 @@ fn identify(database: &Database, kind: Kind) -> Result<Option<String>, redb::Err
         Err(_) => return Ok(Some("database of another program".into())),
     };
     let get = |key: &str| -> Result<String, redb::Error> {
-        Ok(meta
-            .get(key)?
-            .map(|v| v.value().to_owned())
-            .unwrap_or_default())
+        Ok(meta.get(key)?.map(|v| v.value().to_owned()).unwrap_or_default())
     };
     let (name, version) = (get("kind")?, get("version")?);
-    Ok((name != kind.name || version != kind.version)
-        .then(|| format!("{name} of version {version}")))
+    Ok((name != kind.name || version != kind.version).then(|| format!("{name} of version {version}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOG: Kind = Kind {
-        name: "event log",
-        version: "1",
-        cache: 1 << 20,
-    };
+    const LOG: Kind = Kind { name: "event log", version: "1", cache: 1 << 20 };
 
     fn refusal(path: &Path, kind: Kind) -> String {
         open(path, kind).unwrap_err().to_string()
@@ -148,28 +117,9 @@ mod tests {
         let held = open(&path, LOG).unwrap();
         assert!(refusal(&path, LOG).contains("another process has it open"));
         drop(held);
-        let other = refusal(
-            &path,
-            Kind {
-                name: "online store",
-                version: "3",
-                cache: 1 << 20,
-            },
-        );
-        assert!(
-            other.contains("it is a event log of version 1, not a online store of version 3"),
-            "{other}"
-        );
-        assert!(
-            refusal(
-                &path,
-                Kind {
-                    version: "2",
-                    ..LOG
-                }
-            )
-            .contains("version 1, not a event log of version 2")
-        );
+        let other = refusal(&path, Kind { name: "online store", version: "3", cache: 1 << 20 });
+        assert!(other.contains("it is a event log of version 1, not a online store of version 3"), "{other}");
+        assert!(refusal(&path, Kind { version: "2", ..LOG }).contains("version 1, not a event log of version 2"));
 
         let foreign = dir.path().join("foreign.redb");
         std::fs::write(&foreign, b"PAR1 this is something else entirely").unwrap();
@@ -177,9 +127,7 @@ mod tests {
         let another = dir.path().join("another.redb");
         let database = Database::create(&another).unwrap();
         let write = database.begin_write().unwrap();
-        write
-            .open_table(TableDefinition::<u64, u64>::new("theirs"))
-            .unwrap();
+        write.open_table(TableDefinition::<u64, u64>::new("theirs")).unwrap();
         write.commit().unwrap();
         drop(database);
         assert!(refusal(&another, LOG).contains("database of another program"));
@@ -192,9 +140,7 @@ mod tests {
         let database = open(&path, LOG).unwrap();
         let write = database.begin_write().unwrap();
         {
-            let mut table = write
-                .open_table(TableDefinition::<u64, &[u8]>::new("events"))
-                .unwrap();
+            let mut table = write.open_table(TableDefinition::<u64, &[u8]>::new("events")).unwrap();
             for i in 0..500 {
                 table.insert(i, [7u8; 2000].as_slice()).unwrap();
             }
@@ -202,22 +148,10 @@ mod tests {
         write.commit().unwrap();
         drop(database);
         let whole = std::fs::read(&path).unwrap();
-        for cut in [
-            1,
-            64,
-            4095,
-            4096,
-            5000,
-            whole.len() / 2,
-            whole.len() - 4096,
-            whole.len() - 1,
-        ] {
+        for cut in [1, 64, 4095, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let error = refusal(&path, LOG);
-            assert!(
-                error.contains("log.redb") && error.contains("hint: the file is damaged"),
-                "cut at {cut}: {error}"
-            );
+            assert!(error.contains("log.redb") && error.contains("hint: the file is damaged"), "cut at {cut}: {error}");
         }
         std::fs::write(&path, &whole).unwrap();
         open(&path, LOG).unwrap();

@@ -27,7 +27,10 @@ use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, Off
 use crate::online::{EmbeddedStore, OnlineStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
-use crate::source::{Encoder, EventLog, EventSource, FileSource, LogError, LogSource, SourceError, event_schema, files::FilesConfig, partition_of};
+use crate::source::{
+    Encoder, EventLog, EventSource, FileSource, LogError, LogSource, SourceError, event_schema, files::FilesConfig,
+    partition_of,
+};
 use crate::sql::Connector;
 use crate::stream::{Progress, StreamError, Summary, Until, Worker, WorkerConfig};
 
@@ -99,7 +102,8 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the folder, or makes it. One process at a time holds it.
     pub fn open(project: Arc<Project>, folder: Folder) -> Result<Self, EmbeddedError> {
-        std::fs::create_dir_all(folder.path()).map_err(|source| EmbeddedError::Folder { path: folder.path().into(), source })?;
+        std::fs::create_dir_all(folder.path())
+            .map_err(|source| EmbeddedError::Folder { path: folder.path().into(), source })?;
         let log = Arc::new(EventLog::open(folder.log())?);
         let store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(folder.online())?);
         let metrics = Metrics::new()?;
@@ -174,7 +178,10 @@ impl Embedded {
     }
 
     /// A worker for each source, each on a thread of its own, so that a batch never delays a request.
-    pub fn start(self: &Arc<Self>, stop: &watch::Receiver<bool>) -> Vec<(String, JoinHandle<Result<Summary, EmbeddedError>>)> {
+    pub fn start(
+        self: &Arc<Self>,
+        stop: &watch::Receiver<bool>,
+    ) -> Vec<(String, JoinHandle<Result<Summary, EmbeddedError>>)> {
         let sources: Vec<Arc<Source>> = self.project.sources.values().cloned().collect();
         sources
             .into_iter()

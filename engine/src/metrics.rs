@@ -45,11 +45,27 @@ impl Metrics {
         };
         Ok(Self {
             events: counter("tidemark_source_events_total", "Events read from a source.", &["source"])?,
-            rejected: counter("tidemark_source_events_rejected_total", "Events dead-lettered by a source.", &["source"])?,
-            view_events: counter("tidemark_view_events_total", "What became of events in a feature view.", &["view", "outcome"])?,
-            lag: gauge("tidemark_source_lag_events", "Events behind the end of a partition.", &["source", "partition"])?,
+            rejected: counter(
+                "tidemark_source_events_rejected_total",
+                "Events dead-lettered by a source.",
+                &["source"],
+            )?,
+            view_events: counter(
+                "tidemark_view_events_total",
+                "What became of events in a feature view.",
+                &["view", "outcome"],
+            )?,
+            lag: gauge(
+                "tidemark_source_lag_events",
+                "Events behind the end of a partition.",
+                &["source", "partition"],
+            )?,
             filling: gauge("tidemark_view_filling", "1 while a view fills from history.", &["view"])?,
-            committed: gauge("tidemark_source_committed_offset", "Offset after the last durable event.", &["source", "partition"])?,
+            committed: gauge(
+                "tidemark_source_committed_offset",
+                "Offset after the last durable event.",
+                &["source", "partition"],
+            )?,
             retries: counter("tidemark_stream_retries_total", "Batches tried again.", &["source", "cause"])?,
             batch_seconds: seconds("tidemark_stream_batch_seconds", "Time to fold one batch into every view.")?,
             commit_seconds: seconds("tidemark_stream_commit_seconds", "Time to make a stretch of events durable.")?,

@@ -20,17 +20,8 @@ pub struct Events<'w> {
 impl<'w> Events<'w> {
     pub(crate) fn new(world: &'w World, from: i64, to: i64) -> Self {
         // Nothing that begins earlier can arrive in the range.
-        let next_block = from
-            .saturating_sub(SPILL + world.config.max_delay)
-            .max(i64::MIN / 2)
-            .div_euclid(BLOCK);
-        Self {
-            world,
-            from,
-            to,
-            next_block,
-            pending: Vec::new(),
-        }
+        let next_block = from.saturating_sub(SPILL + world.config.max_delay).max(i64::MIN / 2).div_euclid(BLOCK);
+        Self { world, from, to, next_block, pending: Vec::new() }
     }
 }
 
@@ -50,8 +41,7 @@ impl Iterator for Events<'_> {
                 return None;
             }
             Block::draw(self.world, self.next_block, &mut self.pending);
-            self.pending
-                .sort_unstable_by_key(|event| Reverse((event.arrival, event.order)));
+            self.pending.sort_unstable_by_key(|event| Reverse((event.arrival, event.order)));
             self.next_block += 1;
         }
     }

@@ -48,18 +48,8 @@ impl Default for Config {
 impl Config {
     /// Checks every setting's range; the error names the first that is out of it.
     pub(crate) fn validate(&self) -> Result<()> {
-        check(
-            "users",
-            self.users,
-            (2..=10_000_000).contains(&self.users),
-            "2 to 10,000,000",
-        )?;
-        check(
-            "merchants",
-            self.merchants,
-            (2..=10_000_000).contains(&self.merchants),
-            "2 to 10,000,000",
-        )?;
+        check("users", self.users, (2..=10_000_000).contains(&self.users), "2 to 10,000,000")?;
+        check("merchants", self.merchants, (2..=10_000_000).contains(&self.merchants), "2 to 10,000,000")?;
         let rate = 0.0..=1e12;
         check(
             "transactions_per_day",
@@ -67,68 +57,20 @@ impl Config {
             rate.contains(&self.transactions_per_day),
             "0 to 1e12",
         )?;
-        check(
-            "clicks_per_day",
-            self.clicks_per_day,
-            rate.contains(&self.clicks_per_day),
-            "0 to 1e12",
-        )?;
+        check("clicks_per_day", self.clicks_per_day, rate.contains(&self.clicks_per_day), "0 to 1e12")?;
         let skew = 0.0..=3.0;
-        check(
-            "user_skew",
-            self.user_skew,
-            skew.contains(&self.user_skew),
-            "a Zipf exponent from 0 to 3",
-        )?;
-        check(
-            "merchant_skew",
-            self.merchant_skew,
-            skew.contains(&self.merchant_skew),
-            "a Zipf exponent from 0 to 3",
-        )?;
-        check(
-            "fraud_share",
-            self.fraud_share,
-            (0.0..=0.5).contains(&self.fraud_share),
-            "a share from 0 to 0.5",
-        )?;
-        check(
-            "late_share",
-            self.late_share,
-            (0.0..=1.0).contains(&self.late_share),
-            "a share from 0 to 1",
-        )?;
-        check(
-            "duplicates",
-            self.duplicates,
-            (0.0..=1.0).contains(&self.duplicates),
-            "a share from 0 to 1",
-        )?;
+        check("user_skew", self.user_skew, skew.contains(&self.user_skew), "a Zipf exponent from 0 to 3")?;
+        check("merchant_skew", self.merchant_skew, skew.contains(&self.merchant_skew), "a Zipf exponent from 0 to 3")?;
+        check("fraud_share", self.fraud_share, (0.0..=0.5).contains(&self.fraud_share), "a share from 0 to 0.5")?;
+        check("late_share", self.late_share, (0.0..=1.0).contains(&self.late_share), "a share from 0 to 1")?;
+        check("duplicates", self.duplicates, (0.0..=1.0).contains(&self.duplicates), "a share from 0 to 1")?;
         let delay = MINUTE..=30 * DAY;
-        check(
-            "max_delay",
-            self.max_delay,
-            delay.contains(&self.max_delay),
-            "microseconds, one minute to thirty days",
-        )
+        check("max_delay", self.max_delay, delay.contains(&self.max_delay), "microseconds, one minute to thirty days")
     }
 }
 
-fn check(
-    field: &'static str,
-    value: impl ToString,
-    ok: bool,
-    expected: &'static str,
-) -> Result<()> {
-    if ok {
-        Ok(())
-    } else {
-        Err(Error::Setting {
-            field,
-            value: value.to_string(),
-            expected,
-        })
-    }
+fn check(field: &'static str, value: impl ToString, ok: bool, expected: &'static str) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Setting { field, value: value.to_string(), expected }) }
 }
 
 #[cfg(test)]
@@ -139,41 +81,11 @@ mod tests {
     fn the_default_is_valid_and_bad_settings_are_named() {
         Config::default().validate().unwrap();
         let cases: [(&str, Config); 5] = [
-            (
-                "users",
-                Config {
-                    users: 1,
-                    ..Config::default()
-                },
-            ),
-            (
-                "transactions_per_day",
-                Config {
-                    transactions_per_day: f64::NAN,
-                    ..Config::default()
-                },
-            ),
-            (
-                "fraud_share",
-                Config {
-                    fraud_share: 0.6,
-                    ..Config::default()
-                },
-            ),
-            (
-                "duplicates",
-                Config {
-                    duplicates: -0.1,
-                    ..Config::default()
-                },
-            ),
-            (
-                "max_delay",
-                Config {
-                    max_delay: 0,
-                    ..Config::default()
-                },
-            ),
+            ("users", Config { users: 1, ..Config::default() }),
+            ("transactions_per_day", Config { transactions_per_day: f64::NAN, ..Config::default() }),
+            ("fraud_share", Config { fraud_share: 0.6, ..Config::default() }),
+            ("duplicates", Config { duplicates: -0.1, ..Config::default() }),
+            ("max_delay", Config { max_delay: 0, ..Config::default() }),
         ];
         for (field, config) in cases {
             let message = config.validate().unwrap_err().to_string();

@@ -33,16 +33,10 @@ impl Encoder {
         let mut end = Cursor::new(bytes);
         end.set_position(end.get_ref().len() as u64);
         let (contract, written) = match record {
-            Record::Transaction(transaction) => (
-                "transactions.v1",
-                self.transactions.write_ser(&mut end, transaction),
-            ),
+            Record::Transaction(transaction) => ("transactions.v1", self.transactions.write_ser(&mut end, transaction)),
             Record::Click(click) => ("clicks.v1", self.clicks.write_ser(&mut end, click)),
         };
-        written.map(drop).map_err(|source| Error::Contract {
-            contract,
-            source: Box::new(source),
-        })
+        written.map(drop).map_err(|source| Error::Contract { contract, source: Box::new(source) })
     }
 }
 
@@ -58,18 +52,11 @@ pub fn clicks_schema() -> Result<&'static Schema> {
     parsed(&SCHEMA, "clicks.v1", CLICKS_CONTRACT)
 }
 
-fn parsed(
-    cell: &'static OnceLock<Schema>,
-    contract: &'static str,
-    text: &str,
-) -> Result<&'static Schema> {
+fn parsed(cell: &'static OnceLock<Schema>, contract: &'static str, text: &str) -> Result<&'static Schema> {
     if let Some(schema) = cell.get() {
         return Ok(schema);
     }
-    let schema = Schema::parse_str(text).map_err(|source| Error::Contract {
-        contract,
-        source: Box::new(source),
-    })?;
+    let schema = Schema::parse_str(text).map_err(|source| Error::Contract { contract, source: Box::new(source) })?;
     Ok(cell.get_or_init(|| schema))
 }
 
@@ -77,8 +64,5 @@ fn writer(schema: &'static Schema, contract: &'static str) -> Result<GenericDatu
     GenericDatumWriter::builder(schema)
         .human_readable(false)
         .build()
-        .map_err(|source| Error::Contract {
-            contract,
-            source: Box::new(source),
-        })
+        .map_err(|source| Error::Contract { contract, source: Box::new(source) })
 }

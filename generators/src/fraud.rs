@@ -58,14 +58,7 @@ impl Block<'_> {
         if scheme == Scheme::Takeover && world.config.clicks_per_day > 0.0 {
             let device = world.device(dice, operator);
             let clicks = 8 + dice.below(13);
-            event_time = self.session(
-                dice,
-                victim,
-                device,
-                event_time,
-                clicks,
-                (2 * SECOND, 30 * SECOND),
-            );
+            event_time = self.session(dice, victim, device, event_time, clicks, (2 * SECOND, 30 * SECOND));
         }
         let gap = match scheme {
             Scheme::CardTesting => (10 * SECOND, 90 * SECOND),
@@ -73,8 +66,7 @@ impl Block<'_> {
             Scheme::Cloned => (2 * MINUTE, 10 * MINUTE),
         };
         for purchase in purchases {
-            let mut transaction =
-                world.transaction(dice.bits(), victim, card, event_time, purchase);
+            let mut transaction = world.transaction(dice.bits(), victim, card, event_time, purchase);
             transaction.is_fraud = true;
             self.deliver(dice, event_time, Record::Transaction(transaction));
             event_time += dice.between(gap.0, gap.1);
@@ -82,13 +74,7 @@ impl Block<'_> {
     }
 
     /// The operator's purchases, of the first one's kind: online all or none.
-    fn purchases(
-        &self,
-        dice: &mut Dice,
-        operator: usize,
-        first: Purchase,
-        scheme: Scheme,
-    ) -> Vec<Purchase> {
+    fn purchases(&self, dice: &mut Dice, operator: usize, first: Purchase, scheme: Scheme) -> Vec<Purchase> {
         let online = first.online();
         let wanted = FEWEST + dice.below(MOST - FEWEST + 1);
         let mut purchases = vec![first];

@@ -26,9 +26,7 @@ impl World {
         let habits = &self.users[user];
         let merchant = if dice.chance(0.8) {
             // The smaller of two draws: the first of the usual merchants are the dearest.
-            let place = dice
-                .below(habits.usual.len())
-                .min(dice.below(habits.usual.len()));
+            let place = dice.below(habits.usual.len()).min(dice.below(habits.usual.len()));
             habits.usual[place] as usize
         } else {
             self.any_merchant(dice)
@@ -41,11 +39,7 @@ impl World {
         Purchase {
             merchant,
             amount: (amount.clamp(0.5, 20_000.0) * 100.0).round() / 100.0,
-            channel: if online {
-                "online"
-            } else {
-                shop.kind.offline_channel
-            },
+            channel: if online { "online" } else { shop.kind.offline_channel },
             status: match fate {
                 _ if fate < declined => "declined",
                 _ if fate < declined + 0.02 => "refunded",

@@ -26,13 +26,10 @@ mod world;
 
 pub use arrivals::Events;
 pub use config::Config;
-pub use contract::{
-    CLICKS_CONTRACT, Encoder, TRANSACTIONS_CONTRACT, clicks_schema, transactions_schema,
-};
+pub use contract::{CLICKS_CONTRACT, Encoder, TRANSACTIONS_CONTRACT, clicks_schema, transactions_schema};
 pub use error::Error;
 pub use output::{
-    Format, Progress, Summary, clicks_batch, labels_batch, merchants_batch, transactions_batch,
-    write_history,
+    Format, Progress, Summary, clicks_batch, labels_batch, merchants_batch, transactions_batch, write_history,
 };
 pub use record::{CLICKS, Click, Event, Record, TRANSACTIONS, Transaction};
 pub use world::{Merchant, World};

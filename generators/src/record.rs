@@ -90,10 +90,8 @@ impl Event {
 
 /// `2026-01-31T23:59:59.123456Z`, or the number itself beyond the calendar.
 pub(crate) fn rfc3339(micros: i64) -> String {
-    DateTime::from_timestamp_micros(micros).map_or_else(
-        || micros.to_string(),
-        |instant| instant.to_rfc3339_opts(SecondsFormat::Micros, true),
-    )
+    DateTime::from_timestamp_micros(micros)
+        .map_or_else(|| micros.to_string(), |instant| instant.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 fn instant<S: Serializer>(micros: &i64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -121,12 +119,7 @@ mod tests {
             dwell_ms: Some(1500),
             event_time: -1,
         };
-        let event = Event {
-            arrival: 0,
-            duplicate: false,
-            record: Record::Click(click),
-            order: (0, 0),
-        };
+        let event = Event { arrival: 0, duplicate: false, record: Record::Click(click), order: (0, 0) };
         let expected = json!({
             "click_id": "c-1", "user_id": 7, "session_id": "s-1", "page": "home", "referrer": null,
             "device_id": "d-1", "dwell_ms": 1500, "event_time": "1969-12-31T23:59:59.999999Z",

@@ -3,8 +3,8 @@
 use crate::{DAY, HOUR};
 
 const HOURS: [f64; 24] = [
-    0.35, 0.22, 0.15, 0.12, 0.14, 0.25, 0.50, 0.80, 1.00, 1.10, 1.20, 1.40, 1.60, 1.45, 1.25, 1.25,
-    1.40, 1.65, 1.80, 1.75, 1.50, 1.15, 0.80, 0.55,
+    0.35, 0.22, 0.15, 0.12, 0.14, 0.25, 0.50, 0.80, 1.00, 1.10, 1.20, 1.40, 1.60, 1.45, 1.25, 1.25, 1.40, 1.65, 1.80,
+    1.75, 1.50, 1.15, 0.80, 0.55,
 ];
 /// From Monday.
 const DAYS: [f64; 7] = [0.90, 0.92, 0.95, 1.05, 1.25, 1.15, 0.78];
@@ -25,10 +25,7 @@ mod tests {
     #[test]
     fn a_week_means_one_before_and_after_the_epoch() {
         for start in [0, -10 * DAY] {
-            let mean = (0..168)
-                .map(|hour| rhythm(start + hour * HOUR))
-                .sum::<f64>()
-                / 168.0;
+            let mean = (0..168).map(|hour| rhythm(start + hour * HOUR)).sum::<f64>() / 168.0;
             assert!((mean - 1.0).abs() < 1e-9, "{mean}");
         }
     }

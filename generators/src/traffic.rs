@@ -18,9 +18,7 @@ const MEAN_OUTING: f64 = 1.0 + TRIP_CHANCE * 2.5;
 /// Clicks of a session, and how likely one is a hasty session of many.
 const MEAN_SESSION: f64 = 0.95 * 6.0 + 0.05 * 17.0;
 
-const PAGES: [&str; 9] = [
-    "home", "search", "product", "product", "cart", "checkout", "account", "security", "support",
-];
+const PAGES: [&str; 9] = ["home", "search", "product", "product", "cart", "checkout", "account", "security", "support"];
 const ENTRIES: [Option<&str>; 4] = [None, None, Some("search_engine"), Some("newsletter")];
 
 /// Where a block's events are collected.
@@ -34,12 +32,7 @@ pub(crate) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Draws all events that begin in block `number` into `events`, in no order.
     pub fn draw(world: &'a World, number: i64, events: &'a mut Vec<Event>) {
-        let mut block = Self {
-            world,
-            number,
-            events,
-            made: 0,
-        };
+        let mut block = Self { world, number, events, made: 0 };
         let config = &world.config;
         let share = rhythm(block.start()) * BLOCK as f64 / DAY as f64;
         let transactions = config.transactions_per_day * share;
@@ -60,30 +53,16 @@ impl<'a> Block<'a> {
     pub fn deliver(&mut self, dice: &mut Dice, event_time: i64, record: Record) {
         let config = &self.world.config;
         let late = dice.chance(config.late_share);
-        let delay = if late {
-            dice.log_between(ON_TIME, config.max_delay)
-        } else {
-            dice.between(20_000, ON_TIME)
-        };
+        let delay = if late { dice.log_between(ON_TIME, config.max_delay) } else { dice.between(20_000, ON_TIME) };
         if dice.chance(config.duplicates) {
-            let again =
-                delay + 1 + ((config.max_delay - delay - 1) as f64 * dice.unit().powi(3)) as i64;
-            self.push(
-                event_time + again.min(config.max_delay),
-                true,
-                record.clone(),
-            );
+            let again = delay + 1 + ((config.max_delay - delay - 1) as f64 * dice.unit().powi(3)) as i64;
+            self.push(event_time + again.min(config.max_delay), true, record.clone());
         }
         self.push(event_time + delay, false, record);
     }
 
     fn push(&mut self, arrival: i64, duplicate: bool, record: Record) {
-        self.events.push(Event {
-            arrival,
-            duplicate,
-            record,
-            order: (self.number, self.made),
-        });
+        self.events.push(Event { arrival, duplicate, record, order: (self.number, self.made) });
         self.made += 1;
     }
 
@@ -94,16 +73,10 @@ impl<'a> Block<'a> {
             let card = self.world.card(&mut dice, user);
             let mut event_time = self.start() + dice.between(0, BLOCK);
             let trip = dice.chance(TRIP_CHANCE);
-            let purchases = if trip {
-                TRIP.start() + dice.below(TRIP.end() - TRIP.start() + 1)
-            } else {
-                1
-            };
+            let purchases = if trip { TRIP.start() + dice.below(TRIP.end() - TRIP.start() + 1) } else { 1 };
             for _ in 0..purchases {
                 let purchase = self.world.purchase(&mut dice, user);
-                let transaction =
-                    self.world
-                        .transaction(dice.bits(), user, card, event_time, purchase);
+                let transaction = self.world.transaction(dice.bits(), user, card, event_time, purchase);
                 self.deliver(&mut dice, event_time, Record::Transaction(transaction));
                 event_time += dice.between(2 * MINUTE, 25 * MINUTE);
             }

@@ -63,109 +63,25 @@ pub(crate) struct Category {
 }
 
 const COUNTRIES: [Country; 6] = [
-    Country {
-        code: "US",
-        currency: "USD",
-        share: 0.50,
-    },
-    Country {
-        code: "GB",
-        currency: "GBP",
-        share: 0.14,
-    },
-    Country {
-        code: "DE",
-        currency: "EUR",
-        share: 0.10,
-    },
-    Country {
-        code: "FR",
-        currency: "EUR",
-        share: 0.10,
-    },
-    Country {
-        code: "CA",
-        currency: "CAD",
-        share: 0.08,
-    },
-    Country {
-        code: "BR",
-        currency: "BRL",
-        share: 0.08,
-    },
+    Country { code: "US", currency: "USD", share: 0.50 },
+    Country { code: "GB", currency: "GBP", share: 0.14 },
+    Country { code: "DE", currency: "EUR", share: 0.10 },
+    Country { code: "FR", currency: "EUR", share: 0.10 },
+    Country { code: "CA", currency: "CAD", share: 0.08 },
+    Country { code: "BR", currency: "BRL", share: 0.08 },
 ];
 
 const CATEGORIES: [Category; 10] = [
-    Category {
-        name: "grocery",
-        typical_amount: 35.0,
-        spread: 0.6,
-        online: 0.10,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "restaurant",
-        typical_amount: 28.0,
-        spread: 0.6,
-        online: 0.05,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "fuel",
-        typical_amount: 45.0,
-        spread: 0.4,
-        online: 0.0,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "fashion",
-        typical_amount: 60.0,
-        spread: 0.7,
-        online: 0.50,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "electronics",
-        typical_amount: 150.0,
-        spread: 0.9,
-        online: 0.60,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "travel",
-        typical_amount: 260.0,
-        spread: 0.9,
-        online: 0.80,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "digital",
-        typical_amount: 14.0,
-        spread: 0.6,
-        online: 1.0,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "marketplace",
-        typical_amount: 40.0,
-        spread: 0.8,
-        online: 1.0,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "health",
-        typical_amount: 35.0,
-        spread: 0.6,
-        online: 0.10,
-        offline_channel: "pos",
-    },
-    Category {
-        name: "cash",
-        typical_amount: 90.0,
-        spread: 0.5,
-        online: 0.0,
-        offline_channel: "atm",
-    },
+    Category { name: "grocery", typical_amount: 35.0, spread: 0.6, online: 0.10, offline_channel: "pos" },
+    Category { name: "restaurant", typical_amount: 28.0, spread: 0.6, online: 0.05, offline_channel: "pos" },
+    Category { name: "fuel", typical_amount: 45.0, spread: 0.4, online: 0.0, offline_channel: "pos" },
+    Category { name: "fashion", typical_amount: 60.0, spread: 0.7, online: 0.50, offline_channel: "pos" },
+    Category { name: "electronics", typical_amount: 150.0, spread: 0.9, online: 0.60, offline_channel: "pos" },
+    Category { name: "travel", typical_amount: 260.0, spread: 0.9, online: 0.80, offline_channel: "pos" },
+    Category { name: "digital", typical_amount: 14.0, spread: 0.6, online: 1.0, offline_channel: "pos" },
+    Category { name: "marketplace", typical_amount: 40.0, spread: 0.8, online: 1.0, offline_channel: "pos" },
+    Category { name: "health", typical_amount: 35.0, spread: 0.6, online: 0.10, offline_channel: "pos" },
+    Category { name: "cash", typical_amount: 90.0, spread: 0.5, online: 0.0, offline_channel: "atm" },
 ];
 
 impl World {
@@ -173,9 +89,7 @@ impl World {
     pub fn new(config: Config) -> Result<Self> {
         config.validate()?;
         let mut dice = Dice::new(config.seed, Purpose::World, 0);
-        let merchants: Vec<Merchant> = (1..=i64::from(config.merchants))
-            .map(|id| merchant(&mut dice, id))
-            .collect();
+        let merchants: Vec<Merchant> = (1..=i64::from(config.merchants)).map(|id| merchant(&mut dice, id)).collect();
         let mut world = Self {
             users: Vec::new(),
             user_ranks: shuffled(&mut dice, config.users),
@@ -185,9 +99,7 @@ impl World {
             merchants,
             config,
         };
-        world.users = (0..world.config.users)
-            .map(|_| world.user(&mut dice))
-            .collect();
+        world.users = (0..world.config.users).map(|_| world.user(&mut dice)).collect();
         Ok(world)
     }
 
@@ -230,13 +142,7 @@ impl World {
             }
             index as u32
         });
-        User {
-            home,
-            cards: 1 + dice.below(3),
-            devices: 1 + dice.below(3),
-            scale: 0.5 * dice.normal(),
-            usual,
-        }
+        User { home, cards: 1 + dice.below(3), devices: 1 + dice.below(3), scale: 0.5 * dice.normal(), usual }
     }
 }
 

@@ -101,7 +101,9 @@ pub fn router(platform: Arc<Embedded>, config: Config) -> Result<Router, prometh
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::method_not_allowed(method.as_str(), uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            Problem::method_not_allowed(method.as_str(), uri.path())
+        })
         .fallback(async |uri: Uri| Problem::no_route(uri.path(), nearest_route(uri.path())))
         .layer(DefaultBodyLimit::max(max_body))
         .layer(from_fn_with_state(app.clone(), guard))
@@ -181,7 +183,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let names: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
-        names.map(|Path(names)| Self(names)).map_err(|e| Problem::malformed(format!("path {}: {}", parts.uri.path(), e.body_text())))
+        names
+            .map(|Path(names)| Self(names))
+            .map_err(|e| Problem::malformed(format!("path {}: {}", parts.uri.path(), e.body_text())))
     }
 }
 

@@ -49,7 +49,8 @@ pub async fn object(app: &App, request: Request, members: &[&str]) -> Result<Bod
 
 /// Bytes as a JSON object with none but these members.
 pub fn parse(bytes: &[u8], members: &[&str]) -> Result<Body, Problem> {
-    let json = serde_json::from_slice(bytes).map_err(|e| Problem::malformed(format!("the body is not JSON: {}", syntax(&e))))?;
+    let json = serde_json::from_slice(bytes)
+        .map_err(|e| Problem::malformed(format!("the body is not JSON: {}", syntax(&e))))?;
     let Json::Object(object) = json else {
         let expected = members.iter().map(|m| format!("\"{m}\": …")).collect::<Vec<_>>().join(", ");
         let mut errors = FieldErrors::default();

@@ -39,9 +39,13 @@ struct Column<'a> {
 pub(crate) async fn all(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let summary = |kind: &str| -> Json {
         let entries = entries(&app.platform.project, kind).unwrap_or_default();
-        entries.into_values().map(|entry| json!({"name": entry["name"], "description": entry["description"], "owner": entry["owner"]})).collect()
+        entries
+            .into_values()
+            .map(|entry| json!({"name": entry["name"], "description": entry["description"], "owner": entry["owner"]}))
+            .collect()
     };
-    let kinds: serde_json::Map<String, Json> = KINDS.iter().map(|kind| (kind.replace('-', "_"), summary(kind))).collect();
+    let kinds: serde_json::Map<String, Json> =
+        KINDS.iter().map(|kind| (kind.replace('-', "_"), summary(kind))).collect();
     body::json(StatusCode::OK, &kinds)
 }
 
@@ -50,7 +54,10 @@ pub(crate) async fn kind(State(app): State<Arc<App>>, Names(kind): Names<String>
     body::json(StatusCode::OK, &entries.into_values().collect::<Vec<_>>())
 }
 
-pub(crate) async fn name(State(app): State<Arc<App>>, Names((kind, name)): Names<(String, String)>) -> Result<Response, Problem> {
+pub(crate) async fn name(
+    State(app): State<Arc<App>>,
+    Names((kind, name)): Names<(String, String)>,
+) -> Result<Response, Problem> {
     let entries = entries(&app.platform.project, &kind)?;
     let what = kind.trim_end_matches('s').replace('-', " ");
     let entry = entries.get(&name).ok_or_else(|| Problem::unknown(&what, &name, entries.keys()))?;
@@ -142,7 +149,10 @@ fn training_set(set: &TrainingSet) -> Json {
     })
 }
 
-fn columns<'a>(fields: impl IntoIterator<Item = &'a FieldRef>, docs: Option<&'a BTreeMap<String, String>>) -> Vec<Json> {
+fn columns<'a>(
+    fields: impl IntoIterator<Item = &'a FieldRef>,
+    docs: Option<&'a BTreeMap<String, String>>,
+) -> Vec<Json> {
     let column = |field: &Field| {
         let description = docs.and_then(|docs| docs.get(field.name())).map(String::as_str);
         json!(Column { name: field.name(), r#type: sql_type(field.data_type()), description })
@@ -168,7 +178,8 @@ fn frame(frame: &Frame) -> String {
     let preceding = |text: Option<String>| text.map_or("UNBOUNDED PRECEDING".to_owned(), |t| format!("{t} PRECEDING"));
     match frame {
         Frame::Range { start, end } => {
-            let until = if *end == Interval::default() { "CURRENT ROW".to_owned() } else { preceding(Some(interval(end))) };
+            let until =
+                if *end == Interval::default() { "CURRENT ROW".to_owned() } else { preceding(Some(interval(end))) };
             format!("RANGE BETWEEN {} AND {until}", preceding(start.as_ref().map(interval)))
         }
         Frame::Rows { start, end } => {
@@ -220,7 +231,10 @@ mod tests {
         let long = Interval { months: 1, days: 2, micros: 90_000_000 };
         let range = |start, end| frame(&Frame::Range { start, end });
         assert_eq!(range(Some(hour), Interval::default()), "RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW");
-        assert_eq!(range(None, long), "RANGE BETWEEN UNBOUNDED PRECEDING AND INTERVAL '1 month 2 days 90 seconds' PRECEDING");
+        assert_eq!(
+            range(None, long),
+            "RANGE BETWEEN UNBOUNDED PRECEDING AND INTERVAL '1 month 2 days 90 seconds' PRECEDING"
+        );
         assert_eq!(frame(&Frame::Rows { start: Some(9), end: 1 }), "ROWS BETWEEN 9 PRECEDING AND 1 PRECEDING");
         assert_eq!(frame(&Frame::Rows { start: None, end: 0 }), "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW");
     }

@@ -21,7 +21,8 @@ use crate::body;
 use crate::problem::Problem;
 
 pub const ROUTE: &str = "/v1/sources/{source}/events";
-const NDJSON: [&str; 4] = ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+const NDJSON: [&str; 4] =
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -36,7 +37,11 @@ struct Refused {
     reason: String,
 }
 
-pub(crate) async fn push(State(app): State<Arc<App>>, Names(name): Names<String>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn push(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    request: Request,
+) -> Result<Response, Problem> {
     let sources = &app.platform.project.sources;
     let source = sources.get(&name).ok_or_else(|| Problem::unknown("source", &name, sources.keys()))?;
     let (events, mut refused) = events(&app, request).await?;
@@ -50,7 +55,8 @@ pub(crate) async fn push(State(app): State<Arc<App>>, Names(name): Names<String>
         }
     }
     refused.sort_by_key(|r| r.index);
-    let count = |outcome: &str, n: usize| app.http.pushed.with_label_values(&[source.name.as_str(), outcome]).inc_by(n as u64);
+    let count =
+        |outcome: &str, n: usize| app.http.pushed.with_label_values(&[source.name.as_str(), outcome]).inc_by(n as u64);
     count("accepted", accepted);
     count("refused", refused.len());
     let status = match (accepted, refused.first()) {
@@ -58,7 +64,10 @@ pub(crate) async fn push(State(app): State<Arc<App>>, Names(name): Names<String>
         (0, Some(first)) => {
             let detail = format!("no event was accepted; event {}: {}", first.index, first.reason);
             let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "Events refused", detail);
-            return Err(problem.with("source", json!(source.name)).with("accepted", json!(0)).with("refused", json!(refused)));
+            return Err(problem
+                .with("source", json!(source.name))
+                .with("accepted", json!(0))
+                .with("refused", json!(refused)));
         }
         _ => StatusCode::MULTI_STATUS,
     };

@@ -39,7 +39,8 @@ pub(crate) async fn health() -> Result<Response, Problem> {
 
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let lag = lag(&app);
-    let reasons: Vec<Reason> = views(&app).into_iter().chain(stalled(&app)).chain(app.readiness.catching_up(&app, &lag)?).collect();
+    let reasons: Vec<Reason> =
+        views(&app).into_iter().chain(stalled(&app)).chain(app.readiness.catching_up(&app, &lag)?).collect();
     match reasons.first() {
         None => body::json(StatusCode::OK, &json!({"status": "ready", "lag": lag})),
         Some(first) => {
@@ -69,14 +70,19 @@ fn views(app: &App) -> Vec<Reason> {
     let reason = |kind, view: &str, detail: String| Some(Reason { kind, name: view.to_owned(), detail });
     views
         .filter_map(|view| match filling.get(&view.name) {
-            Some(events) => reason("filling", &view.name, format!("view {} is filling: {events} events to go", view.name)),
+            Some(events) => {
+                reason("filling", &view.name, format!("view {} is filling: {events} events to go", view.name))
+            }
             None if view.fingerprint.is_empty() => {
-                let detail = format!("view {} can't run: the files of a dimension table that it joins are missing", view.name);
+                let detail =
+                    format!("view {} can't run: the files of a dimension table that it joins are missing", view.name);
                 reason("not_loaded", &view.name, detail)
             }
-            None if !progress.filled(&view.name) => {
-                reason("starting", &view.name, format!("view {} has not started yet: its source {} is being opened", view.name, view.source.name))
-            }
+            None if !progress.filled(&view.name) => reason(
+                "starting",
+                &view.name,
+                format!("view {} has not started yet: its source {} is being opened", view.name, view.source.name),
+            ),
             None => None,
         })
         .collect()
@@ -86,7 +92,11 @@ fn stalled(app: &App) -> Vec<Reason> {
     let stalled = app.platform.progress.stalled();
     stalled
         .into_iter()
-        .map(|(source, why)| Reason { kind: "stalled", detail: format!("source {source} is stalled and tries again: {why}"), name: source })
+        .map(|(source, why)| Reason {
+            kind: "stalled",
+            detail: format!("source {source} is stalled and tries again: {why}"),
+            name: source,
+        })
         .collect()
 }
 
@@ -108,7 +118,8 @@ impl Readiness {
                 (false, true) => format!("source {} is {behind} events behind", source.name),
                 (false, false) => {
                     // Without a worker nothing is known of it; its views say so.
-                    if app.platform.project.views_of(&source.name).iter().all(|v| app.platform.progress.filled(&v.name)) {
+                    if app.platform.project.views_of(&source.name).iter().all(|v| app.platform.progress.filled(&v.name))
+                    {
                         caught_up.insert(source.name.clone());
                     }
                     continue;

@@ -8,7 +8,8 @@ use crate::json_in::found;
 use crate::problem::FieldErrors;
 
 /// What a client may write.
-pub const EXPECTED: &str = "an instant: RFC 3339 text, such as \"2026-01-31T13:45:00Z\", or integer microseconds since 1970";
+pub const EXPECTED: &str =
+    "an instant: RFC 3339 text, such as \"2026-01-31T13:45:00Z\", or integer microseconds since 1970";
 
 /// An instant as it is answered: RFC 3339 in UTC with microseconds; a plain number of microseconds outside the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +69,17 @@ pub fn as_of(json: Option<&Json>, rows: usize, now: i64) -> Result<Vec<i64>, Fie
         Some(Json::Array(items)) if items.len() != rows => {
             errors.push(
                 "as_of",
-                format!("expected one instant, or an array with one for each of the {rows} rows, found {}", items.len()),
+                format!(
+                    "expected one instant, or an array with one for each of the {rows} rows, found {}",
+                    items.len()
+                ),
                 None,
             );
             vec![]
         }
-        Some(Json::Array(items)) => items.iter().enumerate().map(|(i, item)| one(item, &|| format!("as_of[{i}]"))).collect(),
+        Some(Json::Array(items)) => {
+            items.iter().enumerate().map(|(i, item)| one(item, &|| format!("as_of[{i}]"))).collect()
+        }
         Some(json) => vec![one(json, &|| "as_of".to_owned()); rows],
     };
     errors.or(instants)
@@ -89,9 +95,15 @@ mod tests {
     fn instants_are_read_and_written_in_utc() {
         assert_eq!(parse(&json!("1970-01-01T01:00:00.000001+01:00")), Ok(1));
         assert_eq!(parse(&json!(-7)), Ok(-7));
-        assert_eq!(parse(&json!("2026-01-31T13:45:00")), Err(Some("add the zone: \"2026-01-31T13:45:00Z\" for UTC".into())));
+        assert_eq!(
+            parse(&json!("2026-01-31T13:45:00")),
+            Err(Some("add the zone: \"2026-01-31T13:45:00Z\" for UTC".into()))
+        );
         assert!(parse(&json!(1.5)).is_err() && parse(&json!(null)).is_err() && parse(&json!("soon")).is_err());
-        assert_eq!(parse_query("1970-01-01T00:00:00 01:00").unwrap_err().unwrap(), "in a query string write the plus sign of the zone as %2B");
+        assert_eq!(
+            parse_query("1970-01-01T00:00:00 01:00").unwrap_err().unwrap(),
+            "in a query string write the plus sign of the zone as %2B"
+        );
         assert_eq!(parse_query("12"), Ok(12));
         assert_eq!(json!(Instant(-1)), json!("1969-12-31T23:59:59.999999Z"));
         assert_eq!(json!(Instant(i64::MAX)), json!(i64::MAX));

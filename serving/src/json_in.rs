@@ -17,8 +17,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, NullArray, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -75,7 +75,11 @@ fn members(fields: &Fields, values: &[&Json], path: Path<'_>, errors: &mut Field
             Json::Object(object) => {
                 for name in object.keys().filter(|name| !names().any(|known| known == *name)) {
                     let expected = names().collect::<Vec<_>>().join(", ");
-                    errors.push(within(path(i), name), format!("unknown field; expected {expected}"), did_you_mean(name, names()));
+                    errors.push(
+                        within(path(i), name),
+                        format!("unknown field; expected {expected}"),
+                        did_you_mean(name, names()),
+                    );
                 }
                 for field in fields.iter().filter(|f| !object.contains_key(f.name())) {
                     let message = format!("missing; expected {}", sql_type(field.data_type()));
@@ -83,7 +87,11 @@ fn members(fields: &Fields, values: &[&Json], path: Path<'_>, errors: &mut Field
                 }
             }
             Json::Null => {}
-            other => errors.push(path(i), format!("expected an object with {}, found {}", names().collect::<Vec<_>>().join(", "), found(other)), None),
+            other => errors.push(
+                path(i),
+                format!("expected an object with {}, found {}", names().collect::<Vec<_>>().join(", "), found(other)),
+                None,
+            ),
         }
     }
     fields
@@ -168,7 +176,13 @@ fn array(data_type: &DataType, values: &[&Json], path: Path<'_>, errors: &mut Fi
 }
 
 /// Lists: all their items are read as one array, each with its path.
-fn list(item: &Arc<Field>, length: Option<usize>, values: &[&Json], path: Path<'_>, errors: &mut FieldErrors) -> ArrayRef {
+fn list(
+    item: &Arc<Field>,
+    length: Option<usize>,
+    values: &[&Json],
+    path: Path<'_>,
+    errors: &mut FieldErrors,
+) -> ArrayRef {
     let mut items: Vec<&Json> = vec![];
     let mut owners: Vec<(usize, usize)> = vec![];
     let mut lengths: Vec<usize> = vec![];
@@ -233,7 +247,11 @@ impl<'a> Reading<'a> {
                 value => match parse(value) {
                     Ok(value) => Some(value),
                     Err(hint) => {
-                        self.errors.push((self.path)(i), format!("expected {}, found {}", self.expected, found(value)), hint);
+                        self.errors.push(
+                            (self.path)(i),
+                            format!("expected {}, found {}", self.expected, found(value)),
+                            hint,
+                        );
                         None
                     }
                 },
@@ -248,7 +266,9 @@ fn integer<T>(json: &Json, read: Option<T>, fits: impl Fn(&T) -> bool) -> Parsed
         Some(n) if fits(&n) => Ok(n),
         Some(_) => Err(Some("it is out of range".to_owned())),
         None if json.as_f64().is_some_and(|n| n.fract() != 0.0) => Err(Some("it has a fraction".to_owned())),
-        None if json.is_f64() && json.as_f64().is_some_and(|n| n.abs() < 1e15) => Err(Some("write it without a point".to_owned())),
+        None if json.is_f64() && json.as_f64().is_some_and(|n| n.abs() < 1e15) => {
+            Err(Some("write it without a point".to_owned()))
+        }
         None if json.is_number() => Err(Some("it is out of range".to_owned())),
         None => Err(unquote(json)),
     }
@@ -279,7 +299,9 @@ fn decimal(json: &Json, precision: u8, scale: i8) -> Parsed<String> {
             let text = number.to_string();
             let exact = number.is_i64() || number.is_u64() || text.bytes().filter(u8::is_ascii_digit).count() <= 15;
             if !exact {
-                return Err(Some(format!("a JSON number of so many digits is not exact: write it as text, \"{text}\"")));
+                return Err(Some(format!(
+                    "a JSON number of so many digits is not exact: write it as text, \"{text}\""
+                )));
             }
             text
         }
@@ -305,7 +327,8 @@ fn decimal(json: &Json, precision: u8, scale: i8) -> Parsed<String> {
 
 fn bytes(json: &Json, length: Option<usize>) -> Parsed<Vec<u8>> {
     let text = json.as_str().ok_or(None)?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|e| Some(format!("it is not base64: {e}")))?;
+    let bytes =
+        base64::engine::general_purpose::STANDARD.decode(text).map_err(|e| Some(format!("it is not base64: {e}")))?;
     match length {
         Some(length) if length != bytes.len() => Err(Some(format!("it has {} bytes, not {length}", bytes.len()))),
         _ => Ok(bytes),

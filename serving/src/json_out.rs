@@ -7,8 +7,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine;
@@ -121,7 +122,11 @@ impl Serialize for Cell<'_> {
 }
 
 fn single<S: Serializer>(value: f32, serializer: S) -> Result<S::Ok, S::Error> {
-    if value.is_finite() { serializer.serialize_f32(value) } else { serializer.serialize_str(not_finite(f64::from(value))) }
+    if value.is_finite() {
+        serializer.serialize_f32(value)
+    } else {
+        serializer.serialize_str(not_finite(f64::from(value)))
+    }
 }
 
 fn not_finite(value: f64) -> &'static str {

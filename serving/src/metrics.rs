@@ -28,7 +28,8 @@ impl HttpMetrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-        let seconds = HistogramOpts::new("tidemark_http_request_duration_seconds", "Time to answer a request.").buckets(buckets);
+        let seconds =
+            HistogramOpts::new("tidemark_http_request_duration_seconds", "Time to answer a request.").buckets(buckets);
         let new = Self {
             requests: IntCounterVec::new(
                 Opts::new("tidemark_http_requests_total", "Requests answered."),
@@ -36,7 +37,10 @@ impl HttpMetrics {
             )?,
             seconds: HistogramVec::new(seconds, &["route"])?,
             in_flight: IntGauge::new("tidemark_http_requests_in_flight", "Requests being answered.")?,
-            reads: IntCounterVec::new(Opts::new("tidemark_view_reads_total", "Rows that views answered."), &["view", "status"])?,
+            reads: IntCounterVec::new(
+                Opts::new("tidemark_view_reads_total", "Rows that views answered."),
+                &["view", "status"],
+            )?,
             pushed: IntCounterVec::new(
                 Opts::new("tidemark_source_events_pushed_total", "Events pushed to sources."),
                 &["source", "outcome"],

@@ -157,7 +157,10 @@ impl Problem {
         };
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "evaluation", "A feature can't be computed", detail);
         match field {
-            Some(field) => problem.with("errors", json!([FieldError { field: field.into(), message: cause.into(), hint: evaluation_hint(cause) }])),
+            Some(field) => problem.with(
+                "errors",
+                json!([FieldError { field: field.into(), message: cause.into(), hint: evaluation_hint(cause) }]),
+            ),
             None => problem,
         }
     }
@@ -189,12 +192,18 @@ impl From<ReadError> for Problem {
         match &error {
             ReadError::Store(_) => {
                 tracing::error!(%error, "online store failed");
-                Self::unavailable("store", "Online store unavailable", "the online store can't be read at the moment; try again")
+                Self::unavailable(
+                    "store",
+                    "Online store unavailable",
+                    "the online store can't be read at the moment; try again",
+                )
             }
             ReadError::NotLoaded { .. } => Self::unavailable("not-loaded", "View can't be read yet", error.to_string()),
             ReadError::Evaluate(cause) => of_evaluation(cause).unwrap_or_else(|| Self::internal(&error)),
             ReadError::Kernel { view, source } => match source {
-                KernelError::Overflow { aggregate, message } => Self::evaluation(Some(&format!("{view}.{aggregate}")), message),
+                KernelError::Overflow { aggregate, message } => {
+                    Self::evaluation(Some(&format!("{view}.{aggregate}")), message)
+                }
                 KernelError::DataFusion(cause) => of_evaluation(cause).unwrap_or_else(|| Self::internal(&error)),
                 _ => Self::internal(&error),
             },

@@ -41,7 +41,11 @@ pub(crate) struct Freshness {
     pub age_seconds: Vec<Option<f64>>,
 }
 
-pub(crate) async fn read(State(app): State<Arc<App>>, Names(name): Names<String>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    request: Request,
+) -> Result<Response, Problem> {
     let service = app.service(&name)?;
     for (view, _) in service.views() {
         app.filled(view)?;
@@ -52,7 +56,8 @@ pub(crate) async fn read(State(app): State<Arc<App>>, Names(name): Names<String>
     let instants = as_of(body.get("as_of"), rows.len(), app.now())?;
     let answer = app.reader.service(service, batch, &instants).await?;
     count(&app, &answer.views);
-    let views = names(service).into_iter().zip(&answer.views).map(|(name, view)| (name, Freshness::from(view))).collect();
+    let views =
+        names(service).into_iter().zip(&answer.views).map(|(name, view)| (name, Freshness::from(view))).collect();
     let as_of = instants.into_iter().map(Instant).collect();
     body::json(StatusCode::OK, &Answer { service: &service.name, rows: Rows(&answer.values), views, as_of })
 }

@@ -25,10 +25,13 @@ pub fn sql_type(data_type: &DataType) -> String {
         Interval(_) | Duration(_) => "INTERVAL",
         Decimal32(p, s) | Decimal64(p, s) | Decimal128(p, s) | Decimal256(p, s) => return format!("DECIMAL({p}, {s})"),
         Dictionary(_, values) => return sql_type(values),
-        List(item) | LargeList(item) | ListView(item) | LargeListView(item) => return format!("{}[]", sql_type(item.data_type())),
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) => {
+            return format!("{}[]", sql_type(item.data_type()));
+        }
         FixedSizeList(item, n) => return format!("{}[{n}]", sql_type(item.data_type())),
         Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
             return format!("STRUCT<{}>", fields.join(", "));
         }
         other => return other.to_string(),
@@ -48,6 +51,11 @@ mod tests {
     fn types_have_their_sql_names() {
         let list = DataType::List(Arc::new(Field::new("item", DataType::Utf8View, true)));
         assert_eq!(sql_type(&list), "VARCHAR[]");
-        assert_eq!(sql_type(&DataType::Struct(vec![Field::new("a", list, true), Field::new("b", DataType::Decimal128(10, 2), true)].into())), "STRUCT<a VARCHAR[], b DECIMAL(10, 2)>");
+        assert_eq!(
+            sql_type(&DataType::Struct(
+                vec![Field::new("a", list, true), Field::new("b", DataType::Decimal128(10, 2), true)].into()
+            )),
+            "STRUCT<a VARCHAR[], b DECIMAL(10, 2)>"
+        );
     }
 }

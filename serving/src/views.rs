@@ -48,7 +48,11 @@ struct Many<'a> {
     as_of: Vec<Instant>,
 }
 
-pub(crate) async fn read_one(State(app): State<Arc<App>>, Names(name): Names<String>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn read_one(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let view = app.view(&name)?;
     app.filled(view)?;
     let now = app.now();
@@ -59,7 +63,11 @@ pub(crate) async fn read_one(State(app): State<Arc<App>>, Names(name): Names<Str
     body::json(StatusCode::OK, &one)
 }
 
-pub(crate) async fn read_many(State(app): State<Arc<App>>, Names(name): Names<String>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn read_many(
+    State(app): State<Arc<App>>,
+    Names(name): Names<String>,
+    request: Request,
+) -> Result<Response, Problem> {
     let view = app.view(&name)?;
     app.filled(view)?;
     let mut body = body::object(&app, request, &["keys", AS_OF]).await?;
@@ -91,8 +99,8 @@ fn freshness(answer: &Answer) -> Freshness {
 
 /// The key and the instant of a query string: every key column once, `as_of` at most once, nothing else.
 fn key_of_query(view: &FeatureView, uri: &Uri, now: i64) -> Result<(Json, i64), Problem> {
-    let Query(parameters): Query<Vec<(String, String)>> =
-        Query::try_from_uri(uri).map_err(|e| Problem::malformed(format!("the query string can't be read: {}", e.body_text())))?;
+    let Query(parameters): Query<Vec<(String, String)>> = Query::try_from_uri(uri)
+        .map_err(|e| Problem::malformed(format!("the query string can't be read: {}", e.body_text())))?;
     let mut errors = FieldErrors::default();
     let mut key = Map::new();
     let mut instant = None;
@@ -109,7 +117,11 @@ fn key_of_query(view: &FeatureView, uri: &Uri, now: i64) -> Result<(Json, i64), 
                 instant.replace(parsed.unwrap_or(now)).is_some()
             }
             None => {
-                errors.push(name, format!("unknown parameter; expected {}", known.join(", ")), did_you_mean(name, known.iter().copied()));
+                errors.push(
+                    name,
+                    format!("unknown parameter; expected {}", known.join(", ")),
+                    did_you_mean(name, known.iter().copied()),
+                );
                 false
             }
         };
@@ -119,14 +131,20 @@ fn key_of_query(view: &FeatureView, uri: &Uri, now: i64) -> Result<(Json, i64), 
     }
     for field in view.keys.iter().filter(|k| !key.contains_key(k.name())) {
         let example = format!("?{}=…", field.name());
-        errors.push(field.name(), format!("missing; expected {}", sql_type(field.data_type())), Some(format!("add {example} to the path")));
+        errors.push(
+            field.name(),
+            format!("missing; expected {}", sql_type(field.data_type())),
+            Some(format!("add {example} to the path")),
+        );
     }
     Ok(errors.or((Json::Object(key), instant.unwrap_or(now)))?)
 }
 
 /// A parameter's text as the JSON that its type wants: text where it is nothing else, and refused later.
 fn typed(data_type: &DataType, text: &str) -> Json {
-    let plain = matches!(data_type, DataType::Boolean) || data_type.is_integer() || matches!(data_type, DataType::Timestamp(_, _));
+    let plain = matches!(data_type, DataType::Boolean)
+        || data_type.is_integer()
+        || matches!(data_type, DataType::Timestamp(_, _));
     let parsed = plain.then(|| serde_json::from_str::<Json>(text).ok()).flatten();
     parsed.filter(|json| json.is_number() || json.is_boolean()).unwrap_or_else(|| Json::String(text.to_owned()))
 }

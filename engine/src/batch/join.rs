@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array, new_null_array,
+};
 use arrow::compute::{CastOptions, cast, cast_with_options, concat, concat_batches, take};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
@@ -49,7 +51,12 @@ impl Join {
     }
 
     /// Takes rows of the spine; all of them must come before the first events.
-    pub fn spine(&mut self, rows: RecordBatch, keys: &[Arc<dyn PhysicalExpr>], instant: &Arc<dyn PhysicalExpr>) -> Result<()> {
+    pub fn spine(
+        &mut self,
+        rows: RecordBatch,
+        keys: &[Arc<dyn PhysicalExpr>],
+        instant: &Arc<dyn PhysicalExpr>,
+    ) -> Result<()> {
         let n = rows.num_rows();
         let instants = cast(&instant.evaluate(&rows)?.into_array(n)?, &timestamp_type())?;
         let instants = instants.as_primitive::<TimestampMicrosecondType>();
@@ -65,7 +72,10 @@ impl Join {
         for (i, text) in texts.into_iter().enumerate() {
             let row = self.spine_rows + i as u32;
             if instants.is_null(i) {
-                return exec_err!("row {} of the spine has no timestamp: every row needs the instant to evaluate at", row + 1);
+                return exec_err!(
+                    "row {} of the spine has no timestamp: every row needs the instant to evaluate at",
+                    row + 1
+                );
             }
             let at = instants.value(i);
             self.latest = self.latest.max(at);
@@ -97,7 +107,8 @@ impl Join {
         if keep.len() < rows.keys.len() {
             rows = gather(&rows, &keep)?;
         }
-        let bytes = rows.columns.iter().chain(&rows.ids).map(|c| c.get_array_memory_size()).sum::<usize>() + rows.keys.len() * 64;
+        let bytes = rows.columns.iter().chain(&rows.ids).map(|c| c.get_array_memory_size()).sum::<usize>()
+            + rows.keys.len() * 64;
         self.reservation.try_grow(bytes)?;
         self.events.push(rows);
         Ok(())
@@ -132,7 +143,11 @@ impl Join {
         for (key, rows) in wanted.filter(|(_, rows)| !rows.is_empty()) {
             let timeline = timelines.of(key)?;
             let instants: Vec<i64> = rows.iter().map(|(_, at)| *at).collect();
-            let evaluation = self.view.kernel.evaluate(&timeline, &instants).map_err(|e| exec_datafusion_err!("view {}: {e}", self.view.name))?;
+            let evaluation = self
+                .view
+                .kernel
+                .evaluate(&timeline, &instants)
+                .map_err(|e| exec_datafusion_err!("view {}: {e}", self.view.name))?;
             if evaluation.status.contains(&Status::OutsideRetention) {
                 return exec_err!("view {}: a timeline of the archive is not whole", self.view.name);
             }
@@ -185,7 +200,10 @@ impl<'a> Timelines<'a> {
         match (&self.rows, key.and_then(|k| self.by_key.get(k))) {
             (Some(rows), Some(indices)) => {
                 let rows = gather(rows, &UInt32Array::from(indices.clone()))?;
-                self.view.kernel.timeline_from_rows(rows.times, rows.partitions, rows.offsets, rows.ids, rows.columns).map_err(kernel)
+                self.view
+                    .kernel
+                    .timeline_from_rows(rows.times, rows.partitions, rows.offsets, rows.ids, rows.columns)
+                    .map_err(kernel)
             }
             _ => self.view.kernel.timeline(&[]).map_err(kernel),
         }

@@ -71,8 +71,16 @@ impl UserDefinedLogicalNodeCore for PointInTimeJoin {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let keys: Vec<String> = self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
-        write!(f, "PointInTimeJoin: {} AS {}, on [{}], as of {}", self.view.name, self.alias, keys.join(", "), self.instant)
+        let keys: Vec<String> =
+            self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
+        write!(
+            f,
+            "PointInTimeJoin: {} AS {}, on [{}], as of {}",
+            self.view.name,
+            self.alias,
+            keys.join(", "),
+            self.instant
+        )
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {

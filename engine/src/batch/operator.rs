@@ -15,7 +15,9 @@ use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExp
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
 use futures::TryStreamExt;
 
 use super::join::Join;
@@ -48,13 +50,23 @@ impl PointInTimeExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { spine, events, view, keys, instant, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            spine,
+            events,
+            view,
+            keys,
+            instant,
+            schema,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 }
 
 impl DisplayAs for PointInTimeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let keys: Vec<String> = self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
+        let keys: Vec<String> =
+            self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
         write!(f, "PointInTimeExec: view={}, on=[{}], as_of={}", self.view.name, keys.join(", "), self.instant)
     }
 }
@@ -119,7 +131,8 @@ impl ExecutionPlan for PointInTimeExec {
         let mut spine = self.spine.execute(0, context.clone())?;
         let mut events = self.events.execute(0, context.clone())?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let (view, keys, instant, schema) = (self.view.clone(), self.keys.clone(), self.instant.clone(), self.schema.clone());
+        let (view, keys, instant, schema) =
+            (self.view.clone(), self.keys.clone(), self.instant.clone(), self.schema.clone());
         let size = context.session_config().batch_size();
         let pool = context.memory_pool().clone();
         let batches = async move {
@@ -134,7 +147,9 @@ impl ExecutionPlan for PointInTimeExec {
             let _timer = metrics.elapsed_compute().timer();
             let batch = join.finish(schema)?;
             metrics.record_output(batch.num_rows());
-            let slices = (0..batch.num_rows()).step_by(size.max(1)).map(move |at| Ok(batch.slice(at, size.min(batch.num_rows() - at))));
+            let slices = (0..batch.num_rows())
+                .step_by(size.max(1))
+                .map(move |at| Ok(batch.slice(at, size.min(batch.num_rows() - at))));
             Ok::<_, datafusion::error::DataFusionError>(futures::stream::iter(slices.collect::<Vec<_>>()))
         };
         let stream = futures::stream::once(batches).try_flatten();

@@ -13,7 +13,9 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, cast as cast_to, col};
+use datafusion::logical_expr::{
+    Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, cast as cast_to, col,
+};
 
 use super::PointInTimeJoin;
 use crate::catalog::Source;
@@ -81,13 +83,21 @@ impl Spine {
         let mut fields: Vec<Field> = vec![];
         let mut columns: Vec<ArrayRef> = vec![];
         for field in service.signature.fields() {
-            let missing = || TrainingError::MissingColumn { column: field.name().clone(), service: service.name.clone(), has: has() };
+            let missing = || TrainingError::MissingColumn {
+                column: field.name().clone(),
+                service: service.name.clone(),
+                has: has(),
+            };
             columns.push(typed(field.name(), field.data_type()).ok_or_else(missing)??);
             fields.push(field.as_ref().clone());
         }
         let instants = self.rows.column_by_name(&self.timestamp);
         if let Some(column) = instants.filter(|c| !matches!(c.data_type(), DataType::Timestamp(_, _))) {
-            return Err(TrainingError::ColumnType { column: self.timestamp.clone(), found: column.data_type().clone(), expected: timestamp_type() });
+            return Err(TrainingError::ColumnType {
+                column: self.timestamp.clone(),
+                found: column.data_type().clone(),
+                expected: timestamp_type(),
+            });
         }
         let missing = || TrainingError::MissingTimestamp { column: self.timestamp.clone(), has: has() };
         columns.push(Arc::new((0..self.rows.num_rows() as i64).collect::<Int64Array>()));
@@ -105,7 +115,12 @@ impl Spine {
 }
 
 /// A service evaluated over a spine: the spine's columns, then the service's, in the spine's order.
-pub fn training_plan(project: &Project, service: &FeatureService, spine: &Spine, events: EventTables<'_>) -> Result<LogicalPlan, TrainingError> {
+pub fn training_plan(
+    project: &Project,
+    service: &FeatureService,
+    spine: &Spine,
+    events: EventTables<'_>,
+) -> Result<LogicalPlan, TrainingError> {
     let table = spine.table(service)?;
     let hidden: Vec<String> =
         [ROW.to_owned(), INSTANT.to_owned()].into_iter().chain((0..spine.rows.num_columns()).map(spine_name)).collect();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use crate::sql::{Connector, FileFormat, SourceDef, SourceOptions, Spanned};
-use crate::sql::{Diagnostic, did_you_mean};
 use crate::source::contract::Contract;
 use crate::source::files;
+use crate::sql::{Connector, FileFormat, SourceDef, SourceOptions, Spanned};
+use crate::sql::{Diagnostic, did_you_mean};
 
 /// A source whose columns are known.
 #[derive(Debug)]
@@ -37,14 +37,21 @@ impl Source {
         let (schema, contract, location, format) = match options.connector {
             Connector::Kafka => {
                 let Some(name) = &options.schema else {
-                    return Err(vec![at(definition.name.span, "a source takes its columns from an Avro contract".into()).expected("schema = '<contract>'")]);
+                    return Err(vec![
+                        at(definition.name.span, "a source takes its columns from an Avro contract".into())
+                            .expected("schema = '<contract>'"),
+                    ]);
                 };
-                let contract = contract(project, name).map_err(|error| vec![super::diagnostic(&definition.file, name.span, &error)])?;
+                let contract = contract(project, name)
+                    .map_err(|error| vec![super::diagnostic(&definition.file, name.span, &error)])?;
                 (contract.columns().clone(), Some(Arc::new(contract)), None, None)
             }
             Connector::Files => {
                 let (Some(location), Some(format)) = (&options.location, &options.format) else {
-                    return Err(vec![at(definition.name.span, "a source of files says where they are".into()).expected("location = '<path>'")]);
+                    return Err(vec![
+                        at(definition.name.span, "a source of files says where they are".into())
+                            .expected("location = '<path>'"),
+                    ]);
                 };
                 let path = resolve_path(project, &location.value);
                 let inferred = files::infer(&definition.name.value, &path)
@@ -52,16 +59,27 @@ impl Source {
                 // A timestamp that is no column is reported below, with its place.
                 let schema = files::file_columns(&definition.name.value, &inferred, &options.timestamp.value);
                 let schema = match inferred.field_with_name(&options.timestamp.value) {
-                    Ok(_) => schema.map_err(|e| vec![super::diagnostic(&definition.file, options.timestamp.span, &e.to_string())])?,
+                    Ok(_) => schema.map_err(|e| {
+                        vec![super::diagnostic(&definition.file, options.timestamp.span, &e.to_string())]
+                    })?,
                     Err(_) => Arc::new(inferred),
                 };
                 (schema, None, Some(path), Some(format.value))
             }
         };
         let mut problems = vec![];
-        check_column(&schema, &options.timestamp, &mut problems, definition, |t| matches!(t, DataType::Timestamp(_, _)), "a timestamp");
+        check_column(
+            &schema,
+            &options.timestamp,
+            &mut problems,
+            definition,
+            |t| matches!(t, DataType::Timestamp(_, _)),
+            "a timestamp",
+        );
         if let Some(id) = &options.event_id {
-            let simple = |t: &DataType| t.is_integer() || matches!(t, DataType::Utf8 | DataType::FixedSizeBinary(_) | DataType::Binary);
+            let simple = |t: &DataType| {
+                t.is_integer() || matches!(t, DataType::Utf8 | DataType::FixedSizeBinary(_) | DataType::Binary)
+            };
             check_column(&schema, id, &mut problems, definition, simple, "a string, integer or bytes");
         }
         if !problems.is_empty() {
@@ -107,11 +125,14 @@ fn contract(project: &Path, name: &Spanned<String>) -> Result<Contract, String> 
     let file = folder.join(format!("{}.avsc", name.value));
     let text = std::fs::read_to_string(&file).map_err(|e| {
         let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut known: Vec<String> = files.filter_map(|f| f.file_name().to_str()?.strip_suffix(".avsc").map(str::to_owned)).collect();
+        let mut known: Vec<String> =
+            files.filter_map(|f| f.file_name().to_str()?.strip_suffix(".avsc").map(str::to_owned)).collect();
         known.sort();
         let why = if e.kind() == std::io::ErrorKind::NotFound { String::new() } else { format!(": {e}") };
         let expected = if known.is_empty() { String::new() } else { format!("; expected one of {}", known.join(", ")) };
-        let hint = did_you_mean(&name.value, known.iter().map(String::as_str)).map(|h| format!("; hint: {h}")).unwrap_or_default();
+        let hint = did_you_mean(&name.value, known.iter().map(String::as_str))
+            .map(|h| format!("; hint: {h}"))
+            .unwrap_or_default();
         format!("no contract `schemas/{}.avsc`{why}{expected}{hint}", name.value)
     })?;
     Contract::parse(&name.value, &text).map_err(|e| e.to_string())
@@ -133,7 +154,12 @@ fn check_column(
                 .maybe_hint(did_you_mean(&column.value, names())),
         ),
         Ok(field) if !fits(field.data_type()) => problems.push(
-            Diagnostic::new(&definition.file, column.span, format!("column `{}` is {}", column.value, super::sql_type(field.data_type()))).expected(wanted),
+            Diagnostic::new(
+                &definition.file,
+                column.span,
+                format!("column `{}` is {}", column.value, super::sql_type(field.data_type())),
+            )
+            .expected(wanted),
         ),
         Ok(_) => {}
     }

@@ -78,7 +78,8 @@ impl Table {
     fn in_memory(&self) -> Result<Arc<dyn TableProvider>, TableError> {
         let mut batches = vec![];
         for path in self.paths() {
-            let failed = |cause: String| TableError::File { table: self.name.clone(), file: path.display().to_string(), cause };
+            let failed =
+                |cause: String| TableError::File { table: self.name.clone(), file: path.display().to_string(), cause };
             let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
             let reader = ReaderBuilder::new().build(BufReader::new(file)).map_err(|e| failed(e.to_string()))?;
             for batch in reader {

@@ -23,12 +23,17 @@ pub fn sql_type(data_type: &DataType) -> String {
         Date32 | Date64 => "DATE".into(),
         Time32(_) | Time64(_) => "TIME".into(),
         Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => "TIMESTAMP".into(),
-        Timestamp(unit, zone) => format!("TIMESTAMP in {unit}{}", zone.as_ref().map(|z| format!(" at {z}")).unwrap_or_default()),
+        Timestamp(unit, zone) => {
+            format!("TIMESTAMP in {unit}{}", zone.as_ref().map(|z| format!(" at {z}")).unwrap_or_default())
+        }
         Decimal32(p, s) | Decimal64(p, s) | Decimal128(p, s) | Decimal256(p, s) => format!("DECIMAL({p}, {s})"),
         Interval(_) => "INTERVAL".into(),
-        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => format!("{}[]", sql_type(item.data_type())),
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => {
+            format!("{}[]", sql_type(item.data_type()))
+        }
         Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
             format!("STRUCT({})", fields.join(", "))
         }
         Dictionary(_, values) => sql_type(values),

@@ -47,15 +47,9 @@ impl Kernel {
     /// large batch. An error leaves the piece in an unknown state: the caller reads it anew.
     pub fn fold(&self, piece: &mut Piece, rows: &EventRows) -> Result<FoldCounts, KernelError> {
         self.check_rows(piece, rows)?;
-        let skipped = piece.absorbed.map_or(0, |absorbed| {
-            rows.offsets
-                .values()
-                .partition_point(|offset| *offset <= absorbed)
-        });
-        let mut counts = FoldCounts {
-            skipped,
-            ..FoldCounts::default()
-        };
+        let skipped =
+            piece.absorbed.map_or(0, |absorbed| rows.offsets.values().partition_point(|offset| *offset <= absorbed));
+        let mut counts = FoldCounts { skipped, ..FoldCounts::default() };
         let rows = rows.slice(skipped, rows.len());
         let times = rows.times.values();
         let Some(last_offset) = rows.offsets.values().last() else {
@@ -63,13 +57,7 @@ impl Kernel {
         };
         piece.absorbed = Some(*last_offset);
         piece.newest = piece.newest.max(times.iter().max().copied());
-        piece.oldest = times
-            .iter()
-            .min()
-            .copied()
-            .into_iter()
-            .chain(piece.oldest)
-            .min();
+        piece.oldest = times.iter().min().copied().into_iter().chain(piece.oldest).min();
         let places = self.places(piece, &rows, &mut counts);
         counts.folded = places.rows.len() + places.tiles.len() + places.base.len();
         if !places.base.is_empty() {
@@ -78,16 +66,8 @@ impl Kernel {
         if !places.tiles.is_empty() {
             self.rows_to_tiles(piece, &rows.take(&UInt32Array::from(places.tiles))?)?;
         }
-        let inserted = if places.rows.len() == rows.len() {
-            rows
-        } else {
-            rows.take(&UInt32Array::from(places.rows))?
-        };
-        let Piece {
-            rows: chunks,
-            next_chunk,
-            ..
-        } = piece;
+        let inserted = if places.rows.len() == rows.len() { rows } else { rows.take(&UInt32Array::from(places.rows))? };
+        let Piece { rows: chunks, next_chunk, .. } = piece;
         chunks.insert(inserted, || {
             *next_chunk += 1;
             *next_chunk - 1
@@ -136,9 +116,7 @@ impl Kernel {
         let mut removed = std::mem::take(&mut piece.removed);
         let sealed = piece.rows.take_before(before, &mut removed);
         piece.removed = removed;
-        sealed
-            .iter()
-            .try_for_each(|rows| self.rows_to_tiles(piece, rows))
+        sealed.iter().try_for_each(|rows| self.rows_to_tiles(piece, rows))
     }
 
     /// Drops the chunks that are older than the cut, into the base if there is one.
@@ -146,16 +124,12 @@ impl Kernel {
         let keep_from = self.keep_from(piece);
         let mut removed = std::mem::take(&mut piece.removed);
         let rows = piece.rows.take_chunks_before(keep_from, &mut removed);
-        let count = piece
-            .tiles
-            .partition_point(|chunk| chunk.data.last().is_none_or(|tile| tile.start < keep_from));
+        let count = piece.tiles.partition_point(|chunk| chunk.data.last().is_none_or(|tile| tile.start < keep_from));
         let tiles: Vec<_> = piece.tiles.drain(..count).collect();
         removed.extend(tiles.iter().map(|chunk| chunk.id));
         piece.removed = removed;
         for rows in rows {
-            piece.complete_after = piece
-                .complete_after
-                .max(rows.times.values().last().copied());
+            piece.complete_after = piece.complete_after.max(rows.times.values().last().copied());
             if self.base.is_some() {
                 self.rows_to_base(piece, &rows)?;
             }
@@ -177,9 +151,7 @@ impl Kernel {
         let Some(folds) = &self.base else {
             return Ok(());
         };
-        piece.complete_after = piece
-            .complete_after
-            .max(rows.times.values().iter().max().copied());
+        piece.complete_after = piece.complete_after.max(rows.times.values().iter().max().copied());
         let states = Arc::make_mut(piece.base.get_or_insert_with(|| self.empty_base()));
         for (state, fold) in states.iter_mut().zip(folds) {
             let fold = &self.folds[*fold];
@@ -190,9 +162,8 @@ impl Kernel {
             }
         }
         let times = rows.times.values();
-        let hashes = (0..rows.len())
-            .filter_map(|row| identity(times, rows.ids.as_ref(), row))
-            .map(|identity| hash(&identity));
+        let hashes =
+            (0..rows.len()).filter_map(|row| identity(times, rows.ids.as_ref(), row)).map(|identity| hash(&identity));
         remember(piece, hashes);
         Ok(())
     }
@@ -201,10 +172,7 @@ impl Kernel {
         let Some(length) = self.spec.tile else {
             return Ok(());
         };
-        let inputs = self
-            .folds
-            .iter()
-            .map(|fold| fold.input(&rows.columns, rows.len()));
+        let inputs = self.folds.iter().map(|fold| fold.input(&rows.columns, rows.len()));
         let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
         let times = rows.times.values();
         for (row, time) in times.iter().enumerate() {
@@ -217,27 +185,17 @@ impl Kernel {
 
     /// The tile that starts at an instant, made if it isn't there.
     fn tile_mut<'a>(&self, piece: &'a mut Piece, start: i64) -> &'a mut Tile {
-        let place = piece
-            .tiles
-            .partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
+        let place = piece.tiles.partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
         let mut target = place.saturating_sub(1);
         if piece.tiles.is_empty() {
             let id = piece.new_chunk();
-            piece.tiles.push(Chunk {
-                id,
-                dirty: true,
-                data: Vec::new(),
-            });
+            piece.tiles.push(Chunk { id, dirty: true, data: Vec::new() });
         }
-        let found = piece.tiles[target]
-            .data
-            .binary_search_by_key(&start, |tile| tile.start);
+        let found = piece.tiles[target].data.binary_search_by_key(&start, |tile| tile.start);
         let index = match found {
             Ok(index) => index,
             Err(index) if piece.tiles[target].data.len() < CHUNK_TILES => {
-                piece.tiles[target]
-                    .data
-                    .insert(index, Arc::new(Tile::new(start, &self.folds)));
+                piece.tiles[target].data.insert(index, Arc::new(Tile::new(start, &self.folds)));
                 index
             }
             Err(index) => {
@@ -247,23 +205,14 @@ impl Kernel {
                 let id = piece.new_chunk();
                 let data = piece.tiles[target].data.split_off(at);
                 piece.tiles[target].dirty |= !newest;
-                piece.tiles.insert(
-                    target + 1,
-                    Chunk {
-                        id,
-                        dirty: true,
-                        data,
-                    },
-                );
+                piece.tiles.insert(target + 1, Chunk { id, dirty: true, data });
                 let index = if index >= at {
                     target += 1;
                     index - at
                 } else {
                     index
                 };
-                piece.tiles[target]
-                    .data
-                    .insert(index, Arc::new(Tile::new(start, &self.folds)));
+                piece.tiles[target].data.insert(index, Arc::new(Tile::new(start, &self.folds)));
                 index
             }
         };
@@ -273,13 +222,7 @@ impl Kernel {
     }
 
     fn empty_base(&self) -> Arc<Vec<super::fold::State>> {
-        Arc::new(
-            self.base
-                .iter()
-                .flatten()
-                .map(|fold| self.folds[*fold].empty())
-                .collect(),
-        )
+        Arc::new(self.base.iter().flatten().map(|fold| self.folds[*fold].empty()).collect())
     }
 
     fn check_rows(&self, piece: &Piece, rows: &EventRows) -> Result<(), KernelError> {
@@ -291,17 +234,10 @@ impl Kernel {
             ));
         }
         if rows.times.null_count() + rows.offsets.null_count() > 0 {
-            return error(
-                "an event time or an offset is NULL (hint: the row stage drops such events)"
-                    .to_owned(),
-            );
+            return error("an event time or an offset is NULL (hint: the row stage drops such events)".to_owned());
         }
         if rows.offsets.len() != rows.len() || !rows.offsets.values().is_sorted_by(|a, b| a < b) {
-            return error(format!(
-                "{} offsets that don't all ascend, for {} rows",
-                rows.offsets.len(),
-                rows.len()
-            ));
+            return error(format!("{} offsets that don't all ascend, for {} rows", rows.offsets.len(), rows.len()));
         }
         self.check_columns(rows.len(), rows.ids.as_ref(), &rows.columns)
     }
@@ -315,18 +251,13 @@ impl Kernel {
     ) -> Result<(), KernelError> {
         let expected = self.spec.columns.iter().chain(&self.spec.event_id);
         let given: Vec<_> = columns.iter().chain(ids).collect();
-        if columns.len() != self.spec.columns.len() || ids.is_some() != self.spec.event_id.is_some()
-        {
+        if columns.len() != self.spec.columns.len() || ids.is_some() != self.spec.event_id.is_some() {
             return Err(KernelError::Rows(format!(
                 "{} columns and {} id column, the spec has {} and {}",
                 columns.len(),
                 if ids.is_some() { "an" } else { "no" },
                 self.spec.columns.len(),
-                if self.spec.event_id.is_some() {
-                    "one"
-                } else {
-                    "none"
-                },
+                if self.spec.event_id.is_some() { "one" } else { "none" },
             )));
         }
         for (field, column) in expected.zip(given) {
@@ -347,17 +278,9 @@ impl Kernel {
 /// Adds hashes of events that went into the base.
 fn remember(piece: &mut Piece, hashes: impl Iterator<Item = u64>) {
     for hash in hashes {
-        if piece
-            .hashes
-            .last()
-            .is_none_or(|chunk| chunk.data.len() >= CHUNK_HASHES)
-        {
+        if piece.hashes.last().is_none_or(|chunk| chunk.data.len() >= CHUNK_HASHES) {
             let id = piece.new_chunk();
-            piece.hashes.push(Chunk {
-                id,
-                dirty: true,
-                data: Vec::new(),
-            });
+            piece.hashes.push(Chunk { id, dirty: true, data: Vec::new() });
         }
         if let Some(chunk) = piece.hashes.last_mut() {
             chunk.data.push(hash);

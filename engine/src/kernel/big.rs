@@ -13,11 +13,7 @@ pub(crate) struct Big {
 impl Big {
     /// Without zero digits at either end; zero has no digit, and is positive.
     pub fn trimmed(mut self) -> Self {
-        let top = self
-            .digits
-            .iter()
-            .rposition(|digit| *digit != 0)
-            .map_or(0, |last| last + 1);
+        let top = self.digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
         self.digits.truncate(top);
         let zeros = self.digits.iter().take_while(|digit| **digit == 0).count();
         self.digits.drain(..zeros);
@@ -30,11 +26,7 @@ impl Big {
     }
 
     pub fn times(&self, factor: u64) -> Big {
-        let factor = Big {
-            negative: false,
-            low: BIAS / LIMB_BITS,
-            digits: vec![factor as u32, (factor >> 32) as u32],
-        };
+        let factor = Big { negative: false, low: BIAS / LIMB_BITS, digits: vec![factor as u32, (factor >> 32) as u32] };
         self.product(&factor)
     }
 
@@ -55,12 +47,7 @@ impl Big {
         }
         // 2^-BIAS once, not twice.
         let low = self.low + other.low - BIAS / LIMB_BITS;
-        Big {
-            negative: self.negative != other.negative,
-            low,
-            digits,
-        }
-        .trimmed()
+        Big { negative: self.negative != other.negative, low, digits }.trimmed()
     }
 
     /// `self - other`, of two numbers that aren't negative.
@@ -115,10 +102,7 @@ impl Big {
     /// The number as a double in `[2^-32, 1)` and a power of two: for what a double alone can't reach.
     pub fn scaled(&self) -> (f64, i32) {
         let shift = self.low + self.digits.len() as i32 - BIAS / LIMB_BITS;
-        let near_one = Big {
-            low: self.low - shift,
-            ..self.clone()
-        };
+        let near_one = Big { low: self.low - shift, ..self.clone() };
         (near_one.to_f64(), shift * LIMB_BITS)
     }
 
@@ -142,10 +126,7 @@ impl Big {
     fn any_below(&self, position: i32) -> bool {
         let (whole, rest) = ((position / LIMB_BITS) as usize, position % LIMB_BITS);
         self.digits.iter().take(whole).any(|digit| *digit != 0)
-            || self
-                .digits
-                .get(whole)
-                .is_some_and(|digit| digit & ((1u32 << rest) - 1) != 0)
+            || self.digits.get(whole).is_some_and(|digit| digit & ((1u32 << rest) - 1) != 0)
     }
 }
 
@@ -157,15 +138,9 @@ mod tests {
     fn big_arithmetic() {
         let mut sum = ExactSum::default();
         sum.add(-3.5);
-        assert_eq!(
-            sum.exact().times(1 << 40).to_f64(),
-            -3.5 * (1u64 << 40) as f64
-        );
+        assert_eq!(sum.exact().times(1 << 40).to_f64(), -3.5 * (1u64 << 40) as f64);
         let mut other = ExactSum::default();
         other.add(10.0);
-        assert_eq!(
-            other.exact().minus(&sum.exact().squared()).to_f64(),
-            10.0 - 12.25
-        );
+        assert_eq!(other.exact().minus(&sum.exact().squared()).to_f64(), 10.0 - 12.25);
     }
 }

@@ -49,63 +49,39 @@ impl RowChunks {
         let before = |chunk: &&Chunk<EventRows>| first(&chunk.data) < instant;
         let chunk = self.iter().take_while(before).last()?;
         let times = chunk.data.times.values();
-        times
-            .partition_point(|time| *time < instant)
-            .checked_sub(1)
-            .map(|row| times[row])
+        times.partition_point(|time| *time < instant).checked_sub(1).map(|row| times[row])
     }
 
     /// Whether a row has this event time and id.
     pub fn holds(&self, (time, id): &(i64, Value)) -> bool {
         let from = self.0.partition_point(|chunk| last(&chunk.data) < *time);
-        self.0[from..]
-            .iter()
-            .take_while(|chunk| first(&chunk.data) <= *time)
-            .any(|chunk| {
-                let times = chunk.data.times.values();
-                let rows = times.partition_point(|held| held < time)
-                    ..times.partition_point(|held| held <= time);
-                chunk.data.ids.as_ref().is_some_and(|ids| {
-                    rows.into_iter()
-                        .any(|row| value_at(ids, row).as_ref() == Some(id))
-                })
-            })
+        self.0[from..].iter().take_while(|chunk| first(&chunk.data) <= *time).any(|chunk| {
+            let times = chunk.data.times.values();
+            let rows = times.partition_point(|held| held < time)..times.partition_point(|held| held <= time);
+            chunk
+                .data
+                .ids
+                .as_ref()
+                .is_some_and(|ids| rows.into_iter().any(|row| value_at(ids, row).as_ref() == Some(id)))
+        })
     }
 
     /// Inserts rows, whose offsets are higher than all that are held and ascend.
-    pub fn insert(
-        &mut self,
-        rows: EventRows,
-        mut new_id: impl FnMut() -> u32,
-    ) -> Result<(), KernelError> {
+    pub fn insert(&mut self, rows: EventRows, mut new_id: impl FnMut() -> u32) -> Result<(), KernelError> {
         let mut rows = by_time(rows)?;
         if rows.is_empty() {
             return Ok(());
         }
         if self.0.is_empty() {
-            let (head, rest) = (
-                rows.slice(0, CHUNK_ROWS),
-                rows.slice(CHUNK_ROWS, rows.len()),
-            );
-            self.0.push(Chunk {
-                id: new_id(),
-                dirty: true,
-                data: head,
-            });
+            let (head, rest) = (rows.slice(0, CHUNK_ROWS), rows.slice(CHUNK_ROWS, rows.len()));
+            self.0.push(Chunk { id: new_id(), dirty: true, data: head });
             rows = rest;
         }
         // From the end, so that a chunk that splits doesn't move the ones still to come.
         while !rows.is_empty() {
             let times = rows.times.values();
-            let target = self
-                .0
-                .partition_point(|chunk| first(&chunk.data) <= times[times.len() - 1])
-                .saturating_sub(1);
-            let from = if target == 0 {
-                0
-            } else {
-                times.partition_point(|time| *time < first(&self.0[target].data))
-            };
+            let target = self.0.partition_point(|chunk| first(&chunk.data) <= times[times.len() - 1]).saturating_sub(1);
+            let from = if target == 0 { 0 } else { times.partition_point(|time| *time < first(&self.0[target].data)) };
             let merged = merge(&self.0[target].data, &rows.slice(from, rows.len() - from))?;
             self.replace(target, &merged, &mut new_id);
             rows = rows.slice(0, from);
@@ -117,15 +93,8 @@ impl RowChunks {
     pub fn take_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Vec<EventRows> {
         let mut taken = Vec::new();
         while let Some(chunk) = self.0.first_mut() {
-            let count = chunk
-                .data
-                .times
-                .values()
-                .partition_point(|time| *time < instant);
-            let (before, after) = (
-                chunk.data.slice(0, count),
-                chunk.data.slice(count, chunk.data.len()),
-            );
+            let count = chunk.data.times.values().partition_point(|time| *time < instant);
+            let (before, after) = (chunk.data.slice(0, count), chunk.data.slice(count, chunk.data.len()));
             if count > 0 {
                 taken.push(before);
                 chunk.dirty = true;
@@ -157,11 +126,7 @@ impl RowChunks {
     fn replace(&mut self, target: usize, rows: &EventRows, mut new_id: impl FnMut() -> u32) {
         let parts = rows.len().div_ceil(CHUNK_ROWS);
         let newest = target + 1 == self.0.len();
-        let size = if newest {
-            CHUNK_ROWS
-        } else {
-            rows.len().div_ceil(parts)
-        };
+        let size = if newest { CHUNK_ROWS } else { rows.len().div_ceil(parts) };
         let id = self.0[target].id;
         let chunks = (0..parts).map(|part| Chunk {
             id: if part == 0 { id } else { new_id() },

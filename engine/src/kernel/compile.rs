@@ -68,14 +68,7 @@ impl Kernel {
             base: None,
             cells: Vec::new(),
             plans: Vec::new(),
-            retention: Some(
-                spec.frames
-                    .iter()
-                    .map(longest)
-                    .max()
-                    .unwrap_or(0)
-                    .saturating_add(spec.lateness),
-            ),
+            retention: Some(spec.frames.iter().map(longest).max().unwrap_or(0).saturating_add(spec.lateness)),
             keep_rows: spec.frames.iter().map(rows_needed).max().unwrap_or(0),
             open: spec.frames.iter().map(end_micros).max().unwrap_or(0),
             spec,
@@ -99,25 +92,14 @@ impl Kernel {
 
     /// The fields of an evaluation's columns, in order.
     pub fn outputs(&self) -> impl Iterator<Item = &FieldRef> {
-        self.spec
-            .aggregates
-            .iter()
-            .map(|aggregate| &aggregate.output)
+        self.spec.aggregates.iter().map(|aggregate| &aggregate.output)
     }
 
     fn plan(&mut self, aggregate: &Aggregate) -> Result<Plan, KernelError> {
         let fields: Vec<Field> = aggregate.args.iter().map(|arg| self.field(arg)).collect();
-        let types: Vec<DataType> = fields
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
+        let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
         let frame = aggregate.frame;
-        if let Some(compiled) = fold::compile(
-            &aggregate.function,
-            &types,
-            aggregate.distinct,
-            aggregate.ignore_nulls,
-        ) {
+        if let Some(compiled) = fold::compile(&aggregate.function, &types, aggregate.distinct, aggregate.ignore_nulls) {
             let fold = Fold {
                 kind: compiled.kind,
                 arg_type: types.first().cloned().unwrap_or(DataType::Null),
@@ -127,11 +109,7 @@ impl Kernel {
             };
             let fold = position_or_push(&mut self.folds, fold);
             let cell = position_or_push(&mut self.cells, Cell { fold, frame });
-            return Ok(Plan::Typed {
-                cell,
-                finish: compiled.finish,
-                result: compiled.result,
-            });
+            return Ok(Plan::Typed { cell, finish: compiled.finish, result: compiled.result });
         }
         if self.spec.tile.is_some() {
             return Err(KernelError::Spec(format!(
@@ -145,28 +123,9 @@ impl Kernel {
             Function::LastValue => -1,
             Function::NthValue(n) => *n,
             Function::Udaf(function) => {
-                let Aggregate {
-                    args,
-                    filter,
-                    distinct,
-                    ignore_nulls,
-                    output,
-                    ..
-                } = aggregate;
-                let generic = Box::new(Generic::new(
-                    function,
-                    args,
-                    fields,
-                    *distinct,
-                    *ignore_nulls,
-                    output,
-                )?);
-                return Ok(Plan::Generic {
-                    frame,
-                    args: args.clone(),
-                    filter: *filter,
-                    generic,
-                });
+                let Aggregate { args, filter, distinct, ignore_nulls, output, .. } = aggregate;
+                let generic = Box::new(Generic::new(function, args, fields, *distinct, *ignore_nulls, output)?);
+                return Ok(Plan::Generic { frame, args: args.clone(), filter: *filter, generic });
             }
         };
         let [arg] = aggregate.args.as_slice() else {
@@ -203,9 +162,7 @@ impl Kernel {
                 Plan::Typed { cell, .. } if unbounded(&self.cells[*cell].frame) => {
                     position_or_push(&mut based, self.cells[*cell].fold);
                 }
-                Plan::Nth { frame, .. } | Plan::Generic { frame, .. } => {
-                    unfoldable |= unbounded(frame)
-                }
+                Plan::Nth { frame, .. } | Plan::Generic { frame, .. } => unfoldable |= unbounded(frame),
                 Plan::Typed { .. } => {}
             }
         }
@@ -224,10 +181,7 @@ fn check(spec: &TimelineSpec) -> Result<(), KernelError> {
         check_type(field)?;
     }
     if spec.lateness < 0 {
-        return error(format!(
-            "lateness is {} microseconds, expected 0 or more",
-            spec.lateness
-        ));
+        return error(format!("lateness is {} microseconds, expected 0 or more", spec.lateness));
     }
     if let Some(id) = &spec.event_id
         && value_kind(id.data_type()).is_none()
@@ -242,39 +196,28 @@ fn check(spec: &TimelineSpec) -> Result<(), KernelError> {
         if tile <= 0 {
             return error(format!("tile is {tile} microseconds, expected more than 0"));
         }
-        if spec
-            .frames
-            .iter()
-            .any(|frame| matches!(frame, Frame::Rows { .. }))
-        {
-            return error("a tiled view can't have a ROWS frame: a tile keeps no rows (hint: take `tile` out)".to_owned());
+        if spec.frames.iter().any(|frame| matches!(frame, Frame::Rows { .. })) {
+            return error(
+                "a tiled view can't have a ROWS frame: a tile keeps no rows (hint: take `tile` out)".to_owned(),
+            );
         }
     }
     for aggregate in &spec.aggregates {
         let name = aggregate.output.name();
         if aggregate.frame >= spec.frames.len() {
-            return error(format!(
-                "{name} names frame {}, the spec has {}",
-                aggregate.frame,
-                spec.frames.len()
-            ));
+            return error(format!("{name} names frame {}, the spec has {}", aggregate.frame, spec.frames.len()));
         }
         for arg in &aggregate.args {
             if let Argument::Column(index) = arg
                 && *index >= spec.columns.len()
             {
-                return error(format!(
-                    "{name} names column {index}, the spec has {}",
-                    spec.columns.len()
-                ));
+                return error(format!("{name} names column {index}, the spec has {}", spec.columns.len()));
             }
         }
         if let Some(filter) = aggregate.filter
             && spec.columns.get(filter).map(Field::data_type) != Some(&DataType::Boolean)
         {
-            return error(format!(
-                "{name} filters by column {filter}, which isn't a boolean column of the spec"
-            ));
+            return error(format!("{name} filters by column {filter}, which isn't a boolean column of the spec"));
         }
     }
     Ok(())
@@ -284,10 +227,7 @@ fn check(spec: &TimelineSpec) -> Result<(), KernelError> {
 /// between it and the read must still be told apart from what lies before.
 fn longest(frame: &Frame) -> i64 {
     match frame {
-        Frame::Range {
-            start: Some(start),
-            end,
-        } => start.longest_micros().max(end.longest_micros()),
+        Frame::Range { start: Some(start), end } => start.longest_micros().max(end.longest_micros()),
         Frame::Range { start: None, end } => end.longest_micros(),
         Frame::Rows { .. } => 0,
     }
@@ -296,11 +236,7 @@ fn longest(frame: &Frame) -> i64 {
 fn rows_needed(frame: &Frame) -> usize {
     match frame {
         Frame::Range { .. } => 0,
-        Frame::Rows {
-            start: Some(start), ..
-        } => usize::try_from(*start)
-            .unwrap_or(usize::MAX)
-            .saturating_add(1),
+        Frame::Rows { start: Some(start), .. } => usize::try_from(*start).unwrap_or(usize::MAX).saturating_add(1),
         Frame::Rows { start: None, end } => usize::try_from(*end).unwrap_or(usize::MAX),
     }
 }
@@ -313,18 +249,12 @@ fn end_micros(frame: &Frame) -> i64 {
 }
 
 pub(super) fn is_unbounded(frame: &Frame) -> bool {
-    matches!(
-        frame,
-        Frame::Range { start: None, .. } | Frame::Rows { start: None, .. }
-    )
+    matches!(frame, Frame::Range { start: None, .. } | Frame::Rows { start: None, .. })
 }
 
 fn position_or_push<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
-    items
-        .iter()
-        .position(|held| *held == item)
-        .unwrap_or_else(|| {
-            items.push(item);
-            items.len() - 1
-        })
+    items.iter().position(|held| *held == item).unwrap_or_else(|| {
+        items.push(item);
+        items.len() - 1
+    })
 }

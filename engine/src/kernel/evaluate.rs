@@ -55,44 +55,21 @@ enum Results {
 
 impl Kernel {
     /// Evaluates all aggregates at each instant (microseconds UTC, in any order).
-    pub fn evaluate(
-        &self,
-        timeline: &Timeline,
-        instants: &[i64],
-    ) -> Result<Evaluation, KernelError> {
-        let inputs = self
-            .folds
-            .iter()
-            .map(|fold| fold.input(&timeline.columns, timeline.rows()));
+    pub fn evaluate(&self, timeline: &Timeline, instants: &[i64]) -> Result<Evaluation, KernelError> {
+        let inputs = self.folds.iter().map(|fold| fold.input(&timeline.columns, timeline.rows()));
         let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
-        let plan_inputs = self
-            .plans
-            .iter()
-            .map(|plan| plan_input(plan, timeline))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut results: Vec<Results> = self
-            .plans
-            .iter()
-            .map(|plan| Results::new(plan, instants.len()))
-            .collect();
+        let plan_inputs = self.plans.iter().map(|plan| plan_input(plan, timeline)).collect::<Result<Vec<_>, _>>()?;
+        let mut results: Vec<Results> = self.plans.iter().map(|plan| Results::new(plan, instants.len())).collect();
         let mut status = Vec::with_capacity(instants.len());
         let mut newest = Vec::with_capacity(instants.len());
         for t in instants {
             newest.push(timeline.newest_at(*t));
-            let covers = self
-                .spec
-                .frames
-                .iter()
-                .map(|frame| self.cover(timeline, frame, *t))
-                .collect::<Option<Vec<Cover>>>();
+            let covers =
+                self.spec.frames.iter().map(|frame| self.cover(timeline, frame, *t)).collect::<Option<Vec<Cover>>>();
             let before_all = timeline.oldest.is_none_or(|oldest| *t < oldest);
             match covers {
                 Some(covers) => {
-                    status.push(if before_all {
-                        Status::NotFound
-                    } else {
-                        Status::Present
-                    });
+                    status.push(if before_all { Status::NotFound } else { Status::Present });
                     self.evaluate_at(timeline, &covers, &inputs, &plan_inputs, &mut results)?;
                 }
                 None => {
@@ -101,21 +78,12 @@ impl Kernel {
                 }
             }
         }
-        let outputs = self
-            .plans
-            .iter()
-            .zip(results)
-            .zip(&plan_inputs)
-            .zip(&self.spec.aggregates);
+        let outputs = self.plans.iter().zip(results).zip(&plan_inputs).zip(&self.spec.aggregates);
         let columns = outputs.map(|(((plan, results), input), aggregate)| {
             let column = results.finish(plan, input.as_ref())?;
             to_type(column, aggregate.output.data_type())
         });
-        Ok(Evaluation {
-            columns: columns.collect::<Result<_, KernelError>>()?,
-            status,
-            newest,
-        })
+        Ok(Evaluation { columns: columns.collect::<Result<_, KernelError>>()?, status, newest })
     }
 
     fn evaluate_at(
@@ -126,25 +94,15 @@ impl Kernel {
         plan_inputs: &[Option<Input>],
         results: &mut [Results],
     ) -> Result<(), KernelError> {
-        let cells = self
-            .cells
-            .iter()
-            .map(|cell| self.state(timeline, cell.fold, &covers[cell.frame], &inputs[cell.fold]));
+        let cells =
+            self.cells.iter().map(|cell| self.state(timeline, cell.fold, &covers[cell.frame], &inputs[cell.fold]));
         let cells: Vec<State> = cells.collect();
-        for (((plan, input), aggregate), results) in self
-            .plans
-            .iter()
-            .zip(plan_inputs)
-            .zip(&self.spec.aggregates)
-            .zip(results)
+        for (((plan, input), aggregate), results) in
+            self.plans.iter().zip(plan_inputs).zip(&self.spec.aggregates).zip(results)
         {
             match (plan, input, results) {
                 (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => {
-                    values.push(
-                        cells[*cell]
-                            .finish(finish)
-                            .map_err(|error| named(error, aggregate.output.name()))?,
-                    );
+                    values.push(cells[*cell].finish(finish).map_err(|error| named(error, aggregate.output.name()))?);
                 }
                 (Plan::Nth { frame, n, .. }, Some(input), Results::Rows(rows)) => {
                     let row = position_nth(input.mask.as_ref(), covers[*frame].rows.clone(), *n);
@@ -184,21 +142,13 @@ impl Timeline {
     /// The newest event time at or before an instant; not known where later events have been trimmed. Of a tile
     /// that the instant cuts, the first event is known.
     fn newest_at(&self, t: i64) -> Option<i64> {
-        if self
-            .complete_after
-            .is_some_and(|complete_after| t < complete_after)
-        {
+        if self.complete_after.is_some_and(|complete_after| t < complete_after) {
             return None;
         }
         let times = self.times.values();
-        let row = times
-            .partition_point(|time| *time <= t)
-            .checked_sub(1)
-            .map(|row| times[row]);
+        let row = times.partition_point(|time| *time <= t).checked_sub(1).map(|row| times[row]);
         let tiles = self.tiles.iter().filter(|tile| tile.min <= t);
-        let tile = tiles
-            .map(|tile| if tile.max <= t { tile.max } else { tile.min })
-            .max();
+        let tile = tiles.map(|tile| if tile.max <= t { tile.max } else { tile.min }).max();
         row.max(tile).max(self.complete_after)
     }
 }
@@ -236,18 +186,9 @@ fn plan_input(plan: &Plan, timeline: &Timeline) -> Result<Option<Input>, KernelE
     let (columns, rows) = (&timeline.columns, timeline.rows());
     Ok(match plan {
         Plan::Typed { .. } => None,
-        Plan::Nth {
-            arg,
-            filter,
-            ignore_nulls,
-            ..
-        } => Some(input(
-            columns,
-            rows,
-            std::slice::from_ref(arg),
-            *filter,
-            *ignore_nulls,
-        )?),
+        Plan::Nth { arg, filter, ignore_nulls, .. } => {
+            Some(input(columns, rows, std::slice::from_ref(arg), *filter, *ignore_nulls)?)
+        }
         Plan::Generic { args, filter, .. } => Some(input(columns, rows, args, *filter, false)?),
     })
 }
@@ -255,10 +196,7 @@ fn plan_input(plan: &Plan, timeline: &Timeline) -> Result<Option<Input>, KernelE
 /// An overflow names the column that it happened in.
 fn named(error: KernelError, name: &str) -> KernelError {
     match error {
-        KernelError::Overflow { message, .. } => KernelError::Overflow {
-            aggregate: name.to_owned(),
-            message,
-        },
+        KernelError::Overflow { message, .. } => KernelError::Overflow { aggregate: name.to_owned(), message },
         other => other,
     }
 }

@@ -43,11 +43,7 @@ impl ExactSum {
     pub fn add_square(&mut self, value: f64) {
         match parts(value) {
             Some((_, mantissa, exponent)) => {
-                self.add_scaled(
-                    false,
-                    u128::from(mantissa) * u128::from(mantissa),
-                    2 * exponent,
-                );
+                self.add_scaled(false, u128::from(mantissa) * u128::from(mantissa), 2 * exponent);
             }
             None => self.add_special(value),
         }
@@ -98,32 +94,18 @@ impl ExactSum {
             settled.settle();
         }
         let digits = settled.limbs.iter().map(|limb| *limb as u32).collect();
-        Big {
-            negative,
-            low: settled.low,
-            digits,
-        }
-        .trimmed()
+        Big { negative, low: settled.low, digits }.trimmed()
     }
 
     /// The inverse of [`ExactSum::exact`]. The caller has checked that `big` is within [`MAX_LIMBS`].
     pub(crate) fn from_exact(big: &Big) -> Self {
         let sign = if big.negative { -1 } else { 1 };
-        let limbs = big
-            .digits
-            .iter()
-            .map(|digit| sign * i64::from(*digit))
-            .collect();
+        let limbs = big.digits.iter().map(|digit| sign * i64::from(*digit)).collect();
         ExactSum::from_limbs(big.low, limbs)
     }
 
     pub(super) fn from_limbs(low: i32, limbs: Vec<i64>) -> Self {
-        ExactSum {
-            low,
-            limbs,
-            unsettled: 1,
-            ..Self::default()
-        }
+        ExactSum { low, limbs, unsettled: 1, ..Self::default() }
     }
 
     /// Bytes of memory beside the struct itself.
@@ -256,10 +238,7 @@ mod tests {
         assert_eq!(sum(&[1.0 + ulp, ulp / 2.0]), 1.0 + 2.0 * ulp);
         assert_eq!(sum(&[1.0, ulp / 2.0, 5e-324]), 1.0 + ulp);
         assert_eq!(sum(&[2.0 - ulp, ulp / 2.0]), 2.0);
-        assert_eq!(
-            sum(&[f64::MIN_POSITIVE, -5e-324]),
-            f64::MIN_POSITIVE - 5e-324
-        );
+        assert_eq!(sum(&[f64::MIN_POSITIVE, -5e-324]), f64::MIN_POSITIVE - 5e-324);
     }
 
     /// Any double, all exponents alike.
@@ -278,11 +257,7 @@ mod tests {
         for case in 0..20_000 {
             let a = any_double(&mut random);
             let near = a * random.random_range(-4.0..4.0);
-            let b = if case % 2 == 0 || !near.is_finite() {
-                any_double(&mut random)
-            } else {
-                near
-            };
+            let b = if case % 2 == 0 || !near.is_finite() { any_double(&mut random) } else { near };
             assert_eq!(sum(&[a]), a, "case {case}: {a:e}");
             assert_eq!(sum(&[a, b]), a + b, "case {case}: {a:e} + {b:e}");
         }
@@ -293,17 +268,9 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(2);
         for case in 0..300 {
             // Multiples of 2^-40 below 2^60: their sum fits an i128 scaled by 2^40.
-            let scaled: Vec<i64> = (0..200)
-                .map(|_| random.random::<i64>() >> random.random_range(11..63))
-                .collect();
-            let mut values: Vec<f64> = scaled
-                .iter()
-                .map(|value| *value as f64 * 2f64.powi(-40))
-                .collect();
-            let exact: i128 = scaled
-                .iter()
-                .map(|value| i128::from(*value as f64 as i64))
-                .sum();
+            let scaled: Vec<i64> = (0..200).map(|_| random.random::<i64>() >> random.random_range(11..63)).collect();
+            let mut values: Vec<f64> = scaled.iter().map(|value| *value as f64 * 2f64.powi(-40)).collect();
+            let exact: i128 = scaled.iter().map(|value| i128::from(*value as f64 as i64)).sum();
             // Integer to double rounds to nearest, ties to even; scaling by a power of two is exact.
             let expected = exact as f64 * 2f64.powi(-40);
             assert_eq!(sum(&values), expected, "case {case}");

@@ -22,9 +22,7 @@ impl Kernel {
     /// What a frame covers at `t`; `None` where the timeline no longer has all of it.
     pub(super) fn cover(&self, timeline: &Timeline, frame: &Frame, t: i64) -> Option<Cover> {
         match frame {
-            Frame::Range { start, end } => {
-                self.range(timeline, start.map(|start| start.before(t)), end.before(t))
-            }
+            Frame::Range { start, end } => self.range(timeline, start.map(|start| start.before(t)), end.before(t)),
             Frame::Rows { start, end } => rows(timeline, *start, *end, t),
         }
     }
@@ -35,39 +33,25 @@ impl Kernel {
             (Some(start), Some(tile)) => Some(floor(start, tile)),
             (start, _) => start,
         };
-        let nothing = timeline.oldest.is_none_or(|oldest| until < oldest)
-            || start.is_some_and(|start| start > until);
+        let nothing = timeline.oldest.is_none_or(|oldest| until < oldest) || start.is_some_and(|start| start > until);
         if nothing {
             return Some(Cover::default());
         }
-        let exact = timeline
-            .complete_after
-            .is_none_or(|complete_after| match start {
-                Some(start) => complete_after < start,
-                None => complete_after <= until,
-            });
+        let exact = timeline.complete_after.is_none_or(|complete_after| match start {
+            Some(start) => complete_after < start,
+            None => complete_after <= until,
+        });
         let times = timeline.times.values();
         let from = start.unwrap_or(i64::MIN);
         let first = timeline.tiles.partition_point(|tile| tile.start < from);
-        let tiles = first
-            ..timeline
-                .tiles
-                .partition_point(|tile| tile.start <= until)
-                .max(first);
-        let cut = timeline.tiles[tiles.clone()]
-            .iter()
-            .any(|tile| tile.min <= until && until < tile.max);
+        let tiles = first..timeline.tiles.partition_point(|tile| tile.start <= until).max(first);
+        let cut = timeline.tiles[tiles.clone()].iter().any(|tile| tile.min <= until && until < tile.max);
         if !exact || cut {
             return None;
         }
         let first = times.partition_point(|time| *time < from);
         let rows = first..times.partition_point(|time| *time <= until).max(first);
-        Some(Cover {
-            rows,
-            tiles,
-            until,
-            base: start.is_none(),
-        })
+        Some(Cover { rows, tiles, until, base: start.is_none() })
     }
 }
 
@@ -75,11 +59,7 @@ impl Kernel {
 fn rows(timeline: &Timeline, start: Option<u64>, end: u64, t: i64) -> Option<Cover> {
     let times = timeline.times.values();
     let seen = times.partition_point(|time| *time <= t);
-    let latest = |count: u64| {
-        usize::try_from(count)
-            .ok()
-            .and_then(|count| seen.checked_sub(count))
-    };
+    let latest = |count: u64| usize::try_from(count).ok().and_then(|count| seen.checked_sub(count));
     let first = match start {
         Some(start) => latest(start.saturating_add(1)),
         None => Some(0),
@@ -93,22 +73,12 @@ fn rows(timeline: &Timeline, start: Option<u64>, end: u64, t: i64) -> Option<Cov
     };
     let exact = match start {
         Some(_) => newer(first),
-        None => {
-            newer(last)
-                && timeline
-                    .complete_after
-                    .is_none_or(|complete_after| complete_after <= t)
-        }
+        None => newer(last) && timeline.complete_after.is_none_or(|complete_after| complete_after <= t),
     };
     let before_all = timeline.oldest.is_none_or(|oldest| t < oldest);
     if before_all {
         return Some(Cover::default());
     }
     let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
-    exact.then(|| Cover {
-        rows: first..last.max(first),
-        tiles: 0..0,
-        until: t,
-        base: start.is_none(),
-    })
+    exact.then(|| Cover { rows: first..last.max(first), tiles: 0..0, until: t, base: start.is_none() })
 }

@@ -28,9 +28,5 @@ pub(super) fn hash((time, id): &(i64, Value)) -> u64 {
         Value::Bytes(bytes) => hasher.update(bytes),
     }
     let digest = hasher.finalize();
-    digest
-        .iter()
-        .take(8)
-        .rev()
-        .fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    digest.iter().take(8).rev().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }

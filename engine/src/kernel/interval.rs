@@ -14,9 +14,7 @@ impl Interval {
             0 => t,
             months => months_before(t, months),
         };
-        saturate(
-            i128::from(month) - i128::from(self.days) * i128::from(DAY) - i128::from(self.micros),
-        )
+        saturate(i128::from(month) - i128::from(self.days) * i128::from(DAY) - i128::from(self.micros))
     }
 
     /// An upper bound of the interval in microseconds: no month is longer than 31 days. Never negative.
@@ -30,11 +28,7 @@ impl Interval {
 fn months_before(t: i64, months: i32) -> i64 {
     let back = Months::new(months.unsigned_abs());
     let moved = DateTime::from_timestamp_micros(t).and_then(|instant| {
-        if months > 0 {
-            instant.checked_sub_months(back)
-        } else {
-            instant.checked_add_months(back)
-        }
+        if months > 0 { instant.checked_sub_months(back) } else { instant.checked_add_months(back) }
     });
     match moved {
         Some(instant) => instant.timestamp_micros(),
@@ -66,66 +60,31 @@ mod tests {
             let mut t = random.random_range(-6_300_000_000_000_000..6_300_000_000_000_000i64);
             if case % 3 == 0 {
                 let months = random.random_range(0..600);
-                t = Interval {
-                    months,
-                    days: 1,
-                    micros: -random.random_range(0..DAY),
-                }
-                .before(0);
+                t = Interval { months, days: 1, micros: -random.random_range(0..DAY) }.before(0);
             }
             let interval = Interval {
-                months: if case % 2 == 0 {
-                    random.random_range(-30..200)
-                } else {
-                    0
-                },
+                months: if case % 2 == 0 { random.random_range(-30..200) } else { 0 },
                 days: random.random_range(-40..400),
                 micros: random.random_range(-DAY..5 * DAY),
             };
-            let times: ArrayRef =
-                Arc::new(TimestampMicrosecondArray::from(vec![t]).with_timezone("UTC"));
-            let intervals: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![
-                IntervalMonthDayNano::new(interval.months, interval.days, interval.micros * 1000),
-            ]));
+            let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![t]).with_timezone("UTC"));
+            let intervals: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(
+                interval.months,
+                interval.days,
+                interval.micros * 1000,
+            )]));
             let expected = sub(&times, &intervals).unwrap();
             let expected = expected.as_primitive::<TimestampMicrosecondType>().value(0);
-            assert_eq!(
-                interval.before(t),
-                expected,
-                "case {case}: {interval:?} before {t}"
-            );
-            assert!(
-                interval.before(t) >= t.saturating_sub(interval.longest_micros()),
-                "case {case}: {interval:?}"
-            );
+            assert_eq!(interval.before(t), expected, "case {case}: {interval:?} before {t}");
+            assert!(interval.before(t) >= t.saturating_sub(interval.longest_micros()), "case {case}: {interval:?}");
         }
     }
 
     #[test]
     fn saturates() {
-        let age = Interval {
-            months: 1,
-            days: 0,
-            micros: 0,
-        };
+        let age = Interval { months: 1, days: 0, micros: 0 };
         assert_eq!(age.before(i64::MIN), i64::MIN);
-        assert_eq!(
-            Interval {
-                months: 0,
-                days: i32::MAX,
-                micros: i64::MAX
-            }
-            .before(i64::MIN),
-            i64::MIN
-        );
-        assert_eq!(
-            Interval {
-                months: 0,
-                days: 0,
-                micros: -5
-            }
-            .before(i64::MAX),
-            i64::MAX
-        );
+        assert_eq!(Interval { months: 0, days: i32::MAX, micros: i64::MAX }.before(i64::MIN), i64::MIN);
+        assert_eq!(Interval { months: 0, days: 0, micros: -5 }.before(i64::MAX), i64::MAX);
     }
 }

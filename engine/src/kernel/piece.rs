@@ -55,23 +55,10 @@ impl Piece {
     /// Bytes of memory, about: for a cache's budget.
     pub fn size(&self) -> usize {
         let rows: usize = self.rows.iter().map(|chunk| chunk.data.size()).sum();
-        let tiles: usize = self
-            .tiles
-            .iter()
-            .flat_map(|chunk| &chunk.data)
-            .map(|tile| tile.size())
-            .sum();
-        let hashes: usize = self
-            .hashes
-            .iter()
-            .map(|chunk| chunk.data.len() * 8 + 48)
-            .sum();
-        let base: usize = self
-            .base
-            .iter()
-            .flat_map(|base| base.iter())
-            .map(|state| size_of::<State>() + state.heap_size())
-            .sum();
+        let tiles: usize = self.tiles.iter().flat_map(|chunk| &chunk.data).map(|tile| tile.size()).sum();
+        let hashes: usize = self.hashes.iter().map(|chunk| chunk.data.len() * 8 + 48).sum();
+        let base: usize =
+            self.base.iter().flat_map(|base| base.iter()).map(|state| size_of::<State>() + state.heap_size()).sum();
         size_of::<Self>() + rows + tiles + hashes + base
     }
 
@@ -82,19 +69,13 @@ impl Piece {
     }
 
     pub(super) fn tile(&self, start: i64) -> Option<&Arc<Tile>> {
-        let chunk = self
-            .tiles
-            .partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
+        let chunk = self.tiles.partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
         let tiles = &self.tiles.get(chunk.checked_sub(1)?)?.data;
         tiles.get(tiles.binary_search_by_key(&start, |tile| tile.start).ok()?)
     }
 
     /// Whether the piece holds this event already, as a row, in a tile or in the base.
-    pub(super) fn knows(
-        &self,
-        kernel: &Kernel,
-        identity: &(i64, super::fold::value::Value),
-    ) -> bool {
+    pub(super) fn knows(&self, kernel: &Kernel, identity: &(i64, super::fold::value::Value)) -> bool {
         if self.rows.holds(identity) {
             return true;
         }
@@ -105,9 +86,7 @@ impl Piece {
         {
             return true;
         }
-        let may_be_in_base = self
-            .complete_after
-            .is_some_and(|complete_after| identity.0 <= complete_after);
+        let may_be_in_base = self.complete_after.is_some_and(|complete_after| identity.0 <= complete_after);
         may_be_in_base && self.hashes.iter().any(|chunk| chunk.data.contains(&hash))
     }
 
@@ -116,10 +95,7 @@ impl Piece {
         let keep_from = kernel.keep_from(self);
         let row = self.rows.newest_before(keep_from);
         let tiles = self.tiles.iter().flat_map(|chunk| &chunk.data);
-        let tile = tiles
-            .take_while(|tile| tile.start < keep_from)
-            .map(|tile| tile.max)
-            .max();
+        let tile = tiles.take_while(|tile| tile.start < keep_from).map(|tile| tile.max).max();
         self.complete_after.max(row).max(tile)
     }
 }
@@ -152,10 +128,7 @@ impl Kernel {
         match self.keep_rows {
             0 => cut,
             // All rows of that instant stay, so that a duplicate of one of them is still known as one.
-            needed => piece
-                .rows
-                .time_from_end(needed)
-                .map_or(i64::MIN, |time| time.min(cut)),
+            needed => piece.rows.time_from_end(needed).map_or(i64::MIN, |time| time.min(cut)),
         }
     }
 

@@ -33,33 +33,15 @@ impl EventRows {
 
     /// Some of the rows, in the order of the indices. An index past the end is an error.
     pub fn take(&self, indices: &UInt32Array) -> Result<EventRows, KernelError> {
-        if let Some(index) = indices
-            .iter()
-            .find(|index| index.is_none_or(|index| index as usize >= self.len()))
-        {
-            return Err(KernelError::Rows(format!(
-                "row {index:?} was asked of {} rows",
-                self.len()
-            )));
+        if let Some(index) = indices.iter().find(|index| index.is_none_or(|index| index as usize >= self.len())) {
+            return Err(KernelError::Rows(format!("row {index:?} was asked of {} rows", self.len())));
         }
         Ok(EventRows {
-            times: take(&self.times, indices, None)?
-                .as_primitive::<Int64Type>()
-                .clone(),
+            times: take(&self.times, indices, None)?.as_primitive::<Int64Type>().clone(),
             partition: self.partition,
-            offsets: take(&self.offsets, indices, None)?
-                .as_primitive::<Int64Type>()
-                .clone(),
-            ids: self
-                .ids
-                .as_ref()
-                .map(|ids| take(ids, indices, None))
-                .transpose()?,
-            columns: self
-                .columns
-                .iter()
-                .map(|column| take(column, indices, None))
-                .collect::<Result<_, _>>()?,
+            offsets: take(&self.offsets, indices, None)?.as_primitive::<Int64Type>().clone(),
+            ids: self.ids.as_ref().map(|ids| take(ids, indices, None)).transpose()?,
+            columns: self.columns.iter().map(|column| take(column, indices, None)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -72,11 +54,7 @@ impl EventRows {
             partition: self.partition,
             offsets: self.offsets.slice(start, length),
             ids: self.ids.as_ref().map(|ids| ids.slice(start, length)),
-            columns: self
-                .columns
-                .iter()
-                .map(|column| column.slice(start, length))
-                .collect(),
+            columns: self.columns.iter().map(|column| column.slice(start, length)).collect(),
         }
     }
 
@@ -88,30 +66,18 @@ impl EventRows {
             [first, ..] => *first,
         };
         let times: Vec<&dyn Array> = parts.iter().map(|part| &part.times as &dyn Array).collect();
-        let offsets: Vec<&dyn Array> = parts
-            .iter()
-            .map(|part| &part.offsets as &dyn Array)
-            .collect();
-        let ids: Vec<&dyn Array> = parts
-            .iter()
-            .filter_map(|part| part.ids.as_ref().map(|ids| ids.as_ref()))
-            .collect();
+        let offsets: Vec<&dyn Array> = parts.iter().map(|part| &part.offsets as &dyn Array).collect();
+        let ids: Vec<&dyn Array> = parts.iter().filter_map(|part| part.ids.as_ref().map(|ids| ids.as_ref())).collect();
         let columns = (0..first.columns.len()).map(|index| {
-            let columns: Vec<&dyn Array> = parts
-                .iter()
-                .filter_map(|part| part.columns.get(index).map(|column| column.as_ref()))
-                .collect();
+            let columns: Vec<&dyn Array> =
+                parts.iter().filter_map(|part| part.columns.get(index).map(|column| column.as_ref())).collect();
             concat(&columns)
         });
         Ok(EventRows {
             times: concat(&times)?.as_primitive::<Int64Type>().clone(),
             partition: first.partition,
             offsets: concat(&offsets)?.as_primitive::<Int64Type>().clone(),
-            ids: if first.ids.is_some() {
-                Some(concat(&ids)?)
-            } else {
-                None
-            },
+            ids: if first.ids.is_some() { Some(concat(&ids)?) } else { None },
             columns: columns.collect::<Result<_, _>>()?,
         })
     }
@@ -128,9 +94,7 @@ impl EventRows {
     pub(crate) fn size(&self) -> usize {
         let arrays = self.columns.iter().chain(&self.ids);
         // A slice counts what it shows, not the whole buffer that it shares.
-        let columns: usize = arrays
-            .map(|array| array.to_data().get_slice_memory_size().unwrap_or_default() + 96)
-            .sum();
+        let columns: usize = arrays.map(|array| array.to_data().get_slice_memory_size().unwrap_or_default() + 96).sum();
         self.len() * 16 + columns + 128
     }
 }

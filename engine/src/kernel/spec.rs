@@ -29,10 +29,7 @@ pub struct TimelineSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Frame {
     /// Events with `t - start <= event_time <= t - end`, both ends and all ties included; no start is `UNBOUNDED PRECEDING`.
-    Range {
-        start: Option<Interval>,
-        end: Interval,
-    },
+    Range { start: Option<Interval>, end: Interval },
     /// The `start + 1` latest events at or before `t` (all of them without a start), less the `end` latest.
     Rows { start: Option<u64>, end: u64 },
 }

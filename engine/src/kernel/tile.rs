@@ -27,14 +27,7 @@ impl Tile {
     }
 
     /// Folds one row.
-    pub fn add(
-        &mut self,
-        folds: &[Fold],
-        inputs: &[Input],
-        order: Order<'_>,
-        row: usize,
-        hash: Option<u64>,
-    ) {
+    pub fn add(&mut self, folds: &[Fold], inputs: &[Input], order: Order<'_>, row: usize, hash: Option<u64>) {
         self.min = self.min.min(order.times[row]);
         self.max = self.max.max(order.times[row]);
         if let Some(hash) = hash
@@ -48,11 +41,7 @@ impl Tile {
     }
 
     pub fn size(&self) -> usize {
-        let states: usize = self
-            .states
-            .iter()
-            .map(|state| size_of::<State>() + state.heap_size())
-            .sum();
+        let states: usize = self.states.iter().map(|state| size_of::<State>() + state.heap_size()).sum();
         size_of::<Tile>() + self.hashes.len() * 8 + states
     }
 }

@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array, new_empty_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array, new_empty_array};
 use arrow::compute::take;
 use arrow::datatypes::{Int32Type, Int64Type};
 
@@ -43,8 +41,7 @@ impl Timeline {
     /// The newest event time, in microseconds; `None` for a key never seen.
     pub fn newest(&self) -> Option<i64> {
         let row = self.times.values().last().copied();
-        row.max(self.tiles.iter().map(|tile| tile.max).max())
-            .max(self.complete_after)
+        row.max(self.tiles.iter().map(|tile| tile.max).max()).max(self.complete_after)
     }
 
     pub(super) fn order(&self) -> Order<'_> {
@@ -58,36 +55,18 @@ impl Timeline {
     fn take(self, rows: Vec<u32>) -> Result<Self, KernelError> {
         let rows = UInt32Array::from(rows);
         Ok(Timeline {
-            times: take(&self.times, &rows, None)?
-                .as_primitive::<Int64Type>()
-                .clone(),
-            partitions: take(&self.partitions, &rows, None)?
-                .as_primitive::<Int32Type>()
-                .clone(),
-            offsets: take(&self.offsets, &rows, None)?
-                .as_primitive::<Int64Type>()
-                .clone(),
-            columns: self
-                .columns
-                .iter()
-                .map(|column| take(column, &rows, None))
-                .collect::<Result<_, _>>()?,
+            times: take(&self.times, &rows, None)?.as_primitive::<Int64Type>().clone(),
+            partitions: take(&self.partitions, &rows, None)?.as_primitive::<Int32Type>().clone(),
+            offsets: take(&self.offsets, &rows, None)?.as_primitive::<Int64Type>().clone(),
+            columns: self.columns.iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>()?,
             ..self
         })
     }
 
     /// Sorts the rows and drops duplicates by id: the first in the order wins. Rows that `elsewhere` knows, as
     /// hashes, go as well.
-    fn ordered(
-        self,
-        ids: Option<&ArrayRef>,
-        elsewhere: &HashSet<u64, RandomState>,
-    ) -> Result<Self, KernelError> {
-        let (times, partitions, offsets) = (
-            self.times.values(),
-            self.partitions.values(),
-            self.offsets.values(),
-        );
+    fn ordered(self, ids: Option<&ArrayRef>, elsewhere: &HashSet<u64, RandomState>) -> Result<Self, KernelError> {
+        let (times, partitions, offsets) = (self.times.values(), self.partitions.values(), self.offsets.values());
         let place = |row: usize| (times[row], partitions[row], offsets[row]);
         let sorted = (1..times.len()).all(|row| place(row - 1) <= place(row));
         if sorted && ids.is_none() {
@@ -104,43 +83,27 @@ impl Timeline {
                 })
             });
         }
-        if sorted && rows.len() == times.len() {
-            Ok(self)
-        } else {
-            self.take(rows)
-        }
+        if sorted && rows.len() == times.len() { Ok(self) } else { self.take(rows) }
     }
 }
 
 impl Kernel {
     /// Merges a key's pieces into what is read from.
-    pub fn timeline<'a>(
-        &self,
-        pieces: impl IntoIterator<Item = &'a Piece>,
-    ) -> Result<Timeline, KernelError> {
+    pub fn timeline<'a>(&self, pieces: impl IntoIterator<Item = &'a Piece>) -> Result<Timeline, KernelError> {
         let pieces: Vec<&Piece> = pieces.into_iter().collect();
-        let blocks: Vec<&EventRows> = pieces
-            .iter()
-            .flat_map(|piece| piece.rows.iter().map(|chunk| &chunk.data))
-            .collect();
+        let blocks: Vec<&EventRows> =
+            pieces.iter().flat_map(|piece| piece.rows.iter().map(|chunk| &chunk.data)).collect();
         let mut timeline = self.empty_timeline();
         let mut ids = None;
         if !blocks.is_empty() {
             let rows = EventRows::concat(&blocks)?;
-            let partitions = blocks
-                .iter()
-                .flat_map(|block| std::iter::repeat_n(block.partition, block.len()));
+            let partitions = blocks.iter().flat_map(|block| std::iter::repeat_n(block.partition, block.len()));
             timeline.partitions = Int32Array::from_iter_values(partitions);
             (timeline.times, timeline.offsets, timeline.columns, ids) =
                 (rows.times, rows.offsets, rows.columns, rows.ids);
         }
         for piece in &pieces {
-            timeline.tiles.extend(
-                piece
-                    .tiles
-                    .iter()
-                    .flat_map(|chunk| chunk.data.iter().cloned()),
-            );
+            timeline.tiles.extend(piece.tiles.iter().flat_map(|chunk| chunk.data.iter().cloned()));
             timeline.complete_after = timeline.complete_after.max(piece.complete_after(self));
             timeline.oldest = timeline.oldest.into_iter().chain(piece.oldest).min();
             timeline.base = match (timeline.base.take(), &piece.base) {
@@ -157,25 +120,11 @@ impl Kernel {
             return Ok(timeline);
         }
         let hashes = |piece: &&Piece| {
-            let tiles = piece
-                .tiles
-                .iter()
-                .flat_map(|chunk| &chunk.data)
-                .flat_map(|tile| tile.hashes.clone());
-            tiles
-                .chain(
-                    piece
-                        .hashes
-                        .iter()
-                        .flat_map(|chunk| chunk.data.iter().copied()),
-                )
-                .collect::<Vec<_>>()
+            let tiles = piece.tiles.iter().flat_map(|chunk| &chunk.data).flat_map(|tile| tile.hashes.clone());
+            tiles.chain(piece.hashes.iter().flat_map(|chunk| chunk.data.iter().copied())).collect::<Vec<_>>()
         };
-        let elsewhere: HashSet<u64, RandomState> = if ids.is_some() {
-            pieces.iter().flat_map(hashes).collect()
-        } else {
-            HashSet::default()
-        };
+        let elsewhere: HashSet<u64, RandomState> =
+            if ids.is_some() { pieces.iter().flat_map(hashes).collect() } else { HashSet::default() };
         timeline.ordered(ids.as_ref(), &elsewhere)
     }
 
@@ -199,19 +148,10 @@ impl Kernel {
             )));
         }
         if times.null_count() + partitions.null_count() + offsets.null_count() > 0 {
-            return Err(KernelError::Rows(
-                "an event time, a partition or an offset is NULL".to_owned(),
-            ));
+            return Err(KernelError::Rows("an event time, a partition or an offset is NULL".to_owned()));
         }
         let oldest = times.values().iter().min().copied();
-        let timeline = Timeline {
-            times,
-            partitions,
-            offsets,
-            columns,
-            oldest,
-            ..self.empty_timeline()
-        };
+        let timeline = Timeline { times, partitions, offsets, columns, oldest, ..self.empty_timeline() };
         timeline.ordered(ids.as_ref(), &HashSet::default())
     }
 
@@ -220,12 +160,7 @@ impl Kernel {
             times: Int64Array::new_null(0),
             partitions: Int32Array::new_null(0),
             offsets: Int64Array::new_null(0),
-            columns: self
-                .spec
-                .columns
-                .iter()
-                .map(|field| new_empty_array(field.data_type()))
-                .collect(),
+            columns: self.spec.columns.iter().map(|field| new_empty_array(field.data_type())).collect(),
             tiles: Vec::new(),
             base: None,
             complete_after: None,

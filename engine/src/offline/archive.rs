@@ -62,31 +62,14 @@ impl ArchiveWriter {
         rows_per_file: usize,
     ) -> Result<ArchiveWriter, OfflineError> {
         let ranges = archived_ranges(&storage, source).await?;
-        let pending = |end: i64| Pending {
-            durable: end + 1,
-            ..Default::default()
-        };
-        let partitions = ranges
-            .into_iter()
-            .map(|(partition, range)| (partition, pending(*range.end())))
-            .collect();
-        Ok(ArchiveWriter {
-            storage,
-            source: source.into(),
-            schema,
-            rows_per_file: rows_per_file.max(1),
-            partitions,
-        })
+        let pending = |end: i64| Pending { durable: end + 1, ..Default::default() };
+        let partitions = ranges.into_iter().map(|(partition, range)| (partition, pending(*range.end()))).collect();
+        Ok(ArchiveWriter { storage, source: source.into(), schema, rows_per_file: rows_per_file.max(1), partitions })
     }
 
     /// Takes a stretch of a partition: its events in offset order, everything below `next_offset`. Stretches of
     /// a partition come in order. Writes the files that this fills; what it could not write it keeps.
-    pub async fn append(
-        &mut self,
-        partition: i32,
-        events: &RecordBatch,
-        next_offset: i64,
-    ) -> Result<(), OfflineError> {
+    pub async fn append(&mut self, partition: i32, events: &RecordBatch, next_offset: i64) -> Result<(), OfflineError> {
         if events.schema() != self.schema {
             return Err(OfflineError::Columns {
                 source_name: self.source.clone(),
@@ -100,16 +83,10 @@ impl ArchiveWriter {
         let known = offsets.values().partition_point(|offset| *offset < held);
         if known < events.num_rows() {
             pending.rows += events.num_rows() - known;
-            pending
-                .batches
-                .push_back(events.slice(known, events.num_rows() - known));
+            pending.batches.push_back(events.slice(known, events.num_rows() - known));
         }
         pending.next = pending.next.max(next_offset);
-        while self
-            .partitions
-            .get(&partition)
-            .is_some_and(|pending| pending.rows >= self.rows_per_file)
-        {
+        while self.partitions.get(&partition).is_some_and(|pending| pending.rows >= self.rows_per_file) {
             self.write_file(partition).await?;
         }
         Ok(())
@@ -120,11 +97,7 @@ impl ArchiveWriter {
     pub async fn flush(&mut self) -> Result<BTreeMap<i32, i64>, OfflineError> {
         let partitions: Vec<i32> = self.partitions.keys().copied().collect();
         for partition in partitions {
-            while self
-                .partitions
-                .get(&partition)
-                .is_some_and(|pending| pending.rows > 0)
-            {
+            while self.partitions.get(&partition).is_some_and(|pending| pending.rows > 0) {
                 self.write_file(partition).await?;
             }
         }
@@ -136,10 +109,7 @@ impl ArchiveWriter {
 
     /// Per partition, the offset below which every event is durable.
     pub fn durable(&self) -> BTreeMap<i32, i64> {
-        self.partitions
-            .iter()
-            .map(|(partition, pending)| (*partition, pending.durable))
-            .collect()
+        self.partitions.iter().map(|(partition, pending)| (*partition, pending.durable)).collect()
     }
 
     /// Events that wait for a file.
@@ -172,18 +142,14 @@ impl ArchiveWriter {
         let path = self.storage.path(&["archive", &self.source, &date, &name]);
         let schema = Arc::clone(&self.schema);
         let encoded = tokio::task::spawn_blocking(move || encode(schema, &rows)).await;
-        let bytes = encoded
-            .map_err(failed(&path, "can't encode"))?
-            .map_err(failed(&path, "can't encode"))?;
+        let bytes = encoded.map_err(failed(&path, "can't encode"))?.map_err(failed(&path, "can't encode"))?;
         self.storage.put(&path, bytes).await?;
         let mut written = self.rows_per_file - room;
         pending.rows -= written;
         pending.durable = next_offset;
         while let Some(batch) = pending.batches.pop_front() {
             if batch.num_rows() > written {
-                pending
-                    .batches
-                    .push_front(batch.slice(written, batch.num_rows() - written));
+                pending.batches.push_front(batch.slice(written, batch.num_rows() - written));
                 break;
             }
             written -= batch.num_rows();
@@ -199,9 +165,7 @@ pub async fn archived_ranges(
 ) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
     let mut ends: BTreeMap<i32, (i64, i64, ObjectMeta)> = BTreeMap::new();
     for (partition, first, file) in archive_files(storage, source).await? {
-        let known = ends
-            .entry(partition)
-            .or_insert_with(|| (first, first, file.clone()));
+        let known = ends.entry(partition).or_insert_with(|| (first, first, file.clone()));
         known.0 = known.0.min(first);
         if first >= known.1 {
             (known.1, known.2) = (first, file);
@@ -220,15 +184,8 @@ pub(super) async fn archive_files(
     source: &str,
 ) -> Result<Vec<(i32, i64, ObjectMeta)>, OfflineError> {
     let mut files = Vec::new();
-    for file in storage
-        .list(&storage.path(&["archive", source]), "parquet")
-        .await?
-    {
-        let stem = file
-            .location
-            .filename()
-            .and_then(|name| name.strip_suffix(".parquet"))
-            .and_then(parse_stem);
+    for file in storage.list(&storage.path(&["archive", source]), "parquet").await? {
+        let stem = file.location.filename().and_then(|name| name.strip_suffix(".parquet")).and_then(parse_stem);
         let (partition, first) = stem.ok_or_else(|| OfflineError::Foreign {
             path: file.location.to_string(),
             cause: "expected a name such as 0-0000000000000000042.parquet".into(),
@@ -253,26 +210,18 @@ async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, Offlin
             Err(e) => return Err(failed(&file.location, "can't read its footer")(e)),
         }
     }
-    let metadata = reader
-        .finish()
-        .map_err(failed(&file.location, "can't read its footer"))?;
+    let metadata = reader.finish().map_err(failed(&file.location, "can't read its footer"))?;
     let of_group = metadata.row_groups().iter().map(|group| {
-        let offset = group
-            .columns()
-            .iter()
-            .find(|column| column.column_path().string() == OFFSET)?;
+        let offset = group.columns().iter().find(|column| column.column_path().string() == OFFSET)?;
         match offset.statistics()? {
             Statistics::Int64(statistics) => statistics.max_opt().copied(),
             _ => None,
         }
     });
-    of_group
-        .max()
-        .flatten()
-        .ok_or_else(|| OfflineError::Foreign {
-            path: file.location.to_string(),
-            cause: format!("no statistics of a column {OFFSET}"),
-        })
+    of_group.max().flatten().ok_or_else(|| OfflineError::Foreign {
+        path: file.location.to_string(),
+        cause: format!("no statistics of a column {OFFSET}"),
+    })
 }
 
 fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ParquetError> {
@@ -289,9 +238,7 @@ fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ParquetError
 }
 
 fn column<'a>(events: &'a RecordBatch, name: &str) -> Result<&'a Arc<dyn Array>, OfflineError> {
-    events
-        .column_by_name(name)
-        .ok_or_else(|| failed(&Path::from(name), "no such column")("in the events"))
+    events.column_by_name(name).ok_or_else(|| failed(&Path::from(name), "no such column")("in the events"))
 }
 
 fn value<T: arrow::datatypes::ArrowPrimitiveType>(

@@ -28,15 +28,9 @@ pub async fn archive_table(
     if files.is_empty() {
         return Ok(Arc::new(EmptyTable::new(schema)));
     }
-    let urls = files
-        .iter()
-        .map(|(_, _, file)| storage.url_of(&file.location))
-        .collect::<Result<_, _>>()?;
-    let options =
-        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-    let config = ListingTableConfig::new_with_multi_paths(urls)
-        .with_listing_options(options)
-        .with_schema(schema);
+    let urls = files.iter().map(|(_, _, file)| storage.url_of(&file.location)).collect::<Result<_, _>>()?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
     let table = ListingTable::try_new(config).map_err(failed(&Path::from(source), "no table"))?;
     Ok(Arc::new(table))
 }

@@ -12,11 +12,7 @@ use crate::source::event_schema;
 const DAY: i64 = 86_400_000_000;
 
 fn schema() -> SchemaRef {
-    event_schema(&Schema::new(vec![Field::new(
-        "amount",
-        DataType::Float64,
-        true,
-    )]))
+    event_schema(&Schema::new(vec![Field::new("amount", DataType::Float64, true)]))
 }
 
 /// Events at the given offsets; a day has a hundred of them.
@@ -26,12 +22,7 @@ fn events(partition: i32, offsets: impl IntoIterator<Item = i64>) -> RecordBatch
     RecordBatch::try_new(
         schema(),
         vec![
-            Arc::new(
-                offsets
-                    .iter()
-                    .map(|o| Some(*o as f64 / 3.0))
-                    .collect::<Float64Array>(),
-            ),
+            Arc::new(offsets.iter().map(|o| Some(*o as f64 / 3.0)).collect::<Float64Array>()),
             Arc::new(Int32Array::from(vec![partition; offsets.len()])),
             Arc::new(Int64Array::from(offsets)),
             Arc::new(times.with_timezone("UTC")),
@@ -42,9 +33,7 @@ fn events(partition: i32, offsets: impl IntoIterator<Item = i64>) -> RecordBatch
 
 async fn writer(dir: &tempfile::TempDir, rows_per_file: usize) -> ArchiveWriter {
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    ArchiveWriter::open(storage, "t", schema(), rows_per_file)
-        .await
-        .unwrap()
+    ArchiveWriter::open(storage, "t", schema(), rows_per_file).await.unwrap()
 }
 
 async fn query(dir: &tempfile::TempDir, schema: SchemaRef, sql: &str) -> Vec<RecordBatch> {
@@ -56,13 +45,9 @@ async fn query(dir: &tempfile::TempDir, schema: SchemaRef, sql: &str) -> Vec<Rec
 }
 
 async fn offsets(dir: &tempfile::TempDir, partition: i32) -> Vec<i64> {
-    let sql =
-        format!("SELECT _offset FROM archive WHERE _partition = {partition} ORDER BY _offset");
+    let sql = format!("SELECT _offset FROM archive WHERE _partition = {partition} ORDER BY _offset");
     let batches = query(dir, schema(), &sql).await;
-    batches
-        .iter()
-        .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec())
-        .collect()
+    batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
 }
 
 #[tokio::test]
@@ -76,10 +61,7 @@ async fn files_are_named_by_their_first_event_and_read_back() {
     assert_eq!((archive.pending_rows(), archive.durable()[&0]), (5, 340));
     archive.append(3, &events(3, [7, 9]), 12).await.unwrap();
     archive.append(4, &events(4, []), 6).await.unwrap();
-    assert_eq!(
-        archive.flush().await.unwrap(),
-        BTreeMap::from([(0, 350), (3, 12), (4, 6)])
-    );
+    assert_eq!(archive.flush().await.unwrap(), BTreeMap::from([(0, 350), (3, 12), (4, 6)]));
     for file in [
         "ingest_date=1970-01-01/0-0000000000000000040.parquet",
         "ingest_date=1970-01-02/0-0000000000000000140.parquet",
@@ -92,10 +74,7 @@ async fn files_are_named_by_their_first_event_and_read_back() {
     assert_eq!(offsets(&dir, 0).await, (40..345).collect::<Vec<_>>());
     assert_eq!(offsets(&dir, 3).await, [7, 9]);
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    assert_eq!(
-        archived_ranges(&storage, "t").await.unwrap(),
-        BTreeMap::from([(0, 40..=344), (3, 7..=9)])
-    );
+    assert_eq!(archived_ranges(&storage, "t").await.unwrap(), BTreeMap::from([(0, 40..=344), (3, 7..=9)]));
     let sql = "SELECT * FROM archive WHERE _ingested_at >= '1970-01-04T00:00:00Z' ORDER BY _offset";
     let batches = query(&dir, schema(), sql).await;
     let found = arrow::compute::concat_batches(&schema(), &batches).unwrap();
@@ -115,10 +94,7 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
             for _ in 0..rng.random_range(0..8) {
                 let next = (at + rng.random_range(0..50)).min(500);
                 // Every seventh offset was refused: the archive has gaps.
-                archive
-                    .append(0, &events(0, (at..next).filter(|o| o % 7 != 0)), next)
-                    .await
-                    .unwrap();
+                archive.append(0, &events(0, (at..next).filter(|o| o % 7 != 0)), next).await.unwrap();
                 at = next;
                 if rng.random_bool(0.4) {
                     let durable = archive.flush().await.unwrap()[&0];
@@ -130,16 +106,9 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
             }
         }
         let mut archive = writer(&dir, 64).await;
-        archive
-            .append(0, &events(0, (committed..500).filter(|o| o % 7 != 0)), 500)
-            .await
-            .unwrap();
+        archive.append(0, &events(0, (committed..500).filter(|o| o % 7 != 0)), 500).await.unwrap();
         assert_eq!(archive.flush().await.unwrap()[&0], 500, "seed {seed}");
-        assert_eq!(
-            offsets(&dir, 0).await,
-            (0..500).filter(|o| o % 7 != 0).collect::<Vec<_>>(),
-            "seed {seed}"
-        );
+        assert_eq!(offsets(&dir, 0).await, (0..500).filter(|o| o % 7 != 0).collect::<Vec<_>>(), "seed {seed}");
     }
 }
 
@@ -155,14 +124,7 @@ async fn a_column_that_old_files_lack_is_null() {
     ]));
     let batches = query(&dir, Arc::clone(&wider), "SELECT * FROM archive").await;
     let found = arrow::compute::concat_batches(&wider, &batches).unwrap();
-    assert_eq!(
-        (
-            found.num_rows(),
-            found["country"].null_count(),
-            found["amount"].null_count()
-        ),
-        (3, 3, 0)
-    );
+    assert_eq!((found.num_rows(), found["country"].null_count(), found["amount"].null_count()), (3, 3, 0));
 }
 
 #[tokio::test]
@@ -176,20 +138,10 @@ async fn a_table_is_the_archive_of_its_moment() {
         let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
         batches[0].column(0).as_primitive::<Int64Type>().value(0)
     };
-    context
-        .register_table(
-            "first",
-            archive_table(&storage, "t", schema()).await.unwrap(),
-        )
-        .unwrap();
+    context.register_table("first", archive_table(&storage, "t", schema()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     archive.append(0, &events(0, 10..20), 20).await.unwrap();
-    context
-        .register_table(
-            "second",
-            archive_table(&storage, "t", schema()).await.unwrap(),
-        )
-        .unwrap();
+    context.register_table("second", archive_table(&storage, "t", schema()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     assert_eq!(count("SELECT COUNT(*) FROM second").await, 20);
 }
@@ -198,34 +150,16 @@ async fn a_table_is_the_archive_of_its_moment() {
 async fn what_does_not_belong_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 10).await;
-    let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new(
-        "x",
-        DataType::Int8,
-        false,
-    )])));
+    let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new("x", DataType::Int8, false)])));
     let error = archive.append(0, &other, 1).await.unwrap_err().to_string();
-    assert!(
-        error.contains("archive of t: events with columns"),
-        "{error}"
-    );
+    assert!(error.contains("archive of t: events with columns"), "{error}");
     archive.append(0, &events(0, 0..10), 10).await.unwrap();
-    let file = dir
-        .path()
-        .join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
+    let file = dir.path().join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
     std::fs::write(&file, b"PAR1 not parquet").unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    let error = archived_ranges(&storage, "t")
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("0-0000000000000000099.parquet: can't read its footer"),
-        "{error}"
-    );
+    let error = archived_ranges(&storage, "t").await.unwrap_err().to_string();
+    assert!(error.contains("0-0000000000000000099.parquet: can't read its footer"), "{error}");
     std::fs::rename(&file, file.with_file_name("mine.parquet")).unwrap();
-    let error = archived_ranges(&storage, "t")
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = archived_ranges(&storage, "t").await.unwrap_err().to_string();
     assert!(error.contains("not a file that Tidemark wrote"), "{error}");
 }

@@ -69,23 +69,10 @@ impl DeadLetterWriter {
         }
         let mut partitions = BTreeMap::new();
         for (partition, file) in newest {
-            let next = read_file(&storage, &file)
-                .await?
-                .last()
-                .map_or(0, |letter| letter.offset + 1);
-            partitions.insert(
-                partition,
-                Pending {
-                    next,
-                    letters: Vec::new(),
-                },
-            );
+            let next = read_file(&storage, &file).await?.last().map_or(0, |letter| letter.offset + 1);
+            partitions.insert(partition, Pending { next, letters: Vec::new() });
         }
-        Ok(DeadLetterWriter {
-            storage,
-            source: source.into(),
-            partitions,
-        })
+        Ok(DeadLetterWriter { storage, source: source.into(), partitions })
     }
 
     /// Takes the rejects of a stretch of a partition, in offset order; stretches come in order.
@@ -112,8 +99,7 @@ impl DeadLetterWriter {
             let path = self.storage.path(&["dead-letters", &self.source, &name]);
             let mut lines = Vec::new();
             for letter in &pending.letters {
-                serde_json::to_writer(&mut lines, letter)
-                    .map_err(super::failed(&path, "can't encode"))?;
+                serde_json::to_writer(&mut lines, letter).map_err(super::failed(&path, "can't encode"))?;
                 lines.push(b'\n');
             }
             self.storage.put(&path, Bytes::from(lines)).await?;
@@ -124,10 +110,7 @@ impl DeadLetterWriter {
 }
 
 /// All dead letters of a source, by partition and offset.
-pub async fn dead_letters(
-    storage: &Storage,
-    source: &str,
-) -> Result<Vec<DeadLetter>, OfflineError> {
+pub async fn dead_letters(storage: &Storage, source: &str) -> Result<Vec<DeadLetter>, OfflineError> {
     let mut letters = Vec::new();
     for (_, _, file) in letter_files(storage, source).await? {
         letters.extend(read_file(storage, &file).await?);
@@ -135,20 +118,10 @@ pub async fn dead_letters(
     Ok(letters)
 }
 
-async fn letter_files(
-    storage: &Storage,
-    source: &str,
-) -> Result<Vec<(i32, i64, ObjectMeta)>, OfflineError> {
+async fn letter_files(storage: &Storage, source: &str) -> Result<Vec<(i32, i64, ObjectMeta)>, OfflineError> {
     let mut files = Vec::new();
-    for file in storage
-        .list(&storage.path(&["dead-letters", source]), "ndjson")
-        .await?
-    {
-        let stem = file
-            .location
-            .filename()
-            .and_then(|name| name.strip_suffix(".ndjson"))
-            .and_then(parse_stem);
+    for file in storage.list(&storage.path(&["dead-letters", source]), "ndjson").await? {
+        let stem = file.location.filename().and_then(|name| name.strip_suffix(".ndjson")).and_then(parse_stem);
         let (partition, first) = stem.ok_or_else(|| OfflineError::Foreign {
             path: file.location.to_string(),
             cause: "expected a name such as 0-0000000000000000042.ndjson".into(),
@@ -161,13 +134,8 @@ async fn letter_files(
 
 async fn read_file(storage: &Storage, file: &ObjectMeta) -> Result<Vec<DeadLetter>, OfflineError> {
     let bytes = storage.get(&file.location).await?;
-    let letters = serde_json::Deserializer::from_slice(&bytes)
-        .into_iter()
-        .collect::<Result<_, _>>();
-    letters.map_err(|e| OfflineError::Foreign {
-        path: file.location.to_string(),
-        cause: e.to_string(),
-    })
+    let letters = serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<_, _>>();
+    letters.map_err(|e| OfflineError::Foreign { path: file.location.to_string(), cause: e.to_string() })
 }
 
 #[cfg(test)]
@@ -176,21 +144,11 @@ mod tests {
 
     fn reject(offset: i64) -> Reject {
         let payload = Bytes::from(vec![0, 159, 146, offset as u8]);
-        Reject {
-            offset,
-            ingested_at: -1,
-            payload,
-            reason: format!("\"bad\"\nat {offset}"),
-        }
+        Reject { offset, ingested_at: -1, payload, reason: format!("\"bad\"\nat {offset}") }
     }
 
     async fn offsets(storage: &Storage) -> Vec<(i32, i64)> {
-        dead_letters(storage, "t")
-            .await
-            .unwrap()
-            .iter()
-            .map(|l| (l.partition, l.offset))
-            .collect()
+        dead_letters(storage, "t").await.unwrap().iter().map(|l| (l.partition, l.offset)).collect()
     }
 
     #[tokio::test]
@@ -211,18 +169,11 @@ mod tests {
         writer.append(0, &[reject(3)]);
         writer.append(0, &[reject(9), reject(12), reject(20)]);
         writer.flush().await.unwrap();
-        assert_eq!(
-            offsets(&storage).await,
-            [(-1, 5), (0, 3), (0, 9), (0, 12), (0, 20)]
-        );
+        assert_eq!(offsets(&storage).await, [(-1, 5), (0, 3), (0, 9), (0, 12), (0, 20)]);
         let letters = dead_letters(&storage, "t").await.unwrap();
         assert_eq!(letters[1].reason, "\"bad\"\nat 3");
         assert_eq!(letters[1].time, "1969-12-31T23:59:59.999999Z");
         assert_eq!(letters[1].bytes().unwrap(), [0, 159, 146, 3]);
-        assert!(
-            dir.path()
-                .join("dead-letters/t/0-0000000000000000003.ndjson")
-                .exists()
-        );
+        assert!(dir.path().join("dead-letters/t/0-0000000000000000003.ndjson").exists());
     }
 }

@@ -18,36 +18,19 @@ pub use storage::Storage;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    #[error(
-        "offline location \"{location}\": {cause}; expected a folder or a URL such as s3://bucket/path"
-    )]
+    #[error("offline location \"{location}\": {cause}; expected a folder or a URL such as s3://bucket/path")]
     Location { location: String, cause: String },
     #[error("{path}: {what}: {cause}")]
-    Storage {
-        path: String,
-        what: &'static str,
-        cause: String,
-    },
+    Storage { path: String, what: &'static str, cause: String },
     #[error("{path}: not a file that Tidemark wrote: {cause}; hint: move it out of the folder")]
     Foreign { path: String, cause: String },
     #[error("archive of {source_name}: events with columns {found}, expected {expected}")]
-    Columns {
-        source_name: String,
-        found: String,
-        expected: String,
-    },
+    Columns { source_name: String, found: String, expected: String },
 }
 
-fn failed<E: Display>(
-    path: &object_store::path::Path,
-    what: &'static str,
-) -> impl Fn(E) -> OfflineError {
+fn failed<E: Display>(path: &object_store::path::Path, what: &'static str) -> impl Fn(E) -> OfflineError {
     let path = path.to_string();
-    move |e| OfflineError::Storage {
-        path: path.clone(),
-        what,
-        cause: e.to_string(),
-    }
+    move |e| OfflineError::Storage { path: path.clone(), what, cause: e.to_string() }
 }
 
 /// `<partition>-<first offset>`: the offset is padded so that names sort as offsets do.

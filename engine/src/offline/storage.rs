@@ -33,10 +33,7 @@ struct LocalFolder {
 impl Storage {
     /// Opens a location: a folder (made if it is not there), or a URL of an object store whose support is built in.
     pub fn open(location: &str) -> Result<Storage, OfflineError> {
-        let refused = |cause: String| OfflineError::Location {
-            location: location.into(),
-            cause,
-        };
+        let refused = |cause: String| OfflineError::Location { location: location.into(), cause };
         let folder = match location.strip_prefix("file://") {
             Some(path) => Some(PathBuf::from(path)),
             None if location.contains("://") => None,
@@ -45,39 +42,20 @@ impl Storage {
         if let Some(folder) = folder {
             std::fs::create_dir_all(&folder).map_err(|e| refused(e.to_string()))?;
             let root = folder.canonicalize().map_err(|e| refused(e.to_string()))?;
-            let files = Arc::new(
-                LocalFileSystem::new_with_prefix(&root).map_err(|e| refused(e.to_string()))?,
-            );
+            let files = Arc::new(LocalFileSystem::new_with_prefix(&root).map_err(|e| refused(e.to_string()))?);
             let url = format!("{}/", root.display());
-            let local = Some(Arc::new(LocalFolder {
-                root,
-                files: Arc::clone(&files),
-            }));
-            return Ok(Storage {
-                store: files,
-                prefix: Path::default(),
-                local,
-                url,
-            });
+            let local = Some(Arc::new(LocalFolder { root, files: Arc::clone(&files) }));
+            return Ok(Storage { store: files, prefix: Path::default(), local, url });
         }
         let url = ListingTableUrl::parse(format!("{}/", location.trim_end_matches('/')))
             .map_err(|e| refused(e.to_string()))?;
-        let (store, prefix) =
-            object_store::parse_url(url.get_url()).map_err(|e| refused(e.to_string()))?;
-        Ok(Storage {
-            store: Arc::from(store),
-            prefix,
-            local: None,
-            url: url.as_str().into(),
-        })
+        let (store, prefix) = object_store::parse_url(url.get_url()).map_err(|e| refused(e.to_string()))?;
+        Ok(Storage { store: Arc::from(store), prefix, local: None, url: url.as_str().into() })
     }
 
     /// Where a file is, as DataFusion names it.
     pub fn url_of(&self, path: &Path) -> Result<ListingTableUrl, OfflineError> {
-        let relative = path
-            .prefix_match(&self.prefix)
-            .map(|parts| parts.collect::<Path>())
-            .unwrap_or_default();
+        let relative = path.prefix_match(&self.prefix).map(|parts| parts.collect::<Path>()).unwrap_or_default();
         ListingTableUrl::parse(format!("{}{relative}", self.url)).map_err(failed(path, "no URL"))
     }
 
@@ -87,31 +65,18 @@ impl Storage {
 
     /// The path of `parts` under this location.
     pub fn path(&self, parts: &[&str]) -> Path {
-        self.prefix
-            .parts()
-            .chain(parts.iter().map(|part| (*part).into()))
-            .collect()
+        self.prefix.parts().chain(parts.iter().map(|part| (*part).into())).collect()
     }
 
     /// Writes a file, in place of the one of that name. It is whole and durable when this returns.
     pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), OfflineError> {
         let cant_write = failed(path, "can't write");
         match &self.local {
-            None => self
-                .store
-                .put(path, bytes.into())
-                .await
-                .map(|_| ())
-                .map_err(failed(path, "can't write")),
+            None => self.store.put(path, bytes.into()).await.map(|_| ()).map_err(failed(path, "can't write")),
             Some(folder) => {
-                let file = folder
-                    .files
-                    .path_to_filesystem(path)
-                    .map_err(failed(path, "can't write"))?;
+                let file = folder.files.path_to_filesystem(path).map_err(failed(path, "can't write"))?;
                 let folder = Arc::clone(folder);
-                let written =
-                    tokio::task::spawn_blocking(move || write_durably(&folder.root, &file, &bytes))
-                        .await;
+                let written = tokio::task::spawn_blocking(move || write_durably(&folder.root, &file, &bytes)).await;
                 match written {
                     Ok(result) => result.map_err(cant_write),
                     Err(e) => Err(failed(path, "can't write")(e)),
@@ -121,29 +86,14 @@ impl Storage {
     }
 
     /// The whole files under a path with an extension (no dot), in no order.
-    pub async fn list(
-        &self,
-        path: &Path,
-        extension: &str,
-    ) -> Result<Vec<ObjectMeta>, OfflineError> {
-        let files: Vec<ObjectMeta> = self
-            .store
-            .list(Some(path))
-            .try_collect()
-            .await
-            .map_err(failed(path, "can't list"))?;
-        Ok(files
-            .into_iter()
-            .filter(|file| file.location.extension() == Some(extension))
-            .collect())
+    pub async fn list(&self, path: &Path, extension: &str) -> Result<Vec<ObjectMeta>, OfflineError> {
+        let files: Vec<ObjectMeta> =
+            self.store.list(Some(path)).try_collect().await.map_err(failed(path, "can't list"))?;
+        Ok(files.into_iter().filter(|file| file.location.extension() == Some(extension)).collect())
     }
 
     pub async fn get(&self, path: &Path) -> Result<Bytes, OfflineError> {
-        let result = self
-            .store
-            .get(path)
-            .await
-            .map_err(failed(path, "can't read"))?;
+        let result = self.store.get(path).await.map_err(failed(path, "can't read"))?;
         result.bytes().await.map_err(failed(path, "can't read"))
     }
 }
@@ -177,44 +127,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::open(&dir.path().join("new/folder").to_string_lossy()).unwrap();
         let path = storage.path(&["archive", "odd name é", "a=1", "0-1.parquet"]);
-        storage
-            .put(&path, Bytes::from_static(b"one"))
-            .await
-            .unwrap();
-        storage
-            .put(&path, Bytes::from_static(b"two"))
-            .await
-            .unwrap();
-        storage
-            .put(&storage.path(&["archive", "note.txt"]), Bytes::new())
-            .await
-            .unwrap();
-        let listed = storage
-            .list(&storage.path(&["archive"]), "parquet")
-            .await
-            .unwrap();
-        assert_eq!(
-            listed
-                .iter()
-                .map(|f| (&f.location, f.size))
-                .collect::<Vec<_>>(),
-            [(&path, 3)]
-        );
+        storage.put(&path, Bytes::from_static(b"one")).await.unwrap();
+        storage.put(&path, Bytes::from_static(b"two")).await.unwrap();
+        storage.put(&storage.path(&["archive", "note.txt"]), Bytes::new()).await.unwrap();
+        let listed = storage.list(&storage.path(&["archive"]), "parquet").await.unwrap();
+        assert_eq!(listed.iter().map(|f| (&f.location, f.size)).collect::<Vec<_>>(), [(&path, 3)]);
         assert_eq!(storage.get(&path).await.unwrap(), "two");
-        assert_eq!(
-            storage
-                .list(&storage.path(&["nothing"]), "parquet")
-                .await
-                .unwrap(),
-            []
-        );
+        assert_eq!(storage.list(&storage.path(&["nothing"]), "parquet").await.unwrap(), []);
         let url = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
-        assert_eq!(
-            url.get(&url.path(&["new", "folder", "archive", "note.txt"]))
-                .await
-                .unwrap(),
-            ""
-        );
+        assert_eq!(url.get(&url.path(&["new", "folder", "archive", "note.txt"])).await.unwrap(), "");
     }
 
     #[test]

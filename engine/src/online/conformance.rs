@@ -17,30 +17,14 @@ where
     S: OnlineStore,
     F: Future<Output = Result<S, StoreError>>,
 {
-    fencing(&open("fencing").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("fencing: {e}"))?;
-    chunks(&open("chunks").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("chunks: {e}"))?;
-    odd_keys(&open("odd_keys").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("odd keys: {e}"))?;
-    paging(&open("paging").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("paging: {e}"))?;
-    views(&open("views").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("views: {e}"))?;
-    progress(&open("progress").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("progress: {e}"))?;
-    lasting::durability(&open)
-        .await
-        .map_err(|e| format!("durability: {e}"))?;
-    lasting::concurrency(&open("concurrency").await.map_err(text)?)
-        .await
-        .map_err(|e| format!("concurrency: {e}"))
+    fencing(&open("fencing").await.map_err(text)?).await.map_err(|e| format!("fencing: {e}"))?;
+    chunks(&open("chunks").await.map_err(text)?).await.map_err(|e| format!("chunks: {e}"))?;
+    odd_keys(&open("odd_keys").await.map_err(text)?).await.map_err(|e| format!("odd keys: {e}"))?;
+    paging(&open("paging").await.map_err(text)?).await.map_err(|e| format!("paging: {e}"))?;
+    views(&open("views").await.map_err(text)?).await.map_err(|e| format!("views: {e}"))?;
+    progress(&open("progress").await.map_err(text)?).await.map_err(|e| format!("progress: {e}"))?;
+    lasting::durability(&open).await.map_err(|e| format!("durability: {e}"))?;
+    lasting::concurrency(&open("concurrency").await.map_err(text)?).await.map_err(|e| format!("concurrency: {e}"))
 }
 
 fn text(e: StoreError) -> String {
@@ -48,18 +32,11 @@ fn text(e: StoreError) -> String {
 }
 
 fn same<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!("{what}: found {found:?}, expected {expected:?}"))
-    }
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
 fn view(name: &str) -> ViewId {
-    ViewId {
-        name: name.into(),
-        fingerprint: "f1".into(),
-    }
+    ViewId { name: name.into(), fingerprint: "f1".into() }
 }
 
 fn key(text: &str) -> EntityKey {
@@ -68,39 +45,16 @@ fn key(text: &str) -> EntityKey {
 
 fn put(key: &EntityKey, partition: i32, expected: Option<i64>, absorbed: i64) -> PieceWrite {
     let head = Bytes::from(format!("head {absorbed}"));
-    PieceWrite {
-        key: key.clone(),
-        partition,
-        expected,
-        absorbed,
-        head,
-        chunks: Vec::new(),
-        removed: Vec::new(),
-    }
+    PieceWrite { key: key.clone(), partition, expected, absorbed, head, chunks: Vec::new(), removed: Vec::new() }
 }
 
 fn piece(partition: i32, absorbed: i64, chunks: &[(u32, &'static str)]) -> StoredPiece {
-    let chunks = chunks
-        .iter()
-        .map(|(n, bytes)| (*n, Bytes::from_static(bytes.as_bytes())))
-        .collect();
-    StoredPiece {
-        partition,
-        absorbed,
-        head: Bytes::from(format!("head {absorbed}")),
-        chunks,
-    }
+    let chunks = chunks.iter().map(|(n, bytes)| (*n, Bytes::from_static(bytes.as_bytes()))).collect();
+    StoredPiece { partition, absorbed, head: Bytes::from(format!("head {absorbed}")), chunks }
 }
 
-async fn read_one(
-    store: &impl OnlineStore,
-    view: &ViewId,
-    key: &EntityKey,
-) -> Result<Vec<StoredPiece>, String> {
-    let mut read = store
-        .read(view, std::slice::from_ref(key))
-        .await
-        .map_err(text)?;
+async fn read_one(store: &impl OnlineStore, view: &ViewId, key: &EntityKey) -> Result<Vec<StoredPiece>, String> {
+    let mut read = store.read(view, std::slice::from_ref(key)).await.map_err(text)?;
     same("number of results", read.len(), 1)?;
     Ok(read.remove(0))
 }
@@ -111,100 +65,39 @@ async fn fencing(store: &impl OnlineStore) -> Result<(), String> {
     let write = |writes: Vec<PieceWrite>| store.write(&view, writes);
     same("a missing key", read_one(store, &view, &a).await?, vec![])?;
     same("no writes", write(vec![]).await.map_err(text)?, vec![])?;
-    same(
-        "a first write",
-        write(vec![put(&a, 0, None, 5)]).await.map_err(text)?,
-        vec![Written],
-    )?;
+    same("a first write", write(vec![put(&a, 0, None, 5)]).await.map_err(text)?, vec![Written])?;
     let outcomes = write(vec![
-        PieceWrite {
-            chunks: vec![(0, Bytes::from_static(b"stale"))],
-            ..put(&a, 0, None, 9)
-        },
+        PieceWrite { chunks: vec![(0, Bytes::from_static(b"stale"))], ..put(&a, 0, None, 9) },
         put(&b, 0, Some(3), 9),
         put(&b, 0, None, 0),
-        PieceWrite {
-            removed: vec![0],
-            ..put(&a, 0, Some(4), 9)
-        },
+        PieceWrite { removed: vec![0], ..put(&a, 0, Some(4), 9) },
         put(&a, 1, None, -1),
     ]);
-    let expected = vec![
-        Fenced { holds: Some(5) },
-        Fenced { holds: None },
-        Written,
-        Fenced { holds: Some(5) },
-        Written,
-    ];
+    let expected = vec![Fenced { holds: Some(5) }, Fenced { holds: None }, Written, Fenced { holds: Some(5) }, Written];
     same("outcomes", outcomes.await.map_err(text)?, expected)?;
-    same(
-        "a fenced piece",
-        read_one(store, &view, &a).await?,
-        vec![piece(0, 5, &[]), piece(1, -1, &[])],
-    )?;
-    same(
-        "its neighbour",
-        read_one(store, &view, &b).await?,
-        vec![piece(0, 0, &[])],
-    )?;
+    same("a fenced piece", read_one(store, &view, &a).await?, vec![piece(0, 5, &[]), piece(1, -1, &[])])?;
+    same("its neighbour", read_one(store, &view, &b).await?, vec![piece(0, 0, &[])])?;
     let back = write(vec![put(&a, 0, Some(5), 4)]).await.map_err(text)?;
     same("going back", back, vec![Fenced { holds: Some(5) }])?;
-    let twice = write(vec![
-        put(&a, 0, Some(5), 6),
-        put(&a, 0, Some(6), 7),
-        put(&a, 0, Some(7), 7),
-    ]);
-    same(
-        "in order within a batch",
-        twice.await.map_err(text)?,
-        vec![Written; 3],
-    )?;
-    same(
-        "the last one",
-        read_one(store, &view, &a).await?,
-        vec![piece(0, 7, &[]), piece(1, -1, &[])],
-    )
+    let twice = write(vec![put(&a, 0, Some(5), 6), put(&a, 0, Some(6), 7), put(&a, 0, Some(7), 7)]);
+    same("in order within a batch", twice.await.map_err(text)?, vec![Written; 3])?;
+    same("the last one", read_one(store, &view, &a).await?, vec![piece(0, 7, &[]), piece(1, -1, &[])])
 }
 
 async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
     let (view, a) = (view("v"), key("a"));
     let with = |expected, absorbed, chunks: &[(u32, &'static str)], removed: &[u32]| {
-        let chunks = chunks
-            .iter()
-            .map(|(n, bytes)| (*n, Bytes::from_static(bytes.as_bytes())))
-            .collect();
-        PieceWrite {
-            chunks,
-            removed: removed.to_vec(),
-            ..put(&a, 4, expected, absorbed)
-        }
+        let chunks = chunks.iter().map(|(n, bytes)| (*n, Bytes::from_static(bytes.as_bytes()))).collect();
+        PieceWrite { chunks, removed: removed.to_vec(), ..put(&a, 4, expected, absorbed) }
     };
-    let first = with(
-        None,
-        1,
-        &[(7, "seven"), (0, "zero"), (u32::MAX, "last")],
-        &[],
-    );
+    let first = with(None, 1, &[(7, "seven"), (0, "zero"), (u32::MAX, "last")], &[]);
     store.write(&view, vec![first]).await.map_err(text)?;
     let stored = piece(4, 1, &[(0, "zero"), (7, "seven"), (u32::MAX, "last")]);
     same("added", read_one(store, &view, &a).await?, vec![stored])?;
-    let second = with(
-        Some(1),
-        2,
-        &[(7, "VII"), (8, ""), (9, "again")],
-        &[0, 9, 1000],
-    );
+    let second = with(Some(1), 2, &[(7, "VII"), (8, ""), (9, "again")], &[0, 9, 1000]);
     store.write(&view, vec![second]).await.map_err(text)?;
-    let stored = piece(
-        4,
-        2,
-        &[(7, "VII"), (8, ""), (9, "again"), (u32::MAX, "last")],
-    );
-    same(
-        "replaced and removed",
-        read_one(store, &view, &a).await?,
-        vec![stored],
-    )?;
+    let stored = piece(4, 2, &[(7, "VII"), (8, ""), (9, "again"), (u32::MAX, "last")]);
+    same("replaced and removed", read_one(store, &view, &a).await?, vec![stored])?;
     let large = Bytes::from(vec![0xAB; 5 << 20]);
     let third = PieceWrite {
         head: large.clone(),
@@ -214,109 +107,57 @@ async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
     };
     store.write(&view, vec![third]).await.map_err(text)?;
     let stored = read_one(store, &view, &a).await?;
-    let intact =
-        matches!(stored.as_slice(), [p] if p.head == large && p.chunks == [(1, large.clone())]);
+    let intact = matches!(stored.as_slice(), [p] if p.head == large && p.chunks == [(1, large.clone())]);
     same("values of 5 MiB are intact", intact, true)
 }
 
 async fn odd_keys(store: &impl OnlineStore) -> Result<(), String> {
     let long = "k".repeat(10_000);
-    let texts = [
-        "",
-        " ",
-        "a",
-        "a|b",
-        "a%7Cb",
-        "é",
-        "日本",
-        "\u{10FFFF}",
-        "{x}",
-        "a:b",
-        long.as_str(),
-        "a\u{0}b",
-    ];
+    let texts = ["", " ", "a", "a|b", "a%7Cb", "é", "日本", "\u{10FFFF}", "{x}", "a:b", long.as_str(), "a\u{0}b"];
     let keys: Vec<EntityKey> = texts.iter().map(|text| key(text)).collect();
-    let view = ViewId {
-        name: "vue é:{}".into(),
-        fingerprint: String::new(),
-    };
-    let writes = keys
-        .iter()
-        .zip(0..)
-        .map(|(key, i)| put(key, 0, None, i))
-        .collect();
+    let view = ViewId { name: "vue é:{}".into(), fingerprint: String::new() };
+    let writes = keys.iter().zip(0..).map(|(key, i)| put(key, 0, None, i)).collect();
     store.write(&view, writes).await.map_err(text)?;
     let mut asked: Vec<EntityKey> = keys.iter().rev().cloned().collect();
     asked.push(key("absent"));
     asked.push(key("a"));
     let read = store.read(&view, &asked).await.map_err(text)?;
-    let mut expected: Vec<Vec<StoredPiece>> = (0..keys.len() as i64)
-        .rev()
-        .map(|i| vec![piece(0, i, &[])])
-        .collect();
+    let mut expected: Vec<Vec<StoredPiece>> = (0..keys.len() as i64).rev().map(|i| vec![piece(0, i, &[])]).collect();
     expected.extend([vec![], vec![piece(0, 2, &[])]]);
-    same(
-        "each key has its own state, in the order asked",
-        read,
-        expected,
-    )?;
+    same("each key has its own state, in the order asked", read, expected)?;
     let mut sorted = keys.clone();
     sorted.sort();
-    same(
-        "listed",
-        store.keys(&view, None, 100).await.map_err(text)?,
-        sorted,
-    )
+    same("listed", store.keys(&view, None, 100).await.map_err(text)?, sorted)
 }
 
 async fn paging(store: &impl OnlineStore) -> Result<(), String> {
     let view = view("v");
     let keys: Vec<EntityKey> = (0..25).map(|i| key(&format!("{i:02}"))).collect();
-    let writes = keys
-        .iter()
-        .flat_map(|k| [-3, 0, 9].map(|partition| put(k, partition, None, 1)))
-        .collect();
+    let writes = keys.iter().flat_map(|k| [-3, 0, 9].map(|partition| put(k, partition, None, 1))).collect();
     store.write(&view, writes).await.map_err(text)?;
     let mut found = Vec::new();
     loop {
         let page = store.keys(&view, found.last(), 7).await.map_err(text)?;
-        same(
-            "a page's length",
-            page.len(),
-            7.min(keys.len() - found.len()),
-        )?;
+        same("a page's length", page.len(), 7.min(keys.len() - found.len()))?;
         if page.is_empty() {
             break;
         }
         found.extend(page);
     }
     same("all pages", found, keys)?;
-    same(
-        "no page",
-        store.keys(&view, None, 0).await.map_err(text)?,
-        vec![],
-    )?;
-    let between = store
-        .keys(&view, Some(&key("03x")), 1)
-        .await
-        .map_err(text)?;
+    same("no page", store.keys(&view, None, 0).await.map_err(text)?, vec![])?;
+    let between = store.keys(&view, Some(&key("03x")), 1).await.map_err(text)?;
     same("after a key that is not there", between, vec![key("04")])
 }
 
 async fn views(store: &impl OnlineStore) -> Result<(), String> {
     let a = key("a");
     let ids: Vec<ViewId> = [("v", "f1"), ("v", "f2"), ("w", "f1")]
-        .map(|(name, fingerprint)| ViewId {
-            name: name.into(),
-            fingerprint: fingerprint.into(),
-        })
+        .map(|(name, fingerprint)| ViewId { name: name.into(), fingerprint: fingerprint.into() })
         .into();
     same("at first", store.views().await.map_err(text)?, vec![])?;
     for (id, i) in ids.iter().zip(0..) {
-        store
-            .write(id, vec![put(&a, 0, None, i)])
-            .await
-            .map_err(text)?;
+        store.write(id, vec![put(&a, 0, None, i)]).await.map_err(text)?;
         store.set_progress(id, 0, i + 1).await.map_err(text)?;
     }
     let mut listed = store.views().await.map_err(text)?;
@@ -328,56 +169,22 @@ async fn views(store: &impl OnlineStore) -> Result<(), String> {
     store.drop_view(dropped).await.map_err(text)?;
     store.drop_view(dropped).await.map_err(text)?;
     same("dropped state", read_one(store, dropped, &a).await?, vec![])?;
-    same(
-        "dropped keys",
-        store.keys(dropped, None, 9).await.map_err(text)?,
-        vec![],
-    )?;
-    same(
-        "dropped progress",
-        store.progress(dropped).await.map_err(text)?,
-        BTreeMap::new(),
-    )?;
+    same("dropped keys", store.keys(dropped, None, 9).await.map_err(text)?, vec![])?;
+    same("dropped progress", store.progress(dropped).await.map_err(text)?, BTreeMap::new())?;
     same("views left", store.views().await.map_err(text)?.len(), 2)?;
-    same(
-        "before it",
-        read_one(store, first, &a).await?,
-        vec![piece(0, 0, &[])],
-    )?;
-    same(
-        "after it",
-        read_one(store, last, &a).await?,
-        vec![piece(0, 2, &[])],
-    )?;
-    let again = store
-        .write(dropped, vec![put(&a, 0, None, 8)])
-        .await
-        .map_err(text)?;
+    same("before it", read_one(store, first, &a).await?, vec![piece(0, 0, &[])])?;
+    same("after it", read_one(store, last, &a).await?, vec![piece(0, 2, &[])])?;
+    let again = store.write(dropped, vec![put(&a, 0, None, 8)]).await.map_err(text)?;
     same("written anew", again, vec![WriteOutcome::Written])?;
-    same(
-        "kept apart",
-        read_one(store, last, &a).await?,
-        vec![piece(0, 2, &[])],
-    )
+    same("kept apart", read_one(store, last, &a).await?, vec![piece(0, 2, &[])])
 }
 
 async fn progress(store: &impl OnlineStore) -> Result<(), String> {
     let view = view("v");
-    same(
-        "at first",
-        store.progress(&view).await.map_err(text)?,
-        BTreeMap::new(),
-    )?;
+    same("at first", store.progress(&view).await.map_err(text)?, BTreeMap::new())?;
     for (partition, next) in [(3, 10), (0, 1), (3, 12), (-1, i64::MAX)] {
-        store
-            .set_progress(&view, partition, next)
-            .await
-            .map_err(text)?;
+        store.set_progress(&view, partition, next).await.map_err(text)?;
     }
     let expected = BTreeMap::from([(-1, i64::MAX), (0, 1), (3, 12)]);
-    same(
-        "kept per partition",
-        store.progress(&view).await.map_err(text)?,
-        expected,
-    )
+    same("kept per partition", store.progress(&view).await.map_err(text)?, expected)
 }

@@ -14,19 +14,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
 use crate::database::{self, Kind};
 use crate::kernel::EntityKey;
 
-const KIND: Kind = Kind {
-    name: "online store",
-    version: "1",
-    cache: 256 << 20,
-};
+const KIND: Kind = Kind { name: "online store", version: "1", cache: 256 << 20 };
 type SlotKey = (u32, &'static str, i32, i64);
 const STATE: TableDefinition<SlotKey, &[u8]> = TableDefinition::new("state");
 /// (view number, partition) → next offset.
@@ -50,10 +44,7 @@ impl EmbeddedStore {
     pub fn open(path: impl AsRef<Path>) -> Result<EmbeddedStore, StoreError> {
         let path = path.as_ref();
         let database = database::open(path, KIND)?;
-        let store = EmbeddedStore {
-            path: Arc::new(path.into()),
-            database: Arc::new(database),
-        };
+        let store = EmbeddedStore { path: Arc::new(path.into()), database: Arc::new(database) };
         store.commit("can't create its tables", Durability::Immediate, |write| {
             write.open_table(STATE)?;
             write.open_table(PROGRESS)?;
@@ -65,11 +56,7 @@ impl EmbeddedStore {
 
     fn storage(&self, what: &'static str) -> impl Fn(redb::Error) -> StoreError {
         let path = self.path.to_path_buf();
-        move |e| StoreError::Storage {
-            path: path.clone(),
-            what,
-            cause: e.to_string(),
-        }
+        move |e| StoreError::Storage { path: path.clone(), what, cause: e.to_string() }
     }
 
     fn commit<T>(
@@ -98,25 +85,16 @@ impl EmbeddedStore {
         let store = self.clone();
         match tokio::task::spawn_blocking(move || run(store)).await {
             Ok(result) => result,
-            Err(e) => Err(StoreError::Storage {
-                path: self.path.to_path_buf(),
-                what: "did not finish",
-                cause: e.to_string(),
-            }),
+            Err(e) => {
+                Err(StoreError::Storage { path: self.path.to_path_buf(), what: "did not finish", cause: e.to_string() })
+            }
         }
     }
 
-    fn read_keys(
-        &self,
-        view: &ViewId,
-        keys: &[EntityKey],
-    ) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
+    fn read_keys(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
         let read = || -> Result<Result<Vec<Vec<StoredPiece>>, StoreError>, redb::Error> {
             let read = self.database.begin_read()?;
-            let Some(number) = read
-                .open_table(VIEWS)?
-                .get((view.name.as_str(), view.fingerprint.as_str()))?
-            else {
+            let Some(number) = read.open_table(VIEWS)?.get((view.name.as_str(), view.fingerprint.as_str()))? else {
                 return Ok(Ok(vec![Vec::new(); keys.len()]));
             };
             let (number, state) = (number.value(), read.open_table(STATE)?);
@@ -124,9 +102,7 @@ impl EmbeddedStore {
             for key in keys {
                 let text = key.as_str();
                 let mut pieces: Vec<StoredPiece> = Vec::new();
-                for slot in state.range(
-                    (number, text, i32::MIN, i64::MIN)..=(number, text, i32::MAX, i64::MAX),
-                )? {
+                for slot in state.range((number, text, i32::MIN, i64::MIN)..=(number, text, i32::MAX, i64::MAX))? {
                     let (slot, bytes) = slot?;
                     let (_, _, partition, slot) = slot.value();
                     if let Err(cause) = add_slot(&mut pieces, partition, slot, bytes.value()) {
@@ -150,11 +126,7 @@ impl EmbeddedStore {
         }
     }
 
-    fn write_pieces(
-        &self,
-        view: &ViewId,
-        writes: &[PieceWrite],
-    ) -> Result<Vec<WriteOutcome>, StoreError> {
+    fn write_pieces(&self, view: &ViewId, writes: &[PieceWrite]) -> Result<Vec<WriteOutcome>, StoreError> {
         self.commit("can't write", Durability::None, |transaction| {
             let number = view_number(transaction, view)?;
             let mut state = transaction.open_table(STATE)?;
@@ -162,9 +134,7 @@ impl EmbeddedStore {
             let mut head = Vec::new();
             for write in writes {
                 let slot = |slot: i64| (number, write.key.as_str(), write.partition, slot);
-                let holds = state
-                    .get(slot(HEAD))?
-                    .and_then(|head| absorbed(head.value()).map(|(a, _)| a));
+                let holds = state.get(slot(HEAD))?.and_then(|head| absorbed(head.value()).map(|(a, _)| a));
                 if holds != write.expected || holds.is_some_and(|holds| write.absorbed < holds) {
                     outcomes.push(WriteOutcome::Fenced { holds });
                     continue;
@@ -185,18 +155,10 @@ impl EmbeddedStore {
         })
     }
 
-    fn scan_keys(
-        &self,
-        view: &ViewId,
-        after: Option<&EntityKey>,
-        limit: usize,
-    ) -> Result<Vec<EntityKey>, StoreError> {
+    fn scan_keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         let scan = || -> Result<Vec<EntityKey>, redb::Error> {
             let read = self.database.begin_read()?;
-            let Some(number) = read
-                .open_table(VIEWS)?
-                .get((view.name.as_str(), view.fingerprint.as_str()))?
-            else {
+            let Some(number) = read.open_table(VIEWS)?.get((view.name.as_str(), view.fingerprint.as_str()))? else {
                 return Ok(Vec::new());
             };
             let (number, state) = (number.value(), read.open_table(STATE)?);
@@ -208,10 +170,7 @@ impl EmbeddedStore {
                     Some(key) => (number, key.as_str(), i32::MAX, i64::MAX),
                     None => (number, "", i32::MIN, i64::MIN),
                 };
-                let next = match state
-                    .range(start..(number + 1, "", i32::MIN, i64::MIN))?
-                    .next()
-                {
+                let next = match state.range(start..(number + 1, "", i32::MIN, i64::MIN))?.next() {
                     Some(entry) => entry?.0.value().1.to_owned(),
                     None => break,
                 };
@@ -226,68 +185,42 @@ impl EmbeddedStore {
 
 #[async_trait]
 impl OnlineStore for EmbeddedStore {
-    async fn read(
-        &self,
-        view: &ViewId,
-        keys: &[EntityKey],
-    ) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
+    async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
         if keys.len() <= INLINE_KEYS {
             return self.read_keys(view, keys);
         }
         let (view, keys) = (view.clone(), keys.to_vec());
-        self.blocking(move |store| store.read_keys(&view, &keys))
-            .await
+        self.blocking(move |store| store.read_keys(&view, &keys)).await
     }
 
-    async fn write(
-        &self,
-        view: &ViewId,
-        writes: Vec<PieceWrite>,
-    ) -> Result<Vec<WriteOutcome>, StoreError> {
+    async fn write(&self, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError> {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
         let view = view.clone();
-        self.blocking(move |store| store.write_pieces(&view, &writes))
-            .await
+        self.blocking(move |store| store.write_pieces(&view, &writes)).await
     }
 
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
         let read = || -> Result<BTreeMap<i32, i64>, redb::Error> {
             let read = self.database.begin_read()?;
-            let Some(number) = read
-                .open_table(VIEWS)?
-                .get((view.name.as_str(), view.fingerprint.as_str()))?
-            else {
+            let Some(number) = read.open_table(VIEWS)?.get((view.name.as_str(), view.fingerprint.as_str()))? else {
                 return Ok(BTreeMap::new());
             };
             let number = number.value();
             let progress = read.open_table(PROGRESS)?;
             let of_view = progress.range((number, i32::MIN)..=(number, i32::MAX))?;
-            of_view
-                .map(|entry| {
-                    entry
-                        .map(|(key, next)| (key.value().1, next.value()))
-                        .map_err(Into::into)
-                })
-                .collect()
+            of_view.map(|entry| entry.map(|(key, next)| (key.value().1, next.value())).map_err(Into::into)).collect()
         };
         read().map_err(self.storage("can't read progress"))
     }
 
-    async fn set_progress(
-        &self,
-        view: &ViewId,
-        partition: i32,
-        next_offset: i64,
-    ) -> Result<(), StoreError> {
+    async fn set_progress(&self, view: &ViewId, partition: i32, next_offset: i64) -> Result<(), StoreError> {
         let view = view.clone();
         self.blocking(move |store| {
             store.commit("can't set progress", Durability::None, |write| {
                 let number = view_number(write, &view)?;
-                write
-                    .open_table(PROGRESS)?
-                    .insert((number, partition), next_offset)?;
+                write.open_table(PROGRESS)?.insert((number, partition), next_offset)?;
                 Ok(())
             })
         })
@@ -295,19 +228,12 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.blocking(|store| store.commit("can't flush", Durability::Immediate, |_| Ok(())))
-            .await
+        self.blocking(|store| store.commit("can't flush", Durability::Immediate, |_| Ok(()))).await
     }
 
-    async fn keys(
-        &self,
-        view: &ViewId,
-        after: Option<&EntityKey>,
-        limit: usize,
-    ) -> Result<Vec<EntityKey>, StoreError> {
+    async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         let (view, after) = (view.clone(), after.cloned());
-        self.blocking(move |store| store.scan_keys(&view, after.as_ref(), limit))
-            .await
+        self.blocking(move |store| store.scan_keys(&view, after.as_ref(), limit)).await
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, StoreError> {
@@ -316,10 +242,7 @@ impl OnlineStore for EmbeddedStore {
             let all = views.iter()?.map(|entry| {
                 let (id, _) = entry?;
                 let (name, fingerprint) = id.value();
-                Ok(ViewId {
-                    name: name.into(),
-                    fingerprint: fingerprint.into(),
-                })
+                Ok(ViewId { name: name.into(), fingerprint: fingerprint.into() })
             });
             all.collect()
         };
@@ -335,12 +258,8 @@ impl OnlineStore for EmbeddedStore {
                     return Ok(());
                 };
                 let first = (number, "", i32::MIN, i64::MIN);
-                write
-                    .open_table(STATE)?
-                    .retain_in(first..(number + 1, "", i32::MIN, i64::MIN), |_, _| false)?;
-                write
-                    .open_table(PROGRESS)?
-                    .retain_in((number, i32::MIN)..=(number, i32::MAX), |_, _| false)?;
+                write.open_table(STATE)?.retain_in(first..(number + 1, "", i32::MIN, i64::MIN), |_, _| false)?;
+                write.open_table(PROGRESS)?.retain_in((number, i32::MIN)..=(number, i32::MAX), |_, _| false)?;
                 Ok(())
             })
         })
@@ -356,11 +275,7 @@ fn view_number(write: &WriteTransaction, view: &ViewId) -> Result<u32, redb::Err
         return Ok(number.value());
     }
     let numbers = views.iter()?.map(|entry| Ok(entry?.1.value()));
-    let next = numbers
-        .collect::<Result<Vec<u32>, redb::Error>>()?
-        .into_iter()
-        .max()
-        .map_or(0, |last| last + 1);
+    let next = numbers.collect::<Result<Vec<u32>, redb::Error>>()?.into_iter().max().map_or(0, |last| last + 1);
     views.insert(id, next)?;
     Ok(next)
 }
@@ -372,28 +287,15 @@ fn absorbed(head: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Adds a stored slot to a key's pieces; slots come in order, a piece's head first.
-fn add_slot(
-    pieces: &mut Vec<StoredPiece>,
-    partition: i32,
-    slot: i64,
-    bytes: &[u8],
-) -> Result<(), &'static str> {
+fn add_slot(pieces: &mut Vec<StoredPiece>, partition: i32, slot: i64, bytes: &[u8]) -> Result<(), &'static str> {
     if slot == HEAD {
         let (absorbed, head) = absorbed(bytes).ok_or("its head is shorter than an offset")?;
         let head = Bytes::copy_from_slice(head);
-        pieces.push(StoredPiece {
-            partition,
-            absorbed,
-            head,
-            chunks: Vec::new(),
-        });
+        pieces.push(StoredPiece { partition, absorbed, head, chunks: Vec::new() });
         return Ok(());
     }
     let number = u32::try_from(slot).map_err(|_| "a chunk has no number")?;
-    match pieces
-        .last_mut()
-        .filter(|piece| piece.partition == partition)
-    {
+    match pieces.last_mut().filter(|piece| piece.partition == partition) {
         Some(piece) => piece.chunks.push((number, Bytes::copy_from_slice(bytes))),
         None => return Err("a chunk has no head"),
     }

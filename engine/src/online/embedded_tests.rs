@@ -22,10 +22,7 @@ fn crash(store: &EmbeddedStore, to: &Path) -> EmbeddedStore {
 async fn a_crash_keeps_what_was_flushed_and_nothing_half_done() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path().join("store.redb")).unwrap();
-    let view = ViewId {
-        name: "v".into(),
-        fingerprint: "f".into(),
-    };
+    let view = ViewId { name: "v".into(), fingerprint: "f".into() };
     let key = EntityKey::from("k".to_owned());
     let mut expected = None;
     let mut flushed = 0;
@@ -39,10 +36,7 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_half_done() {
             chunks: vec![(i as u32 % 7, Bytes::from(vec![i as u8; 3000]))],
             removed: Vec::new(),
         };
-        assert_eq!(
-            store.write(&view, vec![write]).await.unwrap(),
-            [WriteOutcome::Written]
-        );
+        assert_eq!(store.write(&view, vec![write]).await.unwrap(), [WriteOutcome::Written]);
         store.set_progress(&view, 0, i + 1).await.unwrap();
         expected = Some(i);
         if i % 10 == 4 {
@@ -51,17 +45,8 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_half_done() {
         }
         if i % 5 == 4 {
             let after = crash(&store, &dir.path().join(format!("crash{i}.redb")));
-            let piece = after
-                .read(&view, std::slice::from_ref(&key))
-                .await
-                .unwrap()
-                .remove(0)
-                .remove(0);
-            assert!(
-                piece.absorbed >= flushed,
-                "flushed {flushed}, found {}",
-                piece.absorbed
-            );
+            let piece = after.read(&view, std::slice::from_ref(&key)).await.unwrap().remove(0).remove(0);
+            assert!(piece.absorbed >= flushed, "flushed {flushed}, found {}", piece.absorbed);
             assert_eq!(piece.head, piece.absorbed.to_string());
             let chunk = (piece.absorbed % 7) as u32;
             let newest = piece.chunks.iter().find(|(n, _)| *n == chunk).unwrap();

@@ -77,61 +77,31 @@ pub enum StoreError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("online store {path}: {what}: {cause}")]
-    Storage {
-        path: PathBuf,
-        what: &'static str,
-        cause: String,
-    },
-    #[error(
-        "online store {path}: view {view}, key \"{key}\", partition {partition}: {cause}; the file is damaged"
-    )]
-    Damaged {
-        path: PathBuf,
-        view: String,
-        key: String,
-        partition: i32,
-        cause: String,
-    },
+    Storage { path: PathBuf, what: &'static str, cause: String },
+    #[error("online store {path}: view {view}, key \"{key}\", partition {partition}: {cause}; the file is damaged")]
+    Damaged { path: PathBuf, view: String, key: String, partition: i32, cause: String },
 }
 
 /// Where timelines live. See the module's guarantees.
 #[async_trait]
 pub trait OnlineStore: Debug + Send + Sync {
     /// The pieces of each key, in the keys' order, each key's ascending by partition; none for a key never written.
-    async fn read(
-        &self,
-        view: &ViewId,
-        keys: &[EntityKey],
-    ) -> Result<Vec<Vec<StoredPiece>>, StoreError>;
+    async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError>;
 
     /// Writes pieces; one outcome each, in order. A fenced piece does not touch the others.
-    async fn write(
-        &self,
-        view: &ViewId,
-        writes: Vec<PieceWrite>,
-    ) -> Result<Vec<WriteOutcome>, StoreError>;
+    async fn write(&self, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError>;
 
     /// Offset after the last event that the view has absorbed from each partition of its source.
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError>;
 
     /// Remembers progress; durable, like the writes before it, after the next [`OnlineStore::flush`].
-    async fn set_progress(
-        &self,
-        view: &ViewId,
-        partition: i32,
-        next_offset: i64,
-    ) -> Result<(), StoreError>;
+    async fn set_progress(&self, view: &ViewId, partition: i32, next_offset: i64) -> Result<(), StoreError>;
 
     /// Makes everything written so far durable.
     async fn flush(&self) -> Result<(), StoreError>;
 
     /// Up to `limit` keys of a view after the given one, ascending by their bytes: for status, tests and clean-up.
-    async fn keys(
-        &self,
-        view: &ViewId,
-        after: Option<&EntityKey>,
-        limit: usize,
-    ) -> Result<Vec<EntityKey>, StoreError>;
+    async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError>;
 
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;

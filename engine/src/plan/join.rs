@@ -60,7 +60,9 @@ pub struct ViewJoin {
 /// A join as a step: of a feature view, or of a constant relation.
 pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     if !matches!(join.join_type, JoinType::Left | JoinType::Inner) {
-        return Err(Problem::new(format!("{} JOIN is not supported here", spelled(join.join_type))).expected("LEFT JOIN or JOIN").at_clause("join"));
+        return Err(Problem::new(format!("{} JOIN is not supported here", spelled(join.join_type)))
+            .expected("LEFT JOIN or JOIN")
+            .at_clause("join"));
     }
     if let Some((view, alias)) = as_view(&join.right, kind) {
         let keys = view_keys(join, &view, &alias)?;
@@ -72,16 +74,20 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
         match kind(name) {
             Kind::Table => {}
             Kind::View(_) => {
-                return Err(Problem::new(format!("feature view `{name}` must be joined by itself, not inside a subquery"))
-                    .expected(format!("LEFT JOIN {name} ON {name}.<key> = …"))
-                    .at_from(name));
+                return Err(Problem::new(format!(
+                    "feature view `{name}` must be joined by itself, not inside a subquery"
+                ))
+                .expected(format!("LEFT JOIN {name} ON {name}.<key> = …"))
+                .at_from(name));
             }
             Kind::Source => {
                 return Err(Problem::new(format!("`{name}` is a stream of events: it can't be joined, only read FROM"))
                     .hint("join a dimension table (CREATE EXTERNAL TABLE), or make a feature view of it and join that in a service")
                     .at_from(name));
             }
-            Kind::Request => return Err(Problem::new("`request` must stand first in FROM, and once").at_name("request")),
+            Kind::Request => {
+                return Err(Problem::new("`request` must stand first in FROM, and once").at_name("request"));
+            }
         }
     }
     let name = tables.first().cloned().unwrap_or_default();
@@ -129,16 +135,23 @@ pub fn view_keys(join: &Join, view: &FeatureView, alias: &str) -> PlanResult<Vec
     let on = view.keys.iter().map(|k| format!("{alias}.{} = …", k.name())).collect::<Vec<_>>().join(" AND ");
     let expected = format!("ON {on}");
     if let Some(residual) = residual {
-        return Err(Problem::new(format!("the join to feature view `{}` has a condition that is not an equality of its keys: {}", view.name, qualified_sql(&residual)))
-            .expected(expected)
-            .at_from(alias));
+        return Err(Problem::new(format!(
+            "the join to feature view `{}` has a condition that is not an equality of its keys: {}",
+            view.name,
+            qualified_sql(&residual)
+        ))
+        .expected(expected)
+        .at_from(alias));
     }
     let mut keys: Vec<Option<Expr>> = vec![None; view.keys.len()];
     for (left, right) in pairs {
         let Expr::Column(column) = uncast(&right) else {
-            return Err(Problem::new(format!("the join to feature view `{}` compares an expression, not a key", view.name))
-                .expected(expected)
-                .at_from(alias));
+            return Err(Problem::new(format!(
+                "the join to feature view `{}` compares an expression, not a key",
+                view.name
+            ))
+            .expected(expected)
+            .at_from(alias));
         };
         let Some(i) = view.keys.iter().position(|k| k.name() == &column.name) else {
             return Err(Problem::new(format!("`{}` is not a key of feature view `{}`", column.name, view.name))
@@ -153,14 +166,21 @@ pub fn view_keys(join: &Join, view: &FeatureView, alias: &str) -> PlanResult<Vec
             return Err(types_differ(&right, wanted, &left, &found).at_from(&column.name));
         }
         if keys[i].replace(left).is_some() {
-            return Err(Problem::new(format!("key `{}` is compared twice", column.name)).expected(expected).at_from(&column.name));
+            return Err(Problem::new(format!("key `{}` is compared twice", column.name))
+                .expected(expected)
+                .at_from(&column.name));
         }
     }
-    let missing: Vec<&str> = view.keys.iter().zip(&keys).filter(|(_, e)| e.is_none()).map(|(k, _)| k.name().as_str()).collect();
+    let missing: Vec<&str> =
+        view.keys.iter().zip(&keys).filter(|(_, e)| e.is_none()).map(|(k, _)| k.name().as_str()).collect();
     if !missing.is_empty() {
-        return Err(Problem::new(format!("the join to feature view `{}` leaves out its key {}", view.name, missing.join(", ")))
-            .expected(expected)
-            .at_from(alias));
+        return Err(Problem::new(format!(
+            "the join to feature view `{}` leaves out its key {}",
+            view.name,
+            missing.join(", ")
+        ))
+        .expected(expected)
+        .at_from(alias));
     }
     Ok(keys.into_iter().flatten().collect())
 }
@@ -170,7 +190,8 @@ pub fn view_keys(join: &Join, view: &FeatureView, alias: &str) -> PlanResult<Vec
 pub fn check_types(plan: &LogicalPlan) -> PlanResult<()> {
     if let LogicalPlan::Join(join) = plan {
         for (left, right) in equi_pairs(join)?.0 {
-            let (of_left, of_right) = (left.get_type(join.left.schema().as_ref())?, right.get_type(join.right.schema().as_ref())?);
+            let (of_left, of_right) =
+                (left.get_type(join.left.schema().as_ref())?, right.get_type(join.right.schema().as_ref())?);
             if !same_family(&of_left, &of_right) {
                 let name = right.column_refs().into_iter().next().map(|c| c.name.clone()).unwrap_or_default();
                 return Err(types_differ(&right, &of_right, &left, &of_left).at_from(name));
@@ -182,8 +203,14 @@ pub fn check_types(plan: &LogicalPlan) -> PlanResult<()> {
 
 fn types_differ(right: &Expr, of_right: &DataType, left: &Expr, of_left: &DataType) -> Problem {
     let side = |e: &Expr| uncast(e).to_string();
-    Problem::new(format!("key types differ: `{}` is {}, `{}` is {}", side(right), sql_type(of_right), side(left), sql_type(of_left)))
-        .hint("make both of one type, or CAST one of them")
+    Problem::new(format!(
+        "key types differ: `{}` is {}, `{}` is {}",
+        side(right),
+        sql_type(of_right),
+        side(left),
+        sql_type(of_left)
+    ))
+    .hint("make both of one type, or CAST one of them")
 }
 
 fn spelled(join: JoinType) -> String {
@@ -265,15 +292,17 @@ impl TableJoin {
         let keys = evaluate(&self.left_keys, &rows.batch)?;
         let encoded = content.converter.convert_columns(&keys)?;
         let known = all_known(&keys)?;
-        let found: UInt32Array =
-            (0..n).map(|i| known.value(i).then(|| content.index.get(encoded.row(i).data()).copied()).flatten()).collect();
+        let found: UInt32Array = (0..n)
+            .map(|i| known.value(i).then(|| content.index.get(encoded.row(i).data()).copied()).flatten())
+            .collect();
         let mut joined = self.joined(&rows.batch, &found)?;
         let mut hit = is_not_null(&found)?;
         if let Some(residual) = &self.residual {
             let mask = residual.evaluate(&joined)?.into_array(n)?;
             let mask = as_boolean_array(&mask)?;
             hit = (0..n).map(|i| Some(hit.value(i) && mask.is_valid(i) && mask.value(i))).collect();
-            let found: UInt32Array = (0..n).map(|i| (hit.value(i) && found.is_valid(i)).then(|| found.value(i))).collect();
+            let found: UInt32Array =
+                (0..n).map(|i| (hit.value(i) && found.is_valid(i)).then(|| found.value(i))).collect();
             joined = self.joined(&rows.batch, &found)?;
         }
         let rows = Rows { batch: joined, origin: rows.origin };

@@ -75,7 +75,8 @@ impl Located<'_> {
             Place::Subquery => text.subquery(within).map(|token| self.file.span(token.span)),
             Place::Item | Place::Query => None,
         };
-        let span = found.or_else(|| item.and_then(|item| text.span(self.file, text.item(item)))).unwrap_or(self.query_span);
+        let span =
+            found.or_else(|| item.and_then(|item| text.span(self.file, text.item(item)))).unwrap_or(self.query_span);
         let mut diagnostic = Diagnostic::new(self.file, span, problem.message).maybe_hint(problem.hint);
         if let Some(expected) = problem.expected {
             diagnostic = diagnostic.expected(expected);
@@ -115,7 +116,8 @@ impl Located<'_> {
         }
         if let Some(select) = select_mut(&mut query) {
             let kept = std::mem::take(&mut select.projection);
-            select.projection = kept.into_iter().enumerate().filter(|(i, _)| good.contains(i)).map(|(_, c)| c).collect();
+            select.projection =
+                kept.into_iter().enumerate().filter(|(i, _)| good.contains(i)).map(|(_, c)| c).collect();
         }
         let rest = if good.is_empty() { None } else { self.attempt(planner, &query).ok() };
         Err(Failure { diagnostics: self.diagnostics(problems), rest: rest.map(|plan| (plan, good)) })
@@ -232,7 +234,8 @@ struct Text {
 
 impl Text {
     fn of(located: &Located<'_>) -> Self {
-        let tokens = Tokenizer::new(&GenericDialect {}, &located.file.text).tokenize_with_location().unwrap_or_default();
+        let tokens =
+            Tokenizer::new(&GenericDialect {}, &located.file.text).tokenize_with_location().unwrap_or_default();
         let from = Location::new(located.query_span.line.into(), located.query_span.column.into());
         let tokens = tokens.into_iter().filter(|t| t.span.start >= from && !matches!(t.token, Token::Whitespace(_)));
         Self { tokens: tokens.take_while(|t| t.token != Token::SemiColon).collect() }
@@ -301,7 +304,8 @@ impl Text {
 
     /// A word in the first of some windows that has it; where none has, the start of the first.
     fn in_window(&self, windows: &[WindowSpec], word: &str) -> Option<&TokenWithSpan> {
-        let places: Vec<Range<usize>> = windows.iter().flat_map(anchors).filter_map(|anchor| self.around(anchor)).collect();
+        let places: Vec<Range<usize>> =
+            windows.iter().flat_map(anchors).filter_map(|anchor| self.around(anchor)).collect();
         let found = places.iter().find_map(|place| self.word(place.clone(), word));
         found.or_else(|| self.tokens.get(places.first()?.start))
     }
@@ -343,7 +347,8 @@ fn anchors(spec: &WindowSpec) -> Vec<Location> {
         WindowFrameBound::Preceding(Some(expr)) | WindowFrameBound::Following(Some(expr)) => Some(expr.span()),
         _ => None,
     };
-    let frame = spec.window_frame.iter().flat_map(|f| [Some(&f.start_bound), f.end_bound.as_ref()]).flatten().filter_map(bound);
+    let frame =
+        spec.window_frame.iter().flat_map(|f| [Some(&f.start_bound), f.end_bound.as_ref()]).flatten().filter_map(bound);
     let order = spec.order_by.iter().map(|o| o.expr.span());
     let spans = frame.chain(order).chain(spec.partition_by.iter().map(|p| p.span()));
     spans.map(|s| s.start).filter(|start| start.line > 0).collect()

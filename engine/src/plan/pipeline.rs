@@ -177,9 +177,12 @@ impl Builder<'_> {
                         .at_from(self.base));
                 }
                 if self.one_row_each && join.join_type != JoinType::Left {
-                    return Err(Problem::new(format!("{} JOIN in a feature service could lose a request's row", join.join_type.to_string().to_uppercase()))
-                        .expected("LEFT JOIN")
-                        .at_clause("join"));
+                    return Err(Problem::new(format!(
+                        "{} JOIN in a feature service could lose a request's row",
+                        join.join_type.to_string().to_uppercase()
+                    ))
+                    .expected("LEFT JOIN")
+                    .at_clause("join"));
                 }
                 self.walk(&join.left, steps)?;
                 steps.push(super::join::step(join, self.kind)?);
@@ -199,7 +202,8 @@ pub fn project(exprs: &[Expr], input: &DFSchema, output: &Schema) -> PlanResult<
 
 /// The same columns, all nullable: a lookup that finds nothing gives NULLs whatever the table's schema promises.
 pub fn nullable(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -234,7 +238,9 @@ fn check(expr: &Expr) -> PlanResult<()> {
                     .at_clause("where"),
             ),
             Expr::Unnest(_) => Some(
-                Problem::new("UNNEST makes several rows of one").hint("use an array function instead").at_name("unnest"),
+                Problem::new("UNNEST makes several rows of one")
+                    .hint("use an array function instead")
+                    .at_name("unnest"),
             ),
             _ => None,
         };
@@ -263,12 +269,18 @@ pub fn scans(plan: &LogicalPlan) -> Vec<String> {
 fn unsupported_in_service(plan: &LogicalPlan) -> Problem {
     let problem = match plan {
         LogicalPlan::Aggregate(_) => "a feature service answers each request row by itself: it can't aggregate them",
-        LogicalPlan::Window(_) => "a feature service answers each request row by itself: a window over them has no meaning",
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => "a feature service answers every request row in its order: ORDER BY and LIMIT have no meaning",
+        LogicalPlan::Window(_) => {
+            "a feature service answers each request row by itself: a window over them has no meaning"
+        }
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
+            "a feature service answers every request row in its order: ORDER BY and LIMIT have no meaning"
+        }
         LogicalPlan::Distinct(_) => "a feature service answers every request row: DISTINCT has no meaning",
         other => return unsupported(other),
     };
-    Problem::new(problem).hint("aggregates belong into feature views; a service combines their results").at_clause("select")
+    Problem::new(problem)
+        .hint("aggregates belong into feature views; a service combines their results")
+        .at_clause("select")
 }
 
 fn unsupported(plan: &LogicalPlan) -> Problem {
@@ -279,17 +291,36 @@ fn unsupported(plan: &LogicalPlan) -> Problem {
             "aggregate over a window: SUM(x) OVER (PARTITION BY key ORDER BY event_time RANGE …)",
         ),
         LogicalPlan::Sort(_) => ("ORDER BY outside a window has no effect on features", "order", "remove it"),
-        LogicalPlan::Limit(_) => ("LIMIT has no meaning for features", "limit", "for the last n events use ROWS BETWEEN n PRECEDING AND CURRENT ROW"),
-        LogicalPlan::Distinct(_) => ("SELECT DISTINCT has no meaning between events", "distinct", "use COUNT(DISTINCT x) OVER …"),
-        LogicalPlan::Union(_) => ("UNION of relations is not supported", "union", "read one source per view and join the views in a service"),
-        LogicalPlan::Window(_) => ("a window over the results of a window has no timeline of its own", "over", "compute both windows over the source in one SELECT"),
+        LogicalPlan::Limit(_) => (
+            "LIMIT has no meaning for features",
+            "limit",
+            "for the last n events use ROWS BETWEEN n PRECEDING AND CURRENT ROW",
+        ),
+        LogicalPlan::Distinct(_) => {
+            ("SELECT DISTINCT has no meaning between events", "distinct", "use COUNT(DISTINCT x) OVER …")
+        }
+        LogicalPlan::Union(_) => {
+            ("UNION of relations is not supported", "union", "read one source per view and join the views in a service")
+        }
+        LogicalPlan::Window(_) => (
+            "a window over the results of a window has no timeline of its own",
+            "over",
+            "compute both windows over the source in one SELECT",
+        ),
         LogicalPlan::Unnest(_) => ("UNNEST makes several rows of one", "unnest", "use an array function instead"),
-        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => ("the query reads no source", "select", "add FROM <source>"),
-        LogicalPlan::RecursiveQuery(_) => ("a recursive query has no meaning between events", "recursive", "remove RECURSIVE"),
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+            ("the query reads no source", "select", "add FROM <source>")
+        }
+        LogicalPlan::RecursiveQuery(_) => {
+            ("a recursive query has no meaning between events", "recursive", "remove RECURSIVE")
+        }
         LogicalPlan::TableScan(scan) => {
             return Problem::new(format!("`{}` can't be read here", scan.table_name)).at_name(scan.table_name.table());
         }
-        _ => return Problem::new("this kind of query has no meaning in a definition").expected("SELECT … FROM … [LEFT JOIN …] [WHERE …]"),
+        _ => {
+            return Problem::new("this kind of query has no meaning in a definition")
+                .expected("SELECT … FROM … [LEFT JOIN …] [WHERE …]");
+        }
     };
     Problem::new(what).hint(hint).at_clause(name)
 }

@@ -87,7 +87,8 @@ impl Planner {
     pub fn parsed(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let provider = Provider { relations: &self.relations };
         let options = ParserOptions::from(&STATE.config_options().sql_parser);
-        SqlToRel::new_with_options(&provider, options).sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))
+        SqlToRel::new_with_options(&provider, options)
+            .sql_statement_to_plan(ast::Statement::Query(Box::new(query.clone())))
     }
 
     pub fn analysed(&self, plan: LogicalPlan) -> Result<LogicalPlan> {

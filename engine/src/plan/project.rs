@@ -20,8 +20,8 @@ use super::service::{self, FeatureService, REQUEST};
 use super::view::{self, FeatureView, Surroundings, ViewOptions};
 use crate::catalog::{Source, Table, sql_type};
 use crate::source::files;
-use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, TableDef, TrainingSetDef, ViewDef};
 use crate::sql::{self, Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
+use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, TableDef, TrainingSetDef, ViewDef};
 
 /// How long past its longest frame a view keeps events unless its definition says otherwise: an hour.
 const DEFAULT_LATENESS: i64 = 3_600_000_000;
@@ -128,7 +128,8 @@ impl Compiler {
                 }
                 Definition::FeatureView(d) => {
                     self.rows.refuse(&d.name.value, "is a feature view: it can be joined in a feature service only");
-                    self.constants.refuse(&d.name.value, "is a feature view: it can be joined in a feature service only");
+                    self.constants
+                        .refuse(&d.name.value, "is a feature view: it can be joined in a feature service only");
                 }
                 Definition::FeatureService(d) => {
                     self.rows.refuse(&d.name.value, "is a feature service: nothing reads FROM it");
@@ -197,8 +198,12 @@ impl Compiler {
         let location = crate::catalog::resolve_path(&self.project.root, &d.location.value);
         let schema = if d.columns.is_empty() {
             let inferred = files::infer(&d.name.value, &location).map_err(|e| {
-                vec![crate::catalog::diagnostic(&d.file, d.location.span, &e.to_string().replacen("source", "table", 1))
-                    .hint("state the columns, CREATE EXTERNAL TABLE name (column TYPE, …), if the files come later")]
+                vec![
+                    crate::catalog::diagnostic(&d.file, d.location.span, &e.to_string().replacen("source", "table", 1))
+                        .hint(
+                            "state the columns, CREATE EXTERNAL TABLE name (column TYPE, …), if the files come later",
+                        ),
+                ]
             })?;
             Arc::new(inferred)
         } else {
@@ -244,9 +249,13 @@ impl Compiler {
                     if constant {
                         self.constants.insert(&d.name.value, Relation::Inlined(plan.clone()));
                     } else {
-                        self.constants.refuse(&d.name.value, "reads a stream of events: make a feature view of it, and join that in a service");
+                        self.constants.refuse(
+                            &d.name.value,
+                            "reads a stream of events: make a feature view of it, and join that in a service",
+                        );
                     }
-                    let shared = SharedView { name: d.name.value.clone(), plan: plan.clone(), description: d.doc.clone() };
+                    let shared =
+                        SharedView { name: d.name.value.clone(), plan: plan.clone(), description: d.doc.clone() };
                     self.project.shared.insert(d.name.value.clone(), Arc::new(shared));
                     self.rows.insert(&d.name.value, Relation::Inlined(plan));
                 }
@@ -284,7 +293,8 @@ impl Compiler {
                     && let Err(problems) = view::compile(&plan, around)
                 {
                     // What is wrong with the whole may be wrong because columns are missing from it.
-                    let of_column = |p: Problem| p.column.and_then(|i| columns.get(i).copied()).map(|i| p.at_column(Some(i)));
+                    let of_column =
+                        |p: Problem| p.column.and_then(|i| columns.get(i).copied()).map(|i| p.at_column(Some(i)));
                     diagnostics.extend(located.diagnostics(problems.into_iter().filter_map(of_column).collect()));
                 }
                 return Err(diagnostics);
@@ -294,11 +304,14 @@ impl Compiler {
         let loaded = load_tables(&mut view.row_stage, &project.tables).await;
         let loaded = loaded.map_err(|e| vec![unloadable(&d.file, d.name.span, e)])?;
         if let Some(missing) = loaded {
-            self.project.warnings.push(
-                Diagnostic::new(&d.file, d.name.span, format!("view `{}` can't run yet: {missing}", d.name.value)),
-            );
+            self.project.warnings.push(Diagnostic::new(
+                &d.file,
+                d.name.span,
+                format!("view `{}` can't run yet: {missing}", d.name.value),
+            ));
         }
-        view.fingerprint = fingerprint(&view).map_err(|e| vec![Diagnostic::new(&d.file, d.name.span, e.to_string())])?;
+        view.fingerprint =
+            fingerprint(&view).map_err(|e| vec![Diagnostic::new(&d.file, d.name.span, e.to_string())])?;
         Ok(Some(view))
     }
 
@@ -332,9 +345,11 @@ impl Compiler {
         let loaded = load_tables(&mut pipeline, &project.tables).await;
         let loaded = loaded.map_err(|e| vec![unloadable(&d.file, d.name.span, e)])?;
         if let Some(missing) = loaded {
-            self.project.warnings.push(
-                Diagnostic::new(&d.file, d.name.span, format!("service `{}` can't run yet: {missing}", d.name.value)),
-            );
+            self.project.warnings.push(Diagnostic::new(
+                &d.file,
+                d.name.span,
+                format!("service `{}` can't run yet: {missing}", d.name.value),
+            ));
         }
         Ok(Some(FeatureService {
             name: d.name.value.clone(),
@@ -358,9 +373,11 @@ impl Compiler {
         let located = Located { file: &d.file, query: &d.query, query_span: d.query_span };
         let service = self.project.services.get(&asked.value).cloned().ok_or_else(|| {
             let names = || self.project.services.keys().map(String::as_str);
-            vec![Diagnostic::new(&d.file, asked.span, format!("unknown feature service `{}`", asked.value))
-                .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
-                .maybe_hint(did_you_mean(&asked.value, names()))]
+            vec![
+                Diagnostic::new(&d.file, asked.span, format!("unknown feature service `{}`", asked.value))
+                    .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
+                    .maybe_hint(did_you_mean(&asked.value, names())),
+            ]
         });
         let (service, spine) = match (service, located.plan(&self.constants).map_err(Vec::from)) {
             (Ok(service), Ok(spine)) => (service, spine),
@@ -377,21 +394,41 @@ impl Compiler {
                     .maybe_hint(did_you_mean(&timestamp.value, names())),
             ),
             Some(field) if !matches!(field.data_type(), DataType::Timestamp(_, _)) => problems.push(
-                Diagnostic::new(&d.file, timestamp.span, format!("column `{}` is {}", timestamp.value, sql_type(field.data_type())))
-                    .expected("a timestamp"),
+                Diagnostic::new(
+                    &d.file,
+                    timestamp.span,
+                    format!("column `{}` is {}", timestamp.value, sql_type(field.data_type())),
+                )
+                .expected("a timestamp"),
             ),
             Some(_) => {}
         }
         for wanted in service.signature.fields() {
             match schema.fields().iter().find(|f| f.name() == wanted.name()) {
                 None => problems.push(
-                    Diagnostic::new(&d.file, d.query_span, format!("the spine has no column `{}`, which service `{}` asks for", wanted.name(), service.name))
-                        .expected(format!("a column `{}` of type {}", wanted.name(), sql_type(wanted.data_type())))
-                        .maybe_hint(did_you_mean(wanted.name(), names())),
+                    Diagnostic::new(
+                        &d.file,
+                        d.query_span,
+                        format!(
+                            "the spine has no column `{}`, which service `{}` asks for",
+                            wanted.name(),
+                            service.name
+                        ),
+                    )
+                    .expected(format!("a column `{}` of type {}", wanted.name(), sql_type(wanted.data_type())))
+                    .maybe_hint(did_you_mean(wanted.name(), names())),
                 ),
                 Some(found) if !arrow::compute::can_cast_types(found.data_type(), wanted.data_type()) => problems.push(
-                    Diagnostic::new(&d.file, d.query_span, format!("column `{}` of the spine is {}", wanted.name(), sql_type(found.data_type())))
-                        .expected(format!("{}, as service `{}` asks for", sql_type(wanted.data_type()), service.name)),
+                    Diagnostic::new(
+                        &d.file,
+                        d.query_span,
+                        format!("column `{}` of the spine is {}", wanted.name(), sql_type(found.data_type())),
+                    )
+                    .expected(format!(
+                        "{}, as service `{}` asks for",
+                        sql_type(wanted.data_type()),
+                        service.name
+                    )),
                 ),
                 Some(_) => {}
             }

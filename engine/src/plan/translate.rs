@@ -12,7 +12,19 @@ use super::words::sql_type;
 use crate::sql::{did_you_mean, nearest};
 
 const TYPES: [&str; 13] = [
-    "BIGINT", "INT", "SMALLINT", "TINYINT", "DOUBLE", "REAL", "VARCHAR", "BOOLEAN", "TIMESTAMP", "DATE", "DECIMAL", "NUMERIC", "INTERVAL",
+    "BIGINT",
+    "INT",
+    "SMALLINT",
+    "TINYINT",
+    "DOUBLE",
+    "REAL",
+    "VARCHAR",
+    "BOOLEAN",
+    "TIMESTAMP",
+    "DATE",
+    "DECIMAL",
+    "NUMERIC",
+    "INTERVAL",
 ];
 
 impl From<DataFusionError> for Problem {
@@ -106,7 +118,8 @@ fn names(text: &str) -> Option<Problem> {
     }
     if let Some(name) = text.strip_prefix("Unsupported SQL type ") {
         let problem = Problem::new(format!("unknown type `{name}`")).at_name(name);
-        let problem = problem.expected("a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2)");
+        let problem =
+            problem.expected("a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2)");
         return Some(match did_you_mean(name, TYPES) {
             Some(hint) => problem.hint(hint),
             None => problem,
@@ -124,21 +137,31 @@ fn names(text: &str) -> Option<Problem> {
 /// Types that don't go together.
 fn types(text: &str) -> Option<Problem> {
     if let Some(sum) = between(text, "Cannot coerce arithmetic expression ", " to valid types") {
-        return Some(Problem::new(format!("`{}` has no meaning", operation(sum))).hint("CAST one of the two").at_item());
+        return Some(
+            Problem::new(format!("`{}` has no meaning", operation(sum))).hint("CAST one of the two").at_item(),
+        );
     }
     if let Some(comparison) = text.strip_prefix("Cannot infer common argument type for comparison operation ") {
         let problem = Problem::new(format!("`{}` compares what can't be compared", operation(comparison)));
         return Some(problem.hint("CAST one of the two").at_item());
     }
     if text.starts_with("Failed to coerce") && text.contains("CASE WHEN") {
-        return Some(Problem::new("the branches of CASE have no type in common").hint("CAST them to one type").at_item());
+        return Some(
+            Problem::new("the branches of CASE have no type in common").hint("CAST them to one type").at_item(),
+        );
     }
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'.") {
         return Some(call_problem(text, call));
     }
-    if let Some(found) = between(text, "Cannot create filter with non-boolean predicate ", "\n").or_else(|| text.strip_prefix("Cannot create filter with non-boolean predicate ")) {
+    if let Some(found) = between(text, "Cannot create filter with non-boolean predicate ", "\n")
+        .or_else(|| text.strip_prefix("Cannot create filter with non-boolean predicate "))
+    {
         let of = found.rsplit(" returning ").next().map(renamed).unwrap_or_default();
-        return Some(Problem::new(format!("WHERE takes a condition, not {of}")).expected("a comparison, such as x > 0").at_clause("where"));
+        return Some(
+            Problem::new(format!("WHERE takes a condition, not {of}"))
+                .expected("a comparison, such as x > 0")
+                .at_clause("where"),
+        );
     }
     if let Some(text) = between(text, "Invalid input syntax for type interval: \"", "\"") {
         return Some(
@@ -163,7 +186,10 @@ fn call_problem(text: &str, call: &str) -> Problem {
     let problem = Problem::new(format!("there is no `{name}({}`", renamed(arguments))).at_name(name);
     let candidates = text.split("Candidate functions:").nth(1).unwrap_or_default();
     // Of signatures, only those that name types: the others are DataFusion's terms.
-    let plain = |line: &&str| line.starts_with(name) && !["Coercible", "Numeric", "OneOf", "Any", "Signature", "User"].iter().any(|t| line.contains(t));
+    let plain = |line: &&str| {
+        line.starts_with(name)
+            && !["Coercible", "Numeric", "OneOf", "Any", "Signature", "User"].iter().any(|t| line.contains(t))
+    };
     let known: Vec<String> = candidates.lines().map(str::trim).filter(plain).map(renamed).collect();
     match known.as_slice() {
         [] => problem.hint("CAST its arguments to types that it takes"),
@@ -173,7 +199,9 @@ fn call_problem(text: &str, call: &str) -> Problem {
 
 /// Queries that can't be a query.
 fn shapes(text: &str) -> Option<Problem> {
-    if text.starts_with("Column in SELECT must be in GROUP BY") || text.starts_with("Column in HAVING must be in GROUP BY") {
+    if text.starts_with("Column in SELECT must be in GROUP BY")
+        || text.starts_with("Column in HAVING must be in GROUP BY")
+    {
         let name = between(text, "column \"", "\"").map(|c| c.rsplit('.').next().unwrap_or(c)).unwrap_or("*");
         return Some(
             Problem::new(format!("`{name}` stands beside an aggregate that has no OVER"))
@@ -183,13 +211,23 @@ fn shapes(text: &str) -> Option<Problem> {
         );
     }
     if text.starts_with("Window function calls cannot be nested") {
-        return Some(Problem::new("a window can't stand inside the call of another window").hint("compute the inner one from the events, or combine both results").at_item());
+        return Some(
+            Problem::new("a window can't stand inside the call of another window")
+                .hint("compute the inner one from the events, or combine both results")
+                .at_item(),
+        );
     }
     if text.contains("end bound cannot be UNBOUNDED PRECEDING") {
-        return Some(Problem::new("a frame can't end at UNBOUNDED PRECEDING").expected("… AND CURRENT ROW").at_name("unbounded"));
+        return Some(
+            Problem::new("a frame can't end at UNBOUNDED PRECEDING").expected("… AND CURRENT ROW").at_name("unbounded"),
+        );
     }
     if text.contains("start bound cannot be UNBOUNDED FOLLOWING") {
-        return Some(Problem::new("a frame can't start at UNBOUNDED FOLLOWING").expected("… PRECEDING AND CURRENT ROW").at_name("unbounded"));
+        return Some(
+            Problem::new("a frame can't start at UNBOUNDED FOLLOWING")
+                .expected("… PRECEDING AND CURRENT ROW")
+                .at_name("unbounded"),
+        );
     }
     if text.contains("frame offsets for ROWS / GROUPS must be non negative integers") {
         return Some(
@@ -204,7 +242,9 @@ fn shapes(text: &str) -> Option<Problem> {
 /// `Float64 + Utf8` with SQL's types.
 fn operation(text: &str) -> String {
     let text = text.lines().next().unwrap_or_default().trim_end_matches('.');
-    for symbol in [" + ", " - ", " * ", " / ", " % ", " = ", " != ", " <> ", " <= ", " >= ", " < ", " > ", " AND ", " OR "] {
+    for symbol in
+        [" + ", " - ", " * ", " / ", " % ", " = ", " != ", " <> ", " <= ", " >= ", " < ", " > ", " AND ", " OR "]
+    {
         if let Some((left, right)) = text.split_once(symbol) {
             return format!("{}{symbol}{}", renamed(left), renamed(right));
         }
@@ -260,12 +300,18 @@ mod tests {
     #[test]
     fn texts_become_ours() {
         let cases = [
-            ("Error during planning: Cannot coerce arithmetic expression Float64 + Utf8 to valid types", "`DOUBLE + VARCHAR` has no meaning | CAST one of the two"),
+            (
+                "Error during planning: Cannot coerce arithmetic expression Float64 + Utf8 to valid types",
+                "`DOUBLE + VARCHAR` has no meaning | CAST one of the two",
+            ),
             (
                 "Internal error: Function 'sum' failed to match any signature. No function matches the given name and argument types 'sum(Utf8)'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsum(Coercible(Decimal))",
                 "there is no `sum(VARCHAR)` | CAST its arguments to types that it takes",
             ),
-            ("This feature is not implemented: Unsupported SQL type NUMERC", "unknown type `NUMERC` | a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2) | did you mean `NUMERIC`?"),
+            (
+                "This feature is not implemented: Unsupported SQL type NUMERC",
+                "unknown type `NUMERC` | a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2) | did you mean `NUMERIC`?",
+            ),
             ("Error during planning: something of Utf8 went wrong.\nwith more", "something of VARCHAR went wrong"),
         ];
         for (text, ours) in cases {

@@ -136,7 +136,8 @@ pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> Result<FeatureVi
     let keys = name_keys(&keys, &schema, &key_columns).map_err(one)?;
     check_names(plan, &schema, &key_columns)?;
 
-    let outputs: Vec<Expr> = gathered.keys.iter().cloned().chain(gathered.columns.iter().map(|(e, _)| e.clone())).collect();
+    let outputs: Vec<Expr> =
+        gathered.keys.iter().cloned().chain(gathered.columns.iter().map(|(e, _)| e.clone())).collect();
     let fields: Vec<FieldRef> = keys.iter().cloned().chain(gathered.fields().into_iter().map(Arc::new)).collect();
     let output = Arc::new(Schema::new(fields));
     steps.push(project(&outputs, below.schema(), &output).map_err(one)?);
@@ -182,9 +183,11 @@ fn split(plan: &LogicalPlan) -> PlanResult<Split<'_>> {
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
             LogicalPlan::Window(_) => break,
             LogicalPlan::Filter(filter) if has_window(&filter.input) => {
-                return Err(Problem::new("a feature view can't filter by the result of a window: it must answer for every key and instant")
-                    .hint("filter the events below the windows, or use a CASE over the result")
-                    .at_clause("where"));
+                return Err(Problem::new(
+                    "a feature view can't filter by the result of a window: it must answer for every key and instant",
+                )
+                .hint("filter the events below the windows, or use a CASE over the result")
+                .at_clause("where"));
             }
             other if has_window(other) => return Err(above_windows(other)),
             LogicalPlan::Aggregate(_) => {
@@ -252,12 +255,16 @@ fn source_of(below: &LogicalPlan, around: &Surroundings<'_>) -> PlanResult<Arc<S
     let mut sources = names.iter().filter_map(|n| (around.source)(n));
     match (sources.next(), sources.next()) {
         (Some(source), None) => Ok(source),
-        (Some(a), Some(b)) if a.name == b.name => Err(Problem::new(format!("a feature view can't join source `{}` with itself", a.name))
-            .hint("make two feature views and join them in a service")
-            .at_from(&a.name)),
-        (Some(a), Some(b)) => Err(Problem::new(format!("a feature view reads one source, not both `{}` and `{}`", a.name, b.name))
-            .hint("make a feature view of each and join them in a service")
-            .at_from(&b.name)),
+        (Some(a), Some(b)) if a.name == b.name => {
+            Err(Problem::new(format!("a feature view can't join source `{}` with itself", a.name))
+                .hint("make two feature views and join them in a service")
+                .at_from(&a.name))
+        }
+        (Some(a), Some(b)) => {
+            Err(Problem::new(format!("a feature view reads one source, not both `{}` and `{}`", a.name, b.name))
+                .hint("make a feature view of each and join them in a service")
+                .at_from(&b.name))
+        }
         (None, _) => {
             let problem = Problem::new("a feature view must read a source").expected("FROM <a CREATE SOURCE>");
             Err(match names.iter().find(|n| matches!((around.kind)(n), Kind::View(_) | Kind::Table)) {
@@ -302,10 +309,14 @@ fn keys(exprs: &[Expr], schema: &DFSchema) -> PlanResult<Vec<QualifiedField>> {
             };
             let (qualifier, field) = schema.qualified_field_from_column(column)?;
             if !crate::kernel::is_key_type(field.data_type()) {
-                return Err(Problem::new(format!("`{}` can't be an entity key: its type is {}", field.name(), sql_type(field.data_type())))
-                    .expected("an integer, string, boolean, date, timestamp or decimal")
-                    .hint("CAST it in a subquery or a CREATE VIEW")
-                    .at_name(field.name()));
+                return Err(Problem::new(format!(
+                    "`{}` can't be an entity key: its type is {}",
+                    field.name(),
+                    sql_type(field.data_type())
+                ))
+                .expected("an integer, string, boolean, date, timestamp or decimal")
+                .hint("CAST it in a subquery or a CREATE VIEW")
+                .at_name(field.name()));
             }
             Ok((qualifier.cloned(), field.clone()))
         })
@@ -333,7 +344,9 @@ fn projection(
             .expr
             .iter()
             .map(|expr| match unalias(expr) {
-                Expr::Column(column) => schema.maybe_index_of_column(column).and_then(|i| lineage.get(i).copied().flatten()),
+                Expr::Column(column) => {
+                    schema.maybe_index_of_column(column).and_then(|i| lineage.get(i).copied().flatten())
+                }
                 _ => None,
             })
             .collect();
@@ -342,10 +355,7 @@ fn projection(
     let output = super::pipeline::nullable(plan.schema().as_arrow());
     // A key selected twice is a key once and a feature after that.
     let mut seen = vec![false; keys.len()];
-    let key_columns = lineage
-        .into_iter()
-        .map(|key| key.filter(|k| !std::mem::replace(&mut seen[*k], true)))
-        .collect();
+    let key_columns = lineage.into_iter().map(|key| key.filter(|k| !std::mem::replace(&mut seen[*k], true))).collect();
     Ok((Pipeline { steps, output: output.clone() }, output, key_columns))
 }
 
@@ -356,14 +366,23 @@ fn below_projection(keys: &[QualifiedField], windows: &[(WindowFunction, Field)]
 }
 
 /// Columns above the windows that have no value there.
-fn bare_columns(above: &[&Projection], keys: &[QualifiedField], windows: &[(WindowFunction, Field)], star: bool) -> Vec<Problem> {
+fn bare_columns(
+    above: &[&Projection],
+    keys: &[QualifiedField],
+    windows: &[(WindowFunction, Field)],
+    star: bool,
+) -> Vec<Problem> {
     let Some(lowest) = above.last() else { return vec![] };
     let schema = match below_projection(keys, windows) {
         Ok(schema) => schema,
         Err(problem) => return vec![problem],
     };
     // A key of some window only is an error of that window.
-    let partitioned = |name: &str| windows.iter().any(|(w, _)| w.params.partition_by.iter().any(|e| e.column_refs().iter().any(|c| c.name == name)));
+    let partitioned = |name: &str| {
+        windows
+            .iter()
+            .any(|(w, _)| w.params.partition_by.iter().any(|e| e.column_refs().iter().any(|c| c.name == name)))
+    };
     let outermost = above.len() == 1;
     let mut bare = vec![];
     for (i, expr) in lowest.expr.iter().enumerate() {
@@ -373,7 +392,10 @@ fn bare_columns(above: &[&Projection], keys: &[QualifiedField], windows: &[(Wind
     }
     if star && outermost && bare.len() > 1 {
         let names: Vec<&str> = bare.iter().map(|(_, name)| name.as_str()).collect();
-        let problem = Problem::new(format!("`*` brings columns that are neither keys nor windows' results: {}", names.join(", ")));
+        let problem = Problem::new(format!(
+            "`*` brings columns that are neither keys nor windows' results: {}",
+            names.join(", ")
+        ));
         return vec![problem.expected("the keys, and windowed aggregates, one by one").at_name("*")];
     }
     let problem = |(column, name): (Option<usize>, String)| {
@@ -397,9 +419,12 @@ fn name_keys(keys: &[QualifiedField], schema: &SchemaRef, columns: &[Option<usiz
         .enumerate()
         .map(|(i, (_, field))| match columns.iter().position(|c| *c == Some(i)) {
             Some(column) => Ok(Arc::new(Field::new(schema.field(column).name(), field.data_type().clone(), true))),
-            None => Err(Problem::new(format!("the key `{}` is not selected, so nothing could join this view", field.name()))
-                .expected(format!("SELECT {}, …", field.name()))
-                .at_clause("select")),
+            None => Err(Problem::new(format!(
+                "the key `{}` is not selected, so nothing could join this view",
+                field.name()
+            ))
+            .expected(format!("SELECT {}, …", field.name()))
+            .at_clause("select")),
         })
         .collect()
 }
@@ -407,7 +432,9 @@ fn name_keys(keys: &[QualifiedField], schema: &SchemaRef, columns: &[Option<usiz
 /// Every feature must have a name that SQL and JSON can say.
 fn check_names(plan: &LogicalPlan, schema: &Schema, keys: &[Option<usize>]) -> Result<(), Vec<Problem>> {
     if keys.iter().all(Option::is_some) {
-        return Err(one(Problem::new("a feature view needs at least one feature besides its keys").at_clause("select")));
+        return Err(
+            one(Problem::new("a feature view needs at least one feature besides its keys").at_clause("select")),
+        );
     }
     let problems = unnamed(plan, schema);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -422,7 +449,8 @@ pub fn unnamed(plan: &LogicalPlan, schema: &Schema) -> Vec<Problem> {
     let odd = schema.fields().iter().enumerate().filter(|(_, f)| !plain(f.name()));
     odd.map(|(i, field)| {
         let problem = match named(i) {
-            true => Problem::new(format!("a column can't be called \"{}\"", field.name())).expected("a name of letters, digits and `_`"),
+            true => Problem::new(format!("a column can't be called \"{}\"", field.name()))
+                .expected("a name of letters, digits and `_`"),
             false => Problem::new("this column needs a name").expected("… AS <name>"),
         };
         problem.at_item().at_column(Some(i))

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition,
+};
 
 use super::problem::{PlanResult, Problem};
 use crate::kernel::{Aggregate, Argument, Frame, Function, Interval, Kernel};
@@ -77,7 +80,9 @@ impl Windows {
             },
         };
         if !matches!(function, Function::Udaf(_)) && params.distinct {
-            return Err(Problem::new(format!("DISTINCT has no meaning in `{called}`")).hint("leave it out").at_name(&called));
+            return Err(Problem::new(format!("DISTINCT has no meaning in `{called}`"))
+                .hint("leave it out")
+                .at_name(&called));
         }
         let args = args.iter().map(|a| self.argument(a, context.input)).collect::<PlanResult<Vec<_>>>()?;
         let filter = params.filter.as_deref().map(|f| self.column(f, context.input)).transpose()?;
@@ -128,12 +133,16 @@ impl Windows {
         if self.keys.is_empty() {
             self.keys = params.partition_by.clone();
         }
-        let same = self.keys.len() == params.partition_by.len() && params.partition_by.iter().all(|k| self.keys.contains(k));
+        let same =
+            self.keys.len() == params.partition_by.len() && params.partition_by.iter().all(|k| self.keys.contains(k));
         if !same {
             let list = |keys: &[Expr]| keys.iter().map(short).collect::<Vec<_>>().join(", ");
             return Err(Problem::new("every window of a feature view must have the same keys")
                 .expected(format!("PARTITION BY {}", list(&self.keys)))
-                .hint(format!("make a second view for features by {}, and join both in a service", list(&params.partition_by)))
+                .hint(format!(
+                    "make a second view for features by {}, and join both in a service",
+                    list(&params.partition_by)
+                ))
                 .in_window(called, "partition"));
         }
         Ok(())
@@ -175,15 +184,20 @@ fn index_of(frames: &mut Vec<Frame>, frame: Frame) -> usize {
 fn check_order(params: &WindowFunctionParams, context: &Context<'_>, called: &str) -> PlanResult<()> {
     let expected = format!("ORDER BY {}", context.timestamp);
     match params.order_by.as_slice() {
-        [sort] if !sort.asc => {
-            Err(Problem::new("a window runs forward in time: ORDER BY … DESC is not supported").expected(expected).in_window(called, "desc"))
-        }
+        [sort] if !sort.asc => Err(Problem::new("a window runs forward in time: ORDER BY … DESC is not supported")
+            .expected(expected)
+            .in_window(called, "desc")),
         [sort] if (context.is_timestamp)(&sort.expr) => Ok(()),
-        [sort] => Err(Problem::new(format!("a window must be ordered by its source's timestamp, not by {}", short(&sort.expr)))
+        [sort] => Err(Problem::new(format!(
+            "a window must be ordered by its source's timestamp, not by {}",
+            short(&sort.expr)
+        ))
+        .expected(expected)
+        .in_window(called, "order")),
+        [] => Err(Problem::new("this window has no ORDER BY").expected(expected).in_window(called, "partition")),
+        _ => Err(Problem::new("a window is ordered by its source's timestamp alone")
             .expected(expected)
             .in_window(called, "order")),
-        [] => Err(Problem::new("this window has no ORDER BY").expected(expected).in_window(called, "partition")),
-        _ => Err(Problem::new("a window is ordered by its source's timestamp alone").expected(expected).in_window(called, "order")),
     }
 }
 
@@ -203,9 +217,11 @@ pub fn check_bounds(plan: &LogicalPlan) -> PlanResult<()> {
                     && !value.is_null()
                     && value.to_string().trim().parse::<f64>().is_ok()
                 {
-                    return Err(Problem::new(format!("a RANGE frame over time is bounded by an INTERVAL, not by {value}"))
-                        .expected("INTERVAL '1 hour' PRECEDING")
-                        .in_window(function.fun.name(), "range"));
+                    return Err(Problem::new(format!(
+                        "a RANGE frame over time is bounded by an INTERVAL, not by {value}"
+                    ))
+                    .expected("INTERVAL '1 hour' PRECEDING")
+                    .in_window(function.fun.name(), "range"));
                 }
             }
         }
@@ -215,7 +231,9 @@ pub fn check_bounds(plan: &LogicalPlan) -> PlanResult<()> {
 
 fn frame(frame: &WindowFrame, called: &str) -> PlanResult<Frame> {
     match frame.units {
-        WindowFrameUnits::Groups => Err(Problem::new("GROUPS frames are not supported").expected("RANGE or ROWS").in_window(called, "groups")),
+        WindowFrameUnits::Groups => {
+            Err(Problem::new("GROUPS frames are not supported").expected("RANGE or ROWS").in_window(called, "groups"))
+        }
         WindowFrameUnits::Range => {
             let start = match &frame.start_bound {
                 WindowFrameBound::Preceding(value) if value.is_null() => None,
@@ -274,7 +292,9 @@ fn interval(value: &ScalarValue, called: &str) -> PlanResult<Interval> {
         return Err(forward(called, &WindowFrameUnits::Range).in_window(called, "range"));
     }
     if i.nanoseconds % 1000 != 0 {
-        return Err(Problem::new("instants have microseconds: a frame can't be finer").expected("whole microseconds").in_window(called, "range"));
+        return Err(Problem::new("instants have microseconds: a frame can't be finer")
+            .expected("whole microseconds")
+            .in_window(called, "range"));
     }
     Ok(Interval { months: i.months, days: i.days, micros: i.nanoseconds / 1000 })
 }
@@ -282,9 +302,11 @@ fn interval(value: &ScalarValue, called: &str) -> PlanResult<Interval> {
 fn count(value: &ScalarValue, called: &str) -> PlanResult<u64> {
     match value.cast_to(&DataType::UInt64) {
         Ok(ScalarValue::UInt64(Some(n))) if n <= MAX_ROWS => Ok(n),
-        Ok(ScalarValue::UInt64(Some(n))) => Err(Problem::new(format!("a ROWS frame of {n} events is too long: they are all kept in the online store"))
-            .expected(format!("a whole number up to {MAX_ROWS}"))
-            .in_window(called, "rows")),
+        Ok(ScalarValue::UInt64(Some(n))) => {
+            Err(Problem::new(format!("a ROWS frame of {n} events is too long: they are all kept in the online store"))
+                .expected(format!("a whole number up to {MAX_ROWS}"))
+                .in_window(called, "rows"))
+        }
         _ => Err(Problem::new(format!("a ROWS frame is bounded by a number of events, not by {value}"))
             .expected(format!("a whole number up to {MAX_ROWS}"))
             .in_window(called, "rows")),
@@ -311,7 +333,9 @@ fn no_meaning(called: &str) -> Problem {
         "lag" => "NTH_VALUE(x, -2) OVER w is the value before the latest",
         _ => "use an aggregate: COUNT, SUM, AVG, MIN, MAX, FIRST_VALUE, LAST_VALUE, …",
     };
-    Problem::new(format!("`{called}` has no meaning between events: it numbers or compares rows, and a read stands on none"))
-        .hint(hint)
-        .at_name(called)
+    Problem::new(format!(
+        "`{called}` has no meaning between events: it numbers or compares rows, and a read stands on none"
+    ))
+    .hint(hint)
+    .at_name(called)
 }

@@ -46,7 +46,8 @@ fn with_columns(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
 
 /// A column's name as SQL must say it. A name with blanks is left as it is: it is a label of ours.
 fn quoted(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_lowercase() || c.is_numeric() || c == '_') && !name.starts_with(char::is_numeric);
+    let plain =
+        name.chars().all(|c| c.is_lowercase() || c.is_numeric() || c == '_') && !name.starts_with(char::is_numeric);
     let label = name.contains(" OVER ");
     if plain || label { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
@@ -62,8 +63,14 @@ impl Dialect for Plain {
 
 /// `7 days 1 hour`; microseconds.
 pub fn duration(micros: i64) -> String {
-    const UNITS: [(i64, &str); 6] =
-        [(86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"), (1_000, "millisecond"), (1, "microsecond")];
+    const UNITS: [(i64, &str); 6] = [
+        (86_400_000_000, "day"),
+        (3_600_000_000, "hour"),
+        (60_000_000, "minute"),
+        (1_000_000, "second"),
+        (1_000, "millisecond"),
+        (1, "microsecond"),
+    ];
     let mut rest = micros.max(0);
     let mut parts = vec![];
     for (size, unit) in UNITS {
@@ -121,7 +128,8 @@ mod tests {
 
     #[test]
     fn expressions_are_sql_without_relations() {
-        let expr = Expr::Column(Column::new(Some("t"), "amount")).gt(Expr::Cast(Cast::new(Box::new(lit(5i64)), DataType::Float64)));
+        let expr = Expr::Column(Column::new(Some("t"), "amount"))
+            .gt(Expr::Cast(Cast::new(Box::new(lit(5i64)), DataType::Float64)));
         assert_eq!(sql(&expr), "amount > 5.0");
         assert_eq!(sql(&Expr::Column(Column::new_unqualified("User Id"))), "\"User Id\"");
         assert_eq!(sql(&(col("a") + col("b")).is_null()), "a + b IS NULL");

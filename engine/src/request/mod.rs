@@ -93,14 +93,23 @@ impl Reader {
     }
 
     /// Evaluates a service for request rows, each at its instant (microseconds UTC). `rows` has the service's signature.
-    pub async fn service(&self, service: &FeatureService, rows: RecordBatch, instants: &[i64]) -> Result<Answer, ReadError> {
+    pub async fn service(
+        &self,
+        service: &FeatureService,
+        rows: RecordBatch,
+        instants: &[i64],
+    ) -> Result<Answer, ReadError> {
         let mut views = vec![];
         let mut rows = Rows::from(rows);
         for step in &service.pipeline.steps {
             rows = match step {
                 Step::JoinView(join) => {
                     let n = rows.batch.num_rows();
-                    let keys = join.keys.iter().map(|k| k.evaluate(&rows.batch)?.into_array(n)).collect::<Result<Vec<_>, _>>()?;
+                    let keys = join
+                        .keys
+                        .iter()
+                        .map(|k| k.evaluate(&rows.batch)?.into_array(n))
+                        .collect::<Result<Vec<_>, _>>()?;
                     let (values, answer) = self.read(&join.view, &keys, instants).await?;
                     let columns = rows.batch.columns().iter().chain(values.columns()).cloned().collect();
                     views.push(answer);
@@ -119,7 +128,12 @@ impl Reader {
         Ok(Answer { values, views: vec![answer] })
     }
 
-    async fn read(&self, view: &FeatureView, keys: &[ArrayRef], instants: &[i64]) -> Result<(RecordBatch, ViewAnswer), ReadError> {
+    async fn read(
+        &self,
+        view: &FeatureView,
+        keys: &[ArrayRef],
+        instants: &[i64],
+    ) -> Result<(RecordBatch, ViewAnswer), ReadError> {
         if view.fingerprint.is_empty() {
             return Err(ReadError::NotLoaded { view: view.name.clone() });
         }
@@ -147,7 +161,12 @@ impl Reader {
         Ok((values, ViewAnswer { view: view.name.clone(), status: rows.status, age: rows.age }))
     }
 
-    fn pieces(&self, view: &FeatureView, key: &EntityKey, stored: Vec<StoredPiece>) -> Result<Vec<crate::kernel::Piece>, ReadError> {
+    fn pieces(
+        &self,
+        view: &FeatureView,
+        key: &EntityKey,
+        stored: Vec<StoredPiece>,
+    ) -> Result<Vec<crate::kernel::Piece>, ReadError> {
         stored.into_iter().map(|piece| decode(view, key, &piece)).collect()
     }
 }
@@ -155,9 +174,11 @@ impl Reader {
 /// A stored piece as the kernel has it.
 pub fn decode(view: &FeatureView, key: &EntityKey, stored: &StoredPiece) -> Result<crate::kernel::Piece, ReadError> {
     let chunks = stored.chunks.iter().map(|(id, bytes)| (*id, bytes.as_ref()));
-    view.kernel
-        .decode_piece(stored.partition, &stored.head, chunks)
-        .map_err(|source| ReadError::State { view: view.name.clone(), key: key.clone(), source })
+    view.kernel.decode_piece(stored.partition, &stored.head, chunks).map_err(|source| ReadError::State {
+        view: view.name.clone(),
+        key: key.clone(),
+        source,
+    })
 }
 
 impl FeatureView {
@@ -167,7 +188,12 @@ impl FeatureView {
     }
 
     /// The view's columns from key columns and the aggregates' results. A row whose `live` is false answers nothing: all NULL.
-    pub fn project(&self, keys: Vec<ArrayRef>, aggregates: Vec<ArrayRef>, live: &BooleanArray) -> Result<RecordBatch, DataFusionError> {
+    pub fn project(
+        &self,
+        keys: Vec<ArrayRef>,
+        aggregates: Vec<ArrayRef>,
+        live: &BooleanArray,
+    ) -> Result<RecordBatch, DataFusionError> {
         let n = live.len();
         let columns: Vec<ArrayRef> = keys.into_iter().chain(aggregates).collect();
         let fields: Vec<_> = self
@@ -233,18 +259,26 @@ impl Evaluated {
     fn null(&mut self, view: &FeatureView) {
         self.age.push(None);
         self.status.push(ReadStatus::NullKey);
-        self.columns.push(view.kernel.spec().aggregates.iter().map(|a| new_null_array(a.output.data_type(), 1)).collect());
+        self.columns
+            .push(view.kernel.spec().aggregates.iter().map(|a| new_null_array(a.output.data_type(), 1)).collect());
     }
 
     fn values(&self, view: &FeatureView, keys: Vec<ArrayRef>) -> Result<RecordBatch, ReadError> {
         let aggregates = (0..view.kernel.spec().aggregates.len())
             .map(|a| {
                 let parts: Vec<&dyn Array> = self.columns.iter().map(|row| row[a].as_ref()).collect();
-                if parts.is_empty() { Ok(new_null_array(view.kernel.spec().aggregates[a].output.data_type(), 0)) } else { concat(&parts) }
+                if parts.is_empty() {
+                    Ok(new_null_array(view.kernel.spec().aggregates[a].output.data_type(), 0))
+                } else {
+                    concat(&parts)
+                }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let live: BooleanArray =
-            self.status.iter().map(|s| Some(!matches!(s, ReadStatus::NullKey | ReadStatus::OutsideRetention))).collect();
+        let live: BooleanArray = self
+            .status
+            .iter()
+            .map(|s| Some(!matches!(s, ReadStatus::NullKey | ReadStatus::OutsideRetention)))
+            .collect();
         Ok(view.project(keys, aggregates, &live)?)
     }
 }

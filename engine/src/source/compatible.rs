@@ -37,26 +37,12 @@ fn check(
             .fields
             .iter()
             .filter_map(|wf| {
-                let same = |rf: &&apache_avro::schema::RecordField| {
-                    rf.name == wf.name || rf.aliases.contains(&wf.name)
-                };
+                let same = |rf: &&apache_avro::schema::RecordField| rf.name == wf.name || rf.aliases.contains(&wf.name);
                 r.fields.iter().find(same).map(|rf| (wf, rf))
             })
-            .try_for_each(|(wf, rf)| {
-                check(
-                    &wf.schema,
-                    &rf.schema,
-                    &join(path, &wf.name),
-                    names,
-                    contract,
-                )
-            }),
-        (Schema::Array(w), Schema::Array(r)) => {
-            check(&w.items, &r.items, &format!("{path}[]"), names, contract)
-        }
-        (Schema::Map(w), Schema::Map(r)) => {
-            check(&w.types, &r.types, &format!("{path}{{}}"), names, contract)
-        }
+            .try_for_each(|(wf, rf)| check(&wf.schema, &rf.schema, &join(path, &wf.name), names, contract)),
+        (Schema::Array(w), Schema::Array(r)) => check(&w.items, &r.items, &format!("{path}[]"), names, contract),
+        (Schema::Map(w), Schema::Map(r)) => check(&w.types, &r.types, &format!("{path}{{}}"), names, contract),
         (w, r) if meaning(w) != meaning(r) => Err(format!(
             "field \"{path}\" is written as {} and would be read as {}; \
              hint: give the field with the new meaning a new name",
@@ -97,21 +83,14 @@ fn non_null(schema: &Schema) -> &Schema {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.into()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
 }
 
 fn collect_names(schema: &Schema, names: &mut HashMap<Name, Schema>) {
     match schema {
         Schema::Record(record) => {
             names.insert(record.name.clone(), schema.clone());
-            record
-                .fields
-                .iter()
-                .for_each(|f| collect_names(&f.schema, names));
+            record.fields.iter().for_each(|f| collect_names(&f.schema, names));
         }
         Schema::Enum(e) => {
             names.insert(e.name.clone(), schema.clone());
@@ -121,10 +100,7 @@ fn collect_names(schema: &Schema, names: &mut HashMap<Name, Schema>) {
         }
         Schema::Array(array) => collect_names(&array.items, names),
         Schema::Map(map) => collect_names(&map.types, names),
-        Schema::Union(union) => union
-            .variants()
-            .iter()
-            .for_each(|v| collect_names(v, names)),
+        Schema::Union(union) => union.variants().iter().for_each(|v| collect_names(v, names)),
         _ => {}
     }
 }

@@ -32,29 +32,12 @@ pub struct Contract {
 /// Why a text is no contract. Says which contract, where in it, what was expected, and a hint.
 #[derive(Debug, thiserror::Error)]
 pub enum ContractError {
-    #[error(
-        "contract {name}: not JSON at {line}:{column}: {cause}; expected an Avro record schema"
-    )]
-    Json {
-        name: String,
-        line: usize,
-        column: usize,
-        cause: String,
-    },
+    #[error("contract {name}: not JSON at {line}:{column}: {cause}; expected an Avro record schema")]
+    Json { name: String, line: usize, column: usize, cause: String },
     #[error("contract {name}: not an Avro schema: {cause}; hint: {hint}")]
-    Avro {
-        name: String,
-        cause: String,
-        hint: String,
-    },
+    Avro { name: String, cause: String, hint: String },
     #[error("contract {name}: field \"{field}\": {problem}; expected {expected}; hint: {hint}")]
-    Field {
-        name: String,
-        field: String,
-        problem: String,
-        expected: String,
-        hint: String,
-    },
+    Field { name: String, field: String, problem: String, expected: String, hint: String },
 }
 
 impl Contract {
@@ -66,16 +49,9 @@ impl Contract {
             column: e.column(),
             cause: e.to_string(),
         })?;
-        let not_avro = |cause: String, hint: &str| ContractError::Avro {
-            name: name.into(),
-            cause,
-            hint: hint.into(),
-        };
+        let not_avro = |cause: String, hint: &str| ContractError::Avro { name: name.into(), cause, hint: hint.into() };
         let avro = Schema::parse(&json).map_err(|e| {
-            not_avro(
-                e.to_string(),
-                "see https://avro.apache.org/docs/1.12.0/specification/ for the schema's form",
-            )
+            not_avro(e.to_string(), "see https://avro.apache.org/docs/1.12.0/specification/ for the schema's form")
         })?;
         let Schema::Record(record) = &avro else {
             return Err(not_avro(
@@ -84,18 +60,12 @@ impl Contract {
             ));
         };
         if record.fields.is_empty() {
-            return Err(not_avro(
-                "the record has no fields".into(),
-                "an event needs at least its time",
-            ));
+            return Err(not_avro("the record has no fields".into(), "an event needs at least its time"));
         }
         let mut names = Names::new();
         check_record(record, "", &mut names).map_err(|p| p.of(name))?;
         for field in &record.fields {
-            if META_COLUMNS
-                .iter()
-                .any(|reserved| field.name.eq_ignore_ascii_case(reserved))
-            {
+            if META_COLUMNS.iter().any(|reserved| field.name.eq_ignore_ascii_case(reserved)) {
                 return Err(Problem {
                     field: field.name.clone(),
                     problem: "the name is reserved for the platform's own columns".into(),
@@ -105,25 +75,12 @@ impl Contract {
                 .of(name));
             }
         }
-        let fingerprint =
-            rabin(text).map_err(|cause| not_avro(cause, "check the schema's names and types"))?;
-        let decoded = decoder_schema(&json, fingerprint).map_err(|cause| {
-            not_avro(
-                cause,
-                "the decoder does not take this schema; simplify the types it names",
-            )
-        })?;
+        let fingerprint = rabin(text).map_err(|cause| not_avro(cause, "check the schema's names and types"))?;
+        let decoded = decoder_schema(&json, fingerprint)
+            .map_err(|cause| not_avro(cause, "the decoder does not take this schema; simplify the types it names"))?;
         let columns = Arc::new(ArrowSchema::new(normal_fields(decoded.fields())));
         let docs = record.fields.iter().map(|f| f.doc.clone()).collect();
-        Ok(Contract {
-            name: name.into(),
-            json: text.into(),
-            avro,
-            names,
-            columns,
-            docs,
-            fingerprint,
-        })
+        Ok(Contract { name: name.into(), json: text.into(), avro, names, columns, docs, fingerprint })
     }
 
     pub fn name(&self) -> &str {
@@ -178,16 +135,7 @@ pub(super) fn decoder_json(schema: &Json) -> Json {
             Json::Object(
                 object
                     .iter()
-                    .map(|(key, value)| {
-                        (
-                            key.clone(),
-                            if keep(key) {
-                                value.clone()
-                            } else {
-                                decoder_json(value)
-                            },
-                        )
-                    })
+                    .map(|(key, value)| (key.clone(), if keep(key) { value.clone() } else { decoder_json(value) }))
                     .collect(),
             )
         }
@@ -207,15 +155,9 @@ fn rabin(text: &str) -> Result<u64, String> {
 fn decoder_schema(json: &Json, fingerprint: u64) -> Result<SchemaRef, String> {
     let mut store = SchemaStore::new();
     store
-        .set(
-            Fingerprint::Rabin(fingerprint),
-            AvroSchema::new(decoder_json(json).to_string()),
-        )
+        .set(Fingerprint::Rabin(fingerprint), AvroSchema::new(decoder_json(json).to_string()))
         .map_err(|e| e.to_string())?;
-    let decoder = ReaderBuilder::new()
-        .with_writer_schema_store(store)
-        .build_decoder()
-        .map_err(|e| e.to_string())?;
+    let decoder = ReaderBuilder::new().with_writer_schema_store(store).build_decoder().map_err(|e| e.to_string())?;
     Ok(decoder.schema())
 }
 
@@ -275,21 +217,12 @@ mod tests {
         assert_eq!(of("local"), (utc_micros(), false));
         assert_eq!(of("u"), (DataType::Utf8, false));
         assert_eq!(of("a").0, DataType::new_list(DataType::Utf8, true));
-        assert_eq!(
-            of("r").0,
-            DataType::Struct(vec![Field::new("at", utc_micros(), false)].into())
-        );
+        assert_eq!(of("r").0, DataType::Struct(vec![Field::new("at", utc_micros(), false)].into()));
         assert!(matches!(of("m").0, DataType::Map(_, false)));
         assert_eq!(of("x").0, DataType::FixedSizeBinary(4));
         assert_eq!(contract.doc(0), Some("a flag"));
         assert_eq!(contract.doc(1), None);
-        assert!(
-            contract
-                .columns()
-                .fields()
-                .iter()
-                .all(|f| f.metadata().is_empty())
-        );
+        assert!(contract.columns().fields().iter().all(|f| f.metadata().is_empty()));
     }
 
     #[test]
@@ -303,38 +236,20 @@ mod tests {
             )
         };
         let plain = fields(r#""long""#);
-        let peer = Schema::parse_str(&plain)
-            .unwrap()
-            .fingerprint::<apache_avro::rabin::Rabin>();
+        let peer = Schema::parse_str(&plain).unwrap().fingerprint::<apache_avro::rabin::Rabin>();
         let contract = Contract::parse("e.v1", &plain).unwrap();
-        assert_eq!(
-            contract.fingerprint().to_le_bytes().as_slice(),
-            peer.bytes.as_slice()
-        );
+        assert_eq!(contract.fingerprint().to_le_bytes().as_slice(), peer.bytes.as_slice());
         let logical = fields(r#"{"type":"long","logicalType":"timestamp-micros"}"#);
-        assert_eq!(
-            Contract::parse("e.v1", &logical).unwrap().fingerprint(),
-            contract.fingerprint()
-        );
+        assert_eq!(Contract::parse("e.v1", &logical).unwrap().fingerprint(), contract.fingerprint());
     }
 
     #[test]
     fn what_no_column_can_hold_is_refused_with_field_and_hint() {
-        let record =
-            |fields: &str| format!(r#"{{"type":"record","name":"E","fields":[{fields}]}}"#);
+        let record = |fields: &str| format!(r#"{{"type":"record","name":"E","fields":[{fields}]}}"#);
         let cases = [
-            (
-                record(r#"{"name":"x","type":["int","string"]}"#),
-                r#"field "x": a union of several types"#,
-            ),
-            (
-                record(r#"{"name":"x","type":"null"}"#),
-                r#"field "x": a type that is only null"#,
-            ),
-            (
-                record(r#"{"name":"x","type":{"type":"long","logicalType":"timestamp-nanos"}}"#),
-                "timestamp-micros",
-            ),
+            (record(r#"{"name":"x","type":["int","string"]}"#), r#"field "x": a union of several types"#),
+            (record(r#"{"name":"x","type":"null"}"#), r#"field "x": a type that is only null"#),
+            (record(r#"{"name":"x","type":{"type":"long","logicalType":"timestamp-nanos"}}"#), "timestamp-micros"),
             (
                 record(
                     r#"{"name":"x","type":{"type":"array","items":{"type":"record","name":"R","fields":[{"name":"y","type":["null","R"]}]}}}"#,
@@ -345,17 +260,11 @@ mod tests {
             (record(""), "no fields"),
             (r#""long""#.into(), "not a record"),
             ("{".into(), "not JSON at 1:1"),
-            (
-                record(r#"{"name":"x","type":"strin"}"#),
-                "not an Avro schema",
-            ),
+            (record(r#"{"name":"x","type":"strin"}"#), "not an Avro schema"),
         ];
         for (text, expected) in cases {
             let error = Contract::parse("e.v1", &text).unwrap_err().to_string();
-            assert!(
-                error.contains(expected) && error.starts_with("contract e.v1: "),
-                "{text}\n{error}"
-            );
+            assert!(error.contains(expected) && error.starts_with("contract e.v1: "), "{text}\n{error}");
         }
     }
 }

@@ -14,34 +14,15 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn of(self, name: &str) -> ContractError {
-        let Problem {
-            field,
-            problem,
-            expected,
-            hint,
-        } = self;
-        ContractError::Field {
-            name: name.into(),
-            field,
-            problem,
-            expected,
-            hint,
-        }
+        let Problem { field, problem, expected, hint } = self;
+        ContractError::Field { name: name.into(), field, problem, expected, hint }
     }
 }
 
 /// Ok if every field is a type that a column can hold; collects the named types.
-pub(super) fn check_record(
-    record: &RecordSchema,
-    path: &str,
-    names: &mut Names,
-) -> Result<(), Problem> {
+pub(super) fn check_record(record: &RecordSchema, path: &str, names: &mut Names) -> Result<(), Problem> {
     for field in &record.fields {
-        let path = if path.is_empty() {
-            field.name.clone()
-        } else {
-            format!("{path}.{}", field.name)
-        };
+        let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
         check_type(&field.schema, &path, names)?;
     }
     // Registered only now, when it is complete: a reference from inside it would be recursive.
@@ -51,28 +32,12 @@ pub(super) fn check_record(
 
 fn check_type(schema: &Schema, path: &str, names: &mut Names) -> Result<(), Problem> {
     let problem = |problem: String, expected: &str, hint: &str| {
-        Err(Problem {
-            field: path.into(),
-            problem,
-            expected: expected.into(),
-            hint: hint.into(),
-        })
+        Err(Problem { field: path.into(), problem, expected: expected.into(), hint: hint.into() })
     };
     match schema {
-        Schema::Boolean
-        | Schema::Int
-        | Schema::Long
-        | Schema::Float
-        | Schema::Double
-        | Schema::Bytes => Ok(()),
-        Schema::String
-        | Schema::Date
-        | Schema::TimeMillis
-        | Schema::TimeMicros
-        | Schema::TimestampMillis => Ok(()),
-        Schema::TimestampMicros | Schema::LocalTimestampMillis | Schema::LocalTimestampMicros => {
-            Ok(())
-        }
+        Schema::Boolean | Schema::Int | Schema::Long | Schema::Float | Schema::Double | Schema::Bytes => Ok(()),
+        Schema::String | Schema::Date | Schema::TimeMillis | Schema::TimeMicros | Schema::TimestampMillis => Ok(()),
+        Schema::TimestampMicros | Schema::LocalTimestampMillis | Schema::LocalTimestampMicros => Ok(()),
         Schema::Uuid(UuidSchema::String) => Ok(()),
         Schema::Uuid(_) => problem(
             "a uuid in binary form".into(),
@@ -95,18 +60,12 @@ fn check_type(schema: &Schema, path: &str, names: &mut Names) -> Result<(), Prob
         }
         Schema::Array(array) => check_type(&array.items, &format!("{path}[]"), names),
         Schema::Map(map) => check_type(&map.types, &format!("{path}{{}}"), names),
-        Schema::Record(record) if record.fields.is_empty() => problem(
-            "a record without fields".into(),
-            "at least one field",
-            "remove the field",
-        ),
+        Schema::Record(record) if record.fields.is_empty() => {
+            problem("a record without fields".into(), "at least one field", "remove the field")
+        }
         Schema::Record(record) => check_record(record, path, names),
         Schema::Union(union) => match union.variants() {
-            [Schema::Null, Schema::Null] => problem(
-                "a type that is only null".into(),
-                "a type",
-                "remove the field",
-            ),
+            [Schema::Null, Schema::Null] => problem("a type that is only null".into(), "a type", "remove the field"),
             [Schema::Null, inner] | [inner, Schema::Null] => check_type(inner, path, names),
             _ => problem(
                 "a union of several types".into(),
@@ -125,25 +84,9 @@ fn check_type(schema: &Schema, path: &str, names: &mut Names) -> Result<(), Prob
             "timestamp-micros or timestamp-millis",
             "instants are microseconds here: keep the nanoseconds in a long, if they matter",
         ),
-        Schema::Null => problem(
-            "a type that is only null".into(),
-            "a type",
-            "remove the field",
-        ),
-        Schema::Fixed(_) => problem(
-            "a fixed of no bytes".into(),
-            "a size above zero",
-            "remove the field",
-        ),
-        Schema::BigDecimal => problem(
-            "a big-decimal".into(),
-            "a decimal",
-            "give it a precision and a scale",
-        ),
-        Schema::Duration(_) => problem(
-            "a duration".into(),
-            "a long",
-            "write the duration in microseconds as a long",
-        ),
+        Schema::Null => problem("a type that is only null".into(), "a type", "remove the field"),
+        Schema::Fixed(_) => problem("a fixed of no bytes".into(), "a size above zero", "remove the field"),
+        Schema::BigDecimal => problem("a big-decimal".into(), "a decimal", "give it a precision and a scale"),
+        Schema::Duration(_) => problem("a duration".into(), "a long", "write the duration in microseconds as a long"),
     }
 }

@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -73,9 +71,7 @@ struct Writer {
 
 impl std::fmt::Debug for Decoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decoder")
-            .field("contract", &self.contract.name())
-            .finish_non_exhaustive()
+        f.debug_struct("Decoder").field("contract", &self.contract.name()).finish_non_exhaustive()
     }
 }
 
@@ -111,13 +107,7 @@ impl Decoder {
             })
             .transpose()?;
         let schema = event_schema(contract.columns());
-        Ok(Decoder {
-            contract,
-            writers,
-            cache: HashMap::new(),
-            schema,
-            time,
-        })
+        Ok(Decoder { contract, writers, cache: HashMap::new(), schema, time })
     }
 
     /// The contract's columns, then the platform's own.
@@ -132,11 +122,7 @@ impl Decoder {
         let mut rest = messages;
         while let Some(first) = rest.first() {
             let writer = header(&first.payload);
-            let same = rest
-                .iter()
-                .take(RUN_LIMIT)
-                .take_while(|m| header(&m.payload) == writer)
-                .count();
+            let same = rest.iter().take(RUN_LIMIT).take_while(|m| header(&m.payload) == writer).count();
             let (run, tail) = rest.split_at(same);
             rest = tail;
             let ready = match writer {
@@ -144,9 +130,7 @@ impl Decoder {
                 Err(reason) => Err(reason),
             };
             match ready {
-                Ok(fingerprint) => {
-                    self.decode_run(fingerprint, partition, run, &mut batches, &mut rejects)?
-                }
+                Ok(fingerprint) => self.decode_run(fingerprint, partition, run, &mut batches, &mut rejects)?,
                 Err(reason) => rejects.extend(run.iter().map(|m| reject(m, reason.clone()))),
             }
         }
@@ -173,15 +157,9 @@ impl Decoder {
             };
             let writer = check_compatible(&json, &self.contract)
                 .and_then(|()| build(&json, &self.contract, fingerprint))
-                .map(|ready| Writer {
-                    json,
-                    ready: Some(ready),
-                })
+                .map(|ready| Writer { json, ready: Some(ready) })
                 .map_err(|cause| {
-                    format!(
-                        "writer schema {fingerprint:016x} can't be read as {}: {cause}",
-                        self.contract.name()
-                    )
+                    format!("writer schema {fingerprint:016x} can't be read as {}: {cause}", self.contract.name())
                 });
             self.cache.insert(fingerprint, writer);
         }
@@ -208,10 +186,7 @@ impl Decoder {
             match self.try_run(fingerprint, run) {
                 Ok(columns) => self.finish_run(partition, run, columns, batches, rejects)?,
                 // What failed is known: the messages before it are good, those after it not yet seen.
-                Err(Failure {
-                    at: Some(at),
-                    reason,
-                }) => {
+                Err(Failure { at: Some(at), reason }) => {
                     let (before, rest) = run.split_at(at);
                     if let Some((bad, after)) = rest.split_first() {
                         rejects.push(reject(bad, reason));
@@ -246,29 +221,20 @@ impl Decoder {
             let capacity = decoder.capacity();
             let failed = match decoder.decode(&message.payload) {
                 Err(e) => Some(e.to_string()),
-                Ok(_) if decoder.capacity() == capacity => {
-                    Some("the message ends in the middle of a field".into())
-                }
+                Ok(_) if decoder.capacity() == capacity => Some("the message ends in the middle of a field".into()),
                 Ok(used) if used != message.payload.len() || decoder.capacity() + 1 != capacity => {
                     Some("bytes left over after the last field".into())
                 }
                 Ok(_) => None,
             };
             if let Some(reason) = failed {
-                return Err(Failure {
-                    at: Some(at),
-                    reason,
-                });
+                return Err(Failure { at: Some(at), reason });
             }
         }
         let batch = decoder.flush().map_err(|e| whole_run(e.to_string()))?;
         let batch = batch.ok_or_else(|| whole_run("no row came out".into()))?;
         if batch.num_rows() != run.len() {
-            return Err(whole_run(format!(
-                "{} messages made {} rows",
-                run.len(),
-                batch.num_rows()
-            )));
+            return Err(whole_run(format!("{} messages made {} rows", run.len(), batch.num_rows())));
         }
         let columns = normalise(&batch, &self.contract).map_err(whole_run)?;
         // Only a decoder whose rows all came out well is used again.
@@ -290,28 +256,19 @@ impl Decoder {
                 let times = columns[column].as_primitive::<TimestampMicrosecondType>();
                 let name = self.contract.columns().field(column).name();
                 let time_of = |row: usize| times.is_valid(row).then(|| times.value(row));
-                run.iter()
-                    .enumerate()
-                    .map(|(i, m)| refuse_time(name, time_of(i), m.ingested_at, max_future))
-                    .collect()
+                run.iter().enumerate().map(|(i, m)| refuse_time(name, time_of(i), m.ingested_at, max_future)).collect()
             }
             None => vec![None; run.len()],
         };
         columns.push(Arc::new(Int32Array::from(vec![partition; run.len()])));
-        columns.push(Arc::new(
-            run.iter().map(|m| m.offset).collect::<Int64Array>(),
-        ));
+        columns.push(Arc::new(run.iter().map(|m| m.offset).collect::<Int64Array>()));
         let ingested: TimestampMicrosecondArray = run.iter().map(|m| Some(m.ingested_at)).collect();
         columns.push(Arc::new(ingested.with_timezone("UTC")));
         let mut batch = RecordBatch::try_new(self.schema(), columns).map_err(|e| e.to_string())?;
         if refused.iter().any(Option::is_some) {
             let keep: BooleanArray = refused.iter().map(|r| Some(r.is_none())).collect();
             batch = filter_record_batch(&batch, &keep).map_err(|e| e.to_string())?;
-            rejects.extend(
-                run.iter()
-                    .zip(refused)
-                    .filter_map(|(m, reason)| reason.map(|reason| reject(m, reason))),
-            );
+            rejects.extend(run.iter().zip(refused).filter_map(|(m, reason)| reason.map(|reason| reject(m, reason))));
         }
         batches.push(batch);
         Ok(())
@@ -325,24 +282,15 @@ struct Failure {
 }
 
 fn reject(message: &Message, reason: String) -> Reject {
-    Reject {
-        offset: message.offset,
-        ingested_at: message.ingested_at,
-        payload: message.payload.clone(),
-        reason,
-    }
+    Reject { offset: message.offset, ingested_at: message.ingested_at, payload: message.payload.clone(), reason }
 }
 
 /// The fingerprint of the schema that a message says it was written with.
 fn header(payload: &[u8]) -> Result<u64, String> {
     match payload {
         [] => Err("the message is empty".into()),
-        [0xC3, 0x01, a, b, c, d, e, f, g, h, ..] => {
-            Ok(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
-        }
-        [0xC3, 0x01, ..] => Err(
-            "the message ends within its header; expected c3 01 and 8 bytes of fingerprint".into(),
-        ),
+        [0xC3, 0x01, a, b, c, d, e, f, g, h, ..] => Ok(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
+        [0xC3, 0x01, ..] => Err("the message ends within its header; expected c3 01 and 8 bytes of fingerprint".into()),
         [first, ..] => Err(format!(
             "the message starts with byte {first:02x}; expected Avro single-object encoding, which starts with c3 01"
         )),
@@ -361,9 +309,7 @@ fn build(writer_json: &str, contract: &Contract, fingerprint: u64) -> Result<Avr
         Ok(AvroSchema::new(decoder_json(&json).to_string()))
     };
     let mut store = SchemaStore::new();
-    store
-        .set(Fingerprint::Rabin(fingerprint), for_decoder(writer_json)?)
-        .map_err(|e| e.to_string())?;
+    store.set(Fingerprint::Rabin(fingerprint), for_decoder(writer_json)?).map_err(|e| e.to_string())?;
     ReaderBuilder::new()
         .with_writer_schema_store(store)
         .with_reader_schema(for_decoder(contract.json())?)

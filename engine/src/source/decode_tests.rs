@@ -30,10 +30,7 @@ fn contract(json: &str) -> Arc<Contract> {
 }
 
 fn decoder(contract: &Arc<Contract>, writers: &[&Contract], time: Option<(&str, i64)>) -> Decoder {
-    let writers: HashMap<u64, String> = writers
-        .iter()
-        .map(|c| (c.fingerprint(), c.json().to_owned()))
-        .collect();
+    let writers: HashMap<u64, String> = writers.iter().map(|c| (c.fingerprint(), c.json().to_owned())).collect();
     Decoder::new(Arc::clone(contract), Arc::new(writers), time).unwrap()
 }
 
@@ -49,14 +46,8 @@ fn record(i: i64) -> Json {
 
 fn messages(contract: &Arc<Contract>, records: &[Json]) -> Vec<Message> {
     let encoder = Encoder::new(Arc::clone(contract));
-    let payloads = encoder
-        .encode_batch(records)
-        .into_iter()
-        .map(Result::unwrap);
-    payloads
-        .zip(100..)
-        .map(|(payload, offset)| message(offset, payload))
-        .collect()
+    let payloads = encoder.encode_batch(records).into_iter().map(Result::unwrap);
+    payloads.zip(100..).map(|(payload, offset)| message(offset, payload)).collect()
 }
 
 /// A number as Avro writes it: zigzag, seven bits a byte.
@@ -72,11 +63,7 @@ fn long(value: i64) -> Vec<u8> {
 }
 
 fn message(offset: i64, payload: Bytes) -> Message {
-    Message {
-        offset,
-        ingested_at: 1_700_000_000_000_000,
-        payload,
-    }
+    Message { offset, ingested_at: 1_700_000_000_000_000, payload }
 }
 
 #[test]
@@ -106,10 +93,7 @@ fn what_was_encoded_comes_out_in_the_contracts_columns() {
 fn an_empty_batch_has_the_columns() {
     let contract = contract(CONTRACT);
     let decoded = decoder(&contract, &[], None).decode(0, &[]).unwrap();
-    assert_eq!(
-        (decoded.events.num_rows(), decoded.events.schema()),
-        (0, event_schema(contract.columns()))
-    );
+    assert_eq!((decoded.events.num_rows(), decoded.events.schema()), (0, event_schema(contract.columns())));
 }
 
 #[test]
@@ -123,10 +107,7 @@ fn bad_messages_are_rejected_with_their_reason_and_the_good_ones_survive() {
     longer.push(0);
     let twice = [good[0].payload.as_ref(), good[1].payload.as_ref()].concat();
     let mut not_utf8 = good[0].payload.to_vec();
-    let at = not_utf8
-        .windows(2)
-        .position(|w| w == "é".as_bytes())
-        .unwrap();
+    let at = not_utf8.windows(2).position(|w| w == "é".as_bytes()).unwrap();
     not_utf8[at] = 0xFF;
     let with = |field: &str, value: Json| {
         let mut json = record(0);
@@ -135,10 +116,7 @@ fn bad_messages_are_rejected_with_their_reason_and_the_good_ones_survive() {
     };
     let cases: Vec<(Bytes, &str)> = vec![
         (Bytes::new(), "the message is empty"),
-        (
-            Bytes::from_static(b"{\"id\": 1}"),
-            "starts with byte 7b; expected Avro single-object encoding",
-        ),
+        (Bytes::from_static(b"{\"id\": 1}"), "starts with byte 7b; expected Avro single-object encoding"),
         (good[0].payload.slice(..6), "ends within its header"),
         (unknown.into(), "unknown writer schema"),
         (good[0].payload.slice(..10), "ends in the middle"),
@@ -146,10 +124,7 @@ fn bad_messages_are_rejected_with_their_reason_and_the_good_ones_survive() {
         (longer.into(), "bytes left over"),
         (twice.into(), "bytes left over"),
         (not_utf8.into(), "UTF-8"),
-        (
-            with("at", Json::Null),
-            "\"at\" is NULL; expected the event's time",
-        ),
+        (with("at", Json::Null), "\"at\" is NULL; expected the event's time"),
         (
             with("at", json!(1_700_000_000_000_000_i64 + HOUR + 1000)),
             "later than its ingestion at 2023-11-14T22:13:20Z",
@@ -159,23 +134,12 @@ fn bad_messages_are_rejected_with_their_reason_and_the_good_ones_survive() {
         let batch = [
             good[0].clone(),
             message(200, payload.clone()),
-            Message {
-                offset: 201,
-                ..good[1].clone()
-            },
+            Message { offset: 201, ..good[1].clone() },
             message(202, payload.clone()),
-            Message {
-                offset: 203,
-                ..good[2].clone()
-            },
+            Message { offset: 203, ..good[2].clone() },
         ];
         let decoded = decoder.decode(0, &batch).unwrap();
-        let ids: Vec<i64> = decoded
-            .events
-            .column(0)
-            .as_primitive::<Int64Type>()
-            .values()
-            .to_vec();
+        let ids: Vec<i64> = decoded.events.column(0).as_primitive::<Int64Type>().values().to_vec();
         assert_eq!(ids, [0, 1, 2], "{reason}");
         let offsets: Vec<i64> = decoded.rejects.iter().map(|r| r.offset).collect();
         assert_eq!(offsets, [200, 202], "{reason}");
@@ -198,28 +162,14 @@ fn values_that_avro_can_write_but_the_type_cannot_mean_are_rejected() {
     let mut payload = messages(&wide, &[big])[0].payload.to_vec();
     payload[2..10].copy_from_slice(&narrow.fingerprint().to_le_bytes());
     let mut far = messages(&narrow, &[record(0)])[0].payload.to_vec();
-    let at = far
-        .windows(6)
-        .position(|w| w == long(1_700_000_000_000).as_slice());
-    let decoded = decoder(&narrow, &[], None)
-        .decode(0, &[message(1, payload.into())])
-        .unwrap();
-    assert!(
-        decoded.rejects[0].reason.contains("\"price\""),
-        "{}",
-        decoded.rejects[0].reason
-    );
+    let at = far.windows(6).position(|w| w == long(1_700_000_000_000).as_slice());
+    let decoded = decoder(&narrow, &[], None).decode(0, &[message(1, payload.into())]).unwrap();
+    assert!(decoded.rejects[0].reason.contains("\"price\""), "{}", decoded.rejects[0].reason);
     // A millisecond count that no microsecond count can hold.
     let at = at.expect("the timestamp's varint");
     far.splice(at..at + 6, long(i64::MAX / 2));
-    let decoded = decoder(&narrow, &[], None)
-        .decode(0, &[message(1, far.into())])
-        .unwrap();
-    assert!(
-        decoded.rejects[0].reason.contains("\"at\""),
-        "{}",
-        decoded.rejects[0].reason
-    );
+    let decoded = decoder(&narrow, &[], None).decode(0, &[message(1, far.into())]).unwrap();
+    assert!(decoded.rejects[0].reason.contains("\"at\""), "{}", decoded.rejects[0].reason);
 }
 
 #[test]
@@ -234,39 +184,17 @@ fn older_and_newer_writers_are_resolved_to_the_contract() {
     );
     let old = messages(&v1, &[json!({"id": 7, "gone": "bye", "x": 0.5})]);
     let new = messages(&v2, &[json!({"id": 8, "x": null, "new": "n", "extra": 1})]);
-    let mixed: Vec<Message> = (0..6)
-        .map(|i| {
-            if i % 2 == 0 {
-                old[0].clone()
-            } else {
-                new[0].clone()
-            }
-        })
-        .collect();
+    let mixed: Vec<Message> = (0..6).map(|i| if i % 2 == 0 { old[0].clone() } else { new[0].clone() }).collect();
     let decoded = decoder(&v2, &[&v1], None).decode(0, &mixed).unwrap();
     assert_eq!(decoded.rejects, []);
     let events = decoded.events;
     assert_eq!(
-        events["x"]
-            .as_any()
-            .downcast_ref::<Float64Array>()
-            .unwrap()
-            .iter()
-            .collect::<Vec<_>>(),
+        events["x"].as_any().downcast_ref::<Float64Array>().unwrap().iter().collect::<Vec<_>>(),
         [Some(0.5), None].repeat(3)
     );
+    assert_eq!(events["id"].as_primitive::<Int64Type>().values().to_vec(), [7, 8].repeat(3));
     assert_eq!(
-        events["id"].as_primitive::<Int64Type>().values().to_vec(),
-        [7, 8].repeat(3)
-    );
-    assert_eq!(
-        events["new"]
-            .as_any()
-            .downcast_ref::<StringArray>()
-            .unwrap()
-            .iter()
-            .flatten()
-            .collect::<Vec<_>>(),
+        events["new"].as_any().downcast_ref::<StringArray>().unwrap().iter().flatten().collect::<Vec<_>>(),
         ["none", "n"].repeat(3)
     );
 }
@@ -284,9 +212,7 @@ fn a_writer_whose_values_would_change_their_meaning_is_rejected() {
     assert_eq!(decoded.events.num_rows(), 0);
     let reason = &decoded.rejects[0].reason;
     assert!(
-        reason.contains(
-            "field \"at\" is written as timestamp-millis and would be read as timestamp-micros"
-        ),
+        reason.contains("field \"at\" is written as timestamp-millis and would be read as timestamp-micros"),
         "{reason}"
     );
 }
@@ -296,10 +222,7 @@ fn no_bytes_break_it_and_neighbours_are_untouched() {
     let contract = contract(CONTRACT);
     let records: Vec<Json> = (0..40).map(record).collect();
     let good = messages(&contract, &records);
-    let alone = decoder(&contract, &[], None)
-        .decode(0, &good)
-        .unwrap()
-        .events;
+    let alone = decoder(&contract, &[], None).decode(0, &good).unwrap().events;
     for seed in 0..400u64 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut decoder = decoder(&contract, &[], None);
@@ -324,15 +247,8 @@ fn no_bytes_break_it_and_neighbours_are_untouched() {
             sent[i].payload = bytes.into();
         }
         let decoded = decoder.decode(0, &sent).unwrap();
-        assert_eq!(
-            decoded.events.num_rows() + decoded.rejects.len(),
-            sent.len(),
-            "seed {seed}"
-        );
-        let offsets: Vec<i64> = decoded.events[super::super::OFFSET]
-            .as_primitive::<Int64Type>()
-            .values()
-            .to_vec();
+        assert_eq!(decoded.events.num_rows() + decoded.rejects.len(), sent.len(), "seed {seed}");
+        let offsets: Vec<i64> = decoded.events[super::super::OFFSET].as_primitive::<Int64Type>().values().to_vec();
         assert!(offsets.is_sorted(), "seed {seed}");
         for (i, touched) in touched.iter().enumerate().filter(|(_, touched)| !**touched) {
             assert!(!touched);
@@ -340,11 +256,7 @@ fn no_bytes_break_it_and_neighbours_are_untouched() {
                 .iter()
                 .position(|o| *o == good[i].offset)
                 .unwrap_or_else(|| panic!("seed {seed}: message {i} is lost"));
-            assert_eq!(
-                decoded.events.slice(row, 1),
-                alone.slice(i, 1),
-                "seed {seed}, message {i}"
-            );
+            assert_eq!(decoded.events.slice(row, 1), alone.slice(i, 1), "seed {seed}, message {i}");
         }
     }
 }

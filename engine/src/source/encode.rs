@@ -46,9 +46,7 @@ impl Encoder {
 
     /// One record as a message for the log: framed, see [`Encoder::frame`].
     pub fn encode(&self, record: &Json) -> Result<Bytes, EncodeError> {
-        self.encode_batch(std::slice::from_ref(record))
-            .pop()
-            .unwrap_or_else(|| Err(self.broken("no record")))
+        self.encode_batch(std::slice::from_ref(record)).pop().unwrap_or_else(|| Err(self.broken("no record")))
     }
 
     /// Each record by itself: one that is refused does not touch the others.
@@ -57,19 +55,14 @@ impl Encoder {
         let writer = match writer {
             Ok(writer) => writer,
             Err(e) => {
-                return records
-                    .iter()
-                    .map(|_| Err(self.broken(&e.to_string())))
-                    .collect();
+                return records.iter().map(|_| Err(self.broken(&e.to_string()))).collect();
             }
         };
         records
             .iter()
             .map(|record| {
                 let value = self.value(self.contract.avro(), record, "", Origin::Record)?;
-                let datum = writer
-                    .write_value_to_vec(value)
-                    .map_err(|e| self.broken(&e.to_string()))?;
+                let datum = writer.write_value_to_vec(value).map_err(|e| self.broken(&e.to_string()))?;
                 Ok(self.frame(&datum))
             })
             .collect()
@@ -92,13 +85,7 @@ impl Encoder {
         }
     }
 
-    fn value(
-        &self,
-        schema: &Schema,
-        json: &Json,
-        path: &str,
-        origin: Origin,
-    ) -> Result<Value, EncodeError> {
+    fn value(&self, schema: &Schema, json: &Json, path: &str, origin: Origin) -> Result<Value, EncodeError> {
         match self.contract.deref(schema) {
             Schema::Record(record) => {
                 let Json::Object(object) = json else {
@@ -109,22 +96,12 @@ impl Encoder {
                     return Err(unknown_field(path, unknown, &record.fields));
                 }
                 let fields = record.fields.iter().map(|field| {
-                    let path = if path.is_empty() {
-                        field.name.clone()
-                    } else {
-                        format!("{path}.{}", field.name)
-                    };
+                    let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
                     let value = match (object.get(&field.name), &field.default) {
                         (Some(given), _) => self.value(&field.schema, given, &path, origin)?,
-                        (None, Some(default)) => {
-                            self.value(&field.schema, default, &path, Origin::Default)?
-                        }
+                        (None, Some(default)) => self.value(&field.schema, default, &path, Origin::Default)?,
                         (None, None) => {
-                            return Err(missing(
-                                &path,
-                                self.contract.deref(&field.schema),
-                                object.keys(),
-                            ));
+                            return Err(missing(&path, self.contract.deref(&field.schema), object.keys()));
                         }
                     };
                     Ok((field.name.clone(), value))
@@ -132,15 +109,8 @@ impl Encoder {
                 Ok(Value::Record(fields.collect::<Result<_, _>>()?))
             }
             Schema::Union(union) => {
-                let null = union
-                    .variants()
-                    .iter()
-                    .position(|v| matches!(v, Schema::Null));
-                let inner = union
-                    .variants()
-                    .iter()
-                    .enumerate()
-                    .find(|(_, v)| !matches!(v, Schema::Null));
+                let null = union.variants().iter().position(|v| matches!(v, Schema::Null));
+                let inner = union.variants().iter().enumerate().find(|(_, v)| !matches!(v, Schema::Null));
                 match (json, null, inner) {
                     (Json::Null, Some(at), _) => Ok(Value::Union(at as u32, Box::new(Value::Null))),
                     (_, _, Some((at, inner))) => {
@@ -154,9 +124,7 @@ impl Encoder {
                 Json::Array(items) => items
                     .iter()
                     .enumerate()
-                    .map(|(i, item)| {
-                        self.value(&array.items, item, &format!("{path}[{i}]"), origin)
-                    })
+                    .map(|(i, item)| self.value(&array.items, item, &format!("{path}[{i}]"), origin))
                     .collect::<Result<_, _>>()
                     .map(Value::Array),
                 _ => Err(refused(path, json, "an array")),
@@ -164,41 +132,21 @@ impl Encoder {
             Schema::Map(map) => match json {
                 Json::Object(entries) => entries
                     .iter()
-                    .map(|(key, v)| {
-                        Ok((
-                            key.clone(),
-                            self.value(&map.types, v, &format!("{path}.{key}"), origin)?,
-                        ))
-                    })
+                    .map(|(key, v)| Ok((key.clone(), self.value(&map.types, v, &format!("{path}.{key}"), origin)?)))
                     .collect::<Result<_, _>>()
                     .map(Value::Map),
                 _ => Err(refused(path, json, "an object of names and values")),
             },
-            Schema::Enum(e) => match json
-                .as_str()
-                .map(|text| e.symbols.iter().position(|s| s == text))
-            {
-                Some(Some(at)) => Ok(Value::Enum(
-                    at as u32,
-                    e.symbols.get(at).cloned().unwrap_or_default(),
-                )),
+            Schema::Enum(e) => match json.as_str().map(|text| e.symbols.iter().position(|s| s == text)) {
+                Some(Some(at)) => Ok(Value::Enum(at as u32, e.symbols.get(at).cloned().unwrap_or_default())),
                 _ => {
-                    let near = json
-                        .as_str()
-                        .and_then(|text| nearest(text, e.symbols.iter()));
+                    let near = json.as_str().and_then(|text| nearest(text, e.symbols.iter()));
                     let hint = near.map(|symbol| format!("did you mean \"{symbol}\"?"));
-                    Err(EncodeError {
-                        hint,
-                        ..refused(path, json, &format!("one of {}", e.symbols.join(", ")))
-                    })
+                    Err(EncodeError { hint, ..refused(path, json, &format!("one of {}", e.symbols.join(", "))) })
                 }
             },
-            plain => {
-                scalar::value(plain, json, origin == Origin::Default).map_err(|e| EncodeError {
-                    hint: e.hint,
-                    ..refused(path, json, &e.expected)
-                })
-            }
+            plain => scalar::value(plain, json, origin == Origin::Default)
+                .map_err(|e| EncodeError { hint: e.hint, ..refused(path, json, &e.expected) }),
         }
     }
 }
@@ -211,21 +159,12 @@ enum Origin {
 }
 
 fn refused(path: &str, found: &Json, expected: &str) -> EncodeError {
-    EncodeError {
-        field: path.into(),
-        found: show(found),
-        expected: expected.into(),
-        hint: None,
-    }
+    EncodeError { field: path.into(), found: show(found), expected: expected.into(), hint: None }
 }
 
 fn unknown_field(path: &str, unknown: &str, fields: &[RecordField]) -> EncodeError {
     let names = || fields.iter().map(|f| &f.name);
-    let field = if path.is_empty() {
-        unknown.to_owned()
-    } else {
-        format!("{path}.{unknown}")
-    };
+    let field = if path.is_empty() { unknown.to_owned() } else { format!("{path}.{unknown}") };
     let hint = match nearest(unknown, names()) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => "remove it, or add it to the contract".into(),
@@ -233,19 +172,12 @@ fn unknown_field(path: &str, unknown: &str, fields: &[RecordField]) -> EncodeErr
     EncodeError {
         field,
         found: "a field that the contract does not have".into(),
-        expected: format!(
-            "one of {}",
-            names().map(String::as_str).collect::<Vec<_>>().join(", ")
-        ),
+        expected: format!("one of {}", names().map(String::as_str).collect::<Vec<_>>().join(", ")),
         hint: Some(hint),
     }
 }
 
-fn missing<'a>(
-    path: &str,
-    schema: &Schema,
-    given: impl Iterator<Item = &'a String>,
-) -> EncodeError {
+fn missing<'a>(path: &str, schema: &Schema, given: impl Iterator<Item = &'a String>) -> EncodeError {
     let name = path.rsplit('.').next().unwrap_or(path);
     let nullable = matches!(schema, Schema::Union(u) if u.is_nullable());
     let hint = match nearest(name, given) {
@@ -253,17 +185,8 @@ fn missing<'a>(
         None if nullable => Some("send null, or give the field a default in the contract".into()),
         None => None,
     };
-    let expected = if nullable {
-        "a value or null (the contract has no default)"
-    } else {
-        "a value"
-    };
-    EncodeError {
-        field: path.into(),
-        found: "nothing".into(),
-        expected: expected.into(),
-        hint,
-    }
+    let expected = if nullable { "a value or null (the contract has no default)" } else { "a value" };
+    EncodeError { field: path.into(), found: "nothing".into(), expected: expected.into(), hint }
 }
 
 /// What was found, in a few words: the type and the value, cut short.
@@ -278,11 +201,7 @@ fn show(json: &Json) -> String {
     };
     let text = json.to_string();
     let short: String = text.chars().take(60).collect();
-    if short.len() < text.len() {
-        format!("{kind} {short}…")
-    } else {
-        format!("{kind} {short}")
-    }
+    if short.len() < text.len() { format!("{kind} {short}…") } else { format!("{kind} {short}") }
 }
 
 #[cfg(test)]

@@ -1,12 +1,7 @@
 //! Which event times are believed.
 
 /// Why an event time is refused, if it is: it is missing, or too far in the future of its ingestion.
-pub(super) fn refuse_time(
-    column: &str,
-    time: Option<i64>,
-    ingested_at: i64,
-    max_future: i64,
-) -> Option<String> {
+pub(super) fn refuse_time(column: &str, time: Option<i64>, ingested_at: i64, max_future: i64) -> Option<String> {
     match time {
         None => Some(format!("\"{column}\" is NULL; expected the event's time")),
         Some(time) if time > ingested_at.saturating_add(max_future) => Some(format!(
@@ -38,15 +33,8 @@ mod tests {
         assert_eq!(refused(Some(1_500_000)), None);
         assert_eq!(refused(Some(i64::MIN)), None);
         let reason = refused(Some(1_500_001)).unwrap();
-        assert!(
-            reason.contains("\"at\" is 1970-01-01T00:00:01.500001Z, later than"),
-            "{reason}"
-        );
-        assert!(
-            refused(Some(i64::MAX))
-                .unwrap()
-                .contains("9223372036854775807 µs")
-        );
+        assert!(reason.contains("\"at\" is 1970-01-01T00:00:01.500001Z, later than"), "{reason}");
+        assert!(refused(Some(i64::MAX)).unwrap().contains("9223372036854775807 µs"));
         assert!(refused(None).unwrap().contains("NULL"));
         assert_eq!(refuse_time("at", Some(i64::MAX), i64::MAX, 1), None);
     }

@@ -19,11 +19,7 @@ use super::decode::WriterSchemas;
 use super::log_block::{Block, encode_block};
 use crate::database::{self, Kind, OpenError};
 
-const KIND: Kind = Kind {
-    name: "event log",
-    version: "1",
-    cache: 128 << 20,
-};
+const KIND: Kind = Kind { name: "event log", version: "1", cache: 128 << 20 };
 /// (source, partition, offset of the first message) → block.
 const BLOCKS: TableDefinition<(&str, i32, i64), &[u8]> = TableDefinition::new("blocks");
 /// (source, partition) → offset after the last message.
@@ -52,21 +48,11 @@ pub enum LogError {
     #[error(transparent)]
     Open(Arc<OpenError>),
     #[error("event log {path}: {what}: {cause}")]
-    Storage {
-        path: PathBuf,
-        what: &'static str,
-        cause: String,
-    },
+    Storage { path: PathBuf, what: &'static str, cause: String },
     #[error(
         "event log {path}: source {source_name}, partition {partition}: {cause}; the file is damaged at offset {offset}"
     )]
-    Damaged {
-        path: PathBuf,
-        source_name: String,
-        partition: i32,
-        offset: i64,
-        cause: String,
-    },
+    Damaged { path: PathBuf, source_name: String, partition: i32, offset: i64, cause: String },
     #[error(
         "event log {path}: schema {fingerprint:016x} is registered with another meaning (only logical types differ); \
          hint: give the field with the new meaning a new name"
@@ -90,8 +76,7 @@ impl EventLog {
     /// Opens the log at `path`, or creates it.
     pub fn open(path: impl AsRef<Path>) -> Result<EventLog, LogError> {
         let path = path.as_ref().to_path_buf();
-        let database =
-            Arc::new(database::open(&path, KIND).map_err(|e| LogError::Open(Arc::new(e)))?);
+        let database = Arc::new(database::open(&path, KIND).map_err(|e| LogError::Open(Arc::new(e)))?);
         let prepared = (|| -> Result<(), redb::Error> {
             let write = database.begin_write()?;
             write.open_table(BLOCKS)?;
@@ -111,34 +96,16 @@ impl EventLog {
                 .spawn(move || write_loop(&writer_path, &database, queue, &committed))
                 .map_err(|e| storage(&log_path, "can't start its writer")(redb::Error::Io(e)))?
         };
-        Ok(EventLog {
-            path,
-            database,
-            appends: Some(appends),
-            writer: Some(writer),
-            commits,
-        })
+        Ok(EventLog { path, database, appends: Some(appends), writer: Some(writer), commits })
     }
 
     /// Appends messages (timestamp in microseconds UTC, payload) to a partition; returns the offset of the
     /// first once all are durable. A large batch is one commit: the way to load history.
-    pub async fn append(
-        &self,
-        source: &str,
-        partition: i32,
-        records: Vec<(i64, Bytes)>,
-    ) -> Result<i64, LogError> {
-        let closed = || LogError::Closed {
-            path: self.path.clone(),
-        };
+    pub async fn append(&self, source: &str, partition: i32, records: Vec<(i64, Bytes)>) -> Result<i64, LogError> {
+        let closed = || LogError::Closed { path: self.path.clone() };
         let appends = self.appends.as_ref().ok_or_else(closed)?;
         let (reply, replied) = oneshot::channel();
-        let append = Append {
-            source: source.into(),
-            partition,
-            records,
-            reply,
-        };
+        let append = Append { source: source.into(), partition, records, reply };
         appends.send(append).await.map_err(|_| closed())?;
         replied.await.map_err(|_| closed())?
     }
@@ -174,9 +141,7 @@ impl EventLog {
     ) -> Result<Result<Vec<LogRecord>, (i64, String)>, redb::Error> {
         let blocks = self.database.begin_read()?.open_table(BLOCKS)?;
         // The block that holds `from` starts at or before it.
-        let first = blocks
-            .range((source, partition, i64::MIN)..=(source, partition, from))?
-            .next_back();
+        let first = blocks.range((source, partition, i64::MIN)..=(source, partition, from))?.next_back();
         let start = first.transpose()?.map_or(from, |(key, _)| key.value().2);
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -228,9 +193,7 @@ impl EventLog {
     pub fn start_offset(&self, source: &str, partition: i32) -> Result<i64, LogError> {
         (|| -> Result<Option<i64>, redb::Error> {
             let blocks = self.database.begin_read()?.open_table(BLOCKS)?;
-            let first = blocks
-                .range((source, partition, i64::MIN)..=(source, partition, i64::MAX))?
-                .next();
+            let first = blocks.range((source, partition, i64::MIN)..=(source, partition, i64::MAX))?.next();
             Ok(first.transpose()?.map(|(key, _)| key.value().2))
         })()
         .map_err(storage(&self.path, "can't read a start offset"))?
@@ -248,17 +211,12 @@ impl EventLog {
                 return Ok(());
             }
             if super::compatible::check_compatible(&known, contract).is_err() {
-                return Err(LogError::SchemaConflict {
-                    path: self.path.clone(),
-                    fingerprint,
-                });
+                return Err(LogError::SchemaConflict { path: self.path.clone(), fingerprint });
             }
         }
         (|| -> Result<(), redb::Error> {
             let write = self.database.begin_write()?;
-            write
-                .open_table(SCHEMAS)?
-                .insert(fingerprint, contract.json())?;
+            write.open_table(SCHEMAS)?.insert(fingerprint, contract.json())?;
             write.commit()?;
             Ok(())
         })()
@@ -268,9 +226,7 @@ impl EventLog {
     fn schema_json(&self, fingerprint: u64) -> Result<Option<String>, LogError> {
         (|| -> Result<Option<String>, redb::Error> {
             let schemas = self.database.begin_read()?.open_table(SCHEMAS)?;
-            Ok(schemas
-                .get(fingerprint)?
-                .map(|json| json.value().to_owned()))
+            Ok(schemas.get(fingerprint)?.map(|json| json.value().to_owned()))
         })()
         .map_err(storage(&self.path, "can't read a schema"))
     }
@@ -307,20 +263,9 @@ struct Append {
 }
 
 /// Takes what callers queued while the last commit ran, writes it in one transaction, answers them all.
-fn write_loop(
-    path: &Path,
-    database: &Database,
-    mut queue: mpsc::Receiver<Append>,
-    committed: &watch::Sender<u64>,
-) {
+fn write_loop(path: &Path, database: &Database, mut queue: mpsc::Receiver<Append>, committed: &watch::Sender<u64>) {
     while let Some(first) = queue.blocking_recv() {
-        let size = |append: &Append| {
-            append
-                .records
-                .iter()
-                .map(|(_, payload)| payload.len())
-                .sum::<usize>()
-        };
+        let size = |append: &Append| append.records.iter().map(|(_, payload)| payload.len()).sum::<usize>();
         let mut bytes = size(&first);
         let mut group = vec![first];
         while bytes < COMMIT_BYTES
@@ -356,8 +301,7 @@ fn commit(database: &Database, group: &[Append]) -> Result<Vec<i64>, redb::Error
     {
         let mut blocks = write.open_table(BLOCKS)?;
         let mut ends = write.open_table(ENDS)?;
-        let mut partitions: std::collections::BTreeMap<(&str, i32), Vec<&(i64, Bytes)>> =
-            Default::default();
+        let mut partitions: std::collections::BTreeMap<(&str, i32), Vec<&(i64, Bytes)>> = Default::default();
         for append in group {
             let key = (append.source.as_str(), append.partition);
             let end = ends.get(key)?.map_or(0, |end| end.value());
@@ -381,11 +325,7 @@ fn commit(database: &Database, group: &[Append]) -> Result<Vec<i64>, redb::Error
 }
 
 fn storage<E: Into<redb::Error>>(path: &Path, what: &'static str) -> impl Fn(E) -> LogError {
-    move |e| LogError::Storage {
-        path: path.into(),
-        what,
-        cause: e.into().to_string(),
-    }
+    move |e| LogError::Storage { path: path.into(), what, cause: e.into().to_string() }
 }
 
 #[cfg(test)]

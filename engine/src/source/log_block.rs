@@ -13,10 +13,7 @@ const RECORD_HEADER: usize = 12;
 
 /// A block of messages, of at most `u32::MAX` bytes each.
 pub(super) fn encode_block(records: &[&(i64, Bytes)]) -> Vec<u8> {
-    let size: usize = records
-        .iter()
-        .map(|(_, payload)| RECORD_HEADER + payload.len())
-        .sum();
+    let size: usize = records.iter().map(|(_, payload)| RECORD_HEADER + payload.len()).sum();
     let mut block = Vec::with_capacity(BLOCK_HEADER + size);
     block.push(VERSION);
     block.extend_from_slice(&(records.len() as u32).to_le_bytes());
@@ -44,9 +41,9 @@ impl Block {
                 left: u32::from_le_bytes([*a, *b, *c, *d]),
                 offset: first_offset,
             }),
-            [version, ..] if *version != VERSION => Err(format!(
-                "block of version {version}, this release reads version {VERSION}"
-            )),
+            [version, ..] if *version != VERSION => {
+                Err(format!("block of version {version}, this release reads version {VERSION}"))
+            }
             _ => Err("block without a header".into()),
         }
     }
@@ -54,20 +51,13 @@ impl Block {
     fn record(&mut self) -> Option<LogRecord> {
         let (timestamp, rest) = self.bytes.split_first_chunk::<8>()?;
         let (length, _) = rest.split_first_chunk::<4>()?;
-        let (timestamp, length) = (
-            i64::from_le_bytes(*timestamp),
-            u32::from_le_bytes(*length) as usize,
-        );
+        let (timestamp, length) = (i64::from_le_bytes(*timestamp), u32::from_le_bytes(*length) as usize);
         let end = RECORD_HEADER.checked_add(length)?;
         if self.bytes.len() < end {
             return None;
         }
         let payload = self.bytes.split_to(end).slice(RECORD_HEADER..);
-        Some(LogRecord {
-            offset: self.offset,
-            timestamp,
-            payload,
-        })
+        Some(LogRecord { offset: self.offset, timestamp, payload })
     }
 }
 
@@ -91,36 +81,21 @@ mod tests {
 
     #[test]
     fn a_block_round_trips_and_a_damaged_one_is_an_error() {
-        let records = [
-            (5, Bytes::from_static(b"one")),
-            (-6, Bytes::new()),
-            (i64::MAX, Bytes::from(vec![9; 70_000])),
-        ];
+        let records = [(5, Bytes::from_static(b"one")), (-6, Bytes::new()), (i64::MAX, Bytes::from(vec![9; 70_000]))];
         let encoded = encode_block(&records.iter().collect::<Vec<_>>());
-        let decoded: Vec<_> = Block::parse(40, &encoded)
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let decoded: Vec<_> = Block::parse(40, &encoded).unwrap().map(Result::unwrap).collect();
         let expected: Vec<_> = records
             .iter()
             .zip(40..)
-            .map(|((timestamp, payload), offset)| LogRecord {
-                offset,
-                timestamp: *timestamp,
-                payload: payload.clone(),
-            })
+            .map(|((timestamp, payload), offset)| LogRecord { offset, timestamp: *timestamp, payload: payload.clone() })
             .collect();
         assert_eq!(decoded, expected);
         for cut in 0..40 {
-            let damaged = Block::parse(0, &encoded[..cut])
-                .and_then(|block| block.collect::<Result<Vec<_>, _>>());
+            let damaged = Block::parse(0, &encoded[..cut]).and_then(|block| block.collect::<Result<Vec<_>, _>>());
             assert!(damaged.is_err(), "cut at {cut}");
         }
         let mut newer = encoded;
         newer[0] = 2;
-        assert_eq!(
-            Block::parse(0, &newer).err().unwrap(),
-            "block of version 2, this release reads version 1"
-        );
+        assert_eq!(Block::parse(0, &newer).err().unwrap(), "block of version 2, this release reads version 1");
     }
 }

@@ -32,38 +32,20 @@ impl LogSource {
         contract: Arc<Contract>,
         time: Option<(&str, i64)>,
     ) -> Result<LogSource, SourceError> {
-        log.register(&contract).map_err(|error| SourceError::Log {
-            source_name: name.into(),
-            error,
-        })?;
+        log.register(&contract).map_err(|error| SourceError::Log { source_name: name.into(), error })?;
         let writers: Arc<dyn WriterSchemas> = Arc::clone(&log) as _;
-        let decoder =
-            Decoder::new(contract, writers, time).map_err(|what| SourceError::Internal {
-                source_name: name.into(),
-                what,
-            })?;
+        let decoder = Decoder::new(contract, writers, time)
+            .map_err(|what| SourceError::Internal { source_name: name.into(), what })?;
         let (schema, commits) = (decoder.schema(), log.commits());
-        Ok(LogSource {
-            name: name.into(),
-            log,
-            decoder: Arc::new(Mutex::new(decoder)),
-            schema,
-            commits,
-        })
+        Ok(LogSource { name: name.into(), log, decoder: Arc::new(Mutex::new(decoder)), schema, commits })
     }
 
     fn failed(&self, error: LogError) -> SourceError {
-        SourceError::Log {
-            source_name: self.name.clone(),
-            error,
-        }
+        SourceError::Log { source_name: self.name.clone(), error }
     }
 
     fn internal(&self, what: String) -> SourceError {
-        SourceError::Internal {
-            source_name: self.name.clone(),
-            what,
-        }
+        SourceError::Internal { source_name: self.name.clone(), what }
     }
 }
 
@@ -83,9 +65,7 @@ impl EventSource for LogSource {
     }
 
     async fn end_offset(&mut self, partition: i32) -> Result<i64, SourceError> {
-        self.log
-            .end_offset(&self.name, partition)
-            .map_err(|e| self.failed(e))
+        self.log.end_offset(&self.name, partition).map_err(|e| self.failed(e))
     }
 
     async fn read(
@@ -96,15 +76,9 @@ impl EventSource for LogSource {
     ) -> Result<Option<SourceBatch>, SourceError> {
         // Seen before the read: a commit after it wakes the next `wait`.
         self.commits.borrow_and_update();
-        let (log, decoder, name) = (
-            Arc::clone(&self.log),
-            Arc::clone(&self.decoder),
-            self.name.clone(),
-        );
+        let (log, decoder, name) = (Arc::clone(&self.log), Arc::clone(&self.decoder), self.name.clone());
         let read = move || -> Result<_, Result<LogError, String>> {
-            let records = log
-                .read(&name, partition, from, max_records, READ_BYTES)
-                .map_err(Ok)?;
+            let records = log.read(&name, partition, from, max_records, READ_BYTES).map_err(Ok)?;
             let (Some(first), Some(last)) = (records.first(), records.last()) else {
                 return Ok(None);
             };
@@ -113,13 +87,7 @@ impl EventSource for LogSource {
             let mut decoder = decoder.lock().unwrap_or_else(PoisonError::into_inner);
             let decoded = decoder.decode(partition, &messages).map_err(Err)?;
             let (events, rejects) = (decoded.events, decoded.rejects);
-            Ok(Some(SourceBatch {
-                partition,
-                first_offset,
-                next_offset,
-                events,
-                rejects,
-            }))
+            Ok(Some(SourceBatch { partition, first_offset, next_offset, events, rejects }))
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(batch)) => Ok(batch),
@@ -138,11 +106,7 @@ impl EventSource for LogSource {
 }
 
 fn message(record: LogRecord) -> Message {
-    Message {
-        offset: record.offset,
-        ingested_at: record.timestamp,
-        payload: record.payload,
-    }
+    Message { offset: record.offset, ingested_at: record.timestamp, payload: record.payload }
 }
 
 #[cfg(test)]
@@ -172,14 +136,8 @@ mod tests {
             log.append("t", partition, batch).await.unwrap();
         }
         log.append("other", 0, vec![event(Some(1))]).await.unwrap();
-        let mut source =
-            LogSource::new("t", Arc::clone(&log), contract, Some(("at", 1_000_000))).unwrap();
-        let add = async || {
-            log.append("t", 5, vec![event(Some(1))])
-                .await
-                .map(|_| ())
-                .map_err(|e| e.to_string())
-        };
+        let mut source = LogSource::new("t", Arc::clone(&log), contract, Some(("at", 1_000_000))).unwrap();
+        let add = async || log.append("t", 5, vec![event(Some(1))]).await.map(|_| ()).map_err(|e| e.to_string());
         conformance::run(&mut source, 34, 6, add).await.unwrap();
     }
 
@@ -187,31 +145,12 @@ mod tests {
     async fn a_wait_is_woken_by_an_append_that_came_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let log = Arc::new(EventLog::open(dir.path().join("log.redb")).unwrap());
-        let contract = Contract::parse(
-            "t.v1",
-            r#"{"type":"record","name":"T","fields":[{"name":"x","type":"int"}]}"#,
-        );
+        let contract = Contract::parse("t.v1", r#"{"type":"record","name":"T","fields":[{"name":"x","type":"int"}]}"#);
         let contract = Arc::new(contract.unwrap());
-        let mut source =
-            LogSource::new("t", Arc::clone(&log), Arc::clone(&contract), None).unwrap();
+        let mut source = LogSource::new("t", Arc::clone(&log), Arc::clone(&contract), None).unwrap();
         assert!(source.read(0, 0, 1).await.unwrap().is_none());
-        log.append(
-            "t",
-            0,
-            vec![(0, Encoder::new(contract).encode(&json!({"x": 1})).unwrap())],
-        )
-        .await
-        .unwrap();
+        log.append("t", 0, vec![(0, Encoder::new(contract).encode(&json!({"x": 1})).unwrap())]).await.unwrap();
         source.wait().await;
-        assert_eq!(
-            source
-                .read(0, 0, 1)
-                .await
-                .unwrap()
-                .unwrap()
-                .events
-                .num_rows(),
-            1
-        );
+        assert_eq!(source.read(0, 0, 1).await.unwrap().unwrap().events.num_rows(), 1);
     }
 }

@@ -21,13 +21,7 @@ async fn messages_come_back_in_order_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir);
     assert_eq!(log.partitions("t").unwrap(), Vec::<i32>::new());
-    assert_eq!(
-        (
-            log.start_offset("t", 0).unwrap(),
-            log.end_offset("t", 0).unwrap()
-        ),
-        (0, 0)
-    );
+    assert_eq!((log.start_offset("t", 0).unwrap(), log.end_offset("t", 0).unwrap()), (0, 0));
     assert_eq!(log.append("t", 0, records(0..3)).await.unwrap(), 0);
     assert_eq!(log.append("t", 0, records(3..10)).await.unwrap(), 3);
     assert_eq!(log.append("t", 2, records(0..1)).await.unwrap(), 0);
@@ -40,19 +34,11 @@ async fn messages_come_back_in_order_after_a_restart() {
     assert_eq!(log.end_offset("t", 0).unwrap(), 10);
     for from in 0..=10 {
         let read = log.read("t", 0, from, 100, usize::MAX).unwrap();
-        let expected: Vec<_> = (from..10)
-            .map(|i| LogRecord {
-                offset: i,
-                timestamp: i * 10,
-                payload: payload(i),
-            })
-            .collect();
+        let expected: Vec<_> =
+            (from..10).map(|i| LogRecord { offset: i, timestamp: i * 10, payload: payload(i) }).collect();
         assert_eq!(read, expected, "from {from}");
     }
-    assert_eq!(
-        log.read("t2", 0, 0, 9, usize::MAX).unwrap()[0].payload,
-        payload(5)
-    );
+    assert_eq!(log.read("t2", 0, 0, 9, usize::MAX).unwrap()[0].payload, payload(5));
 }
 
 #[tokio::test]
@@ -98,21 +84,10 @@ async fn concurrent_appends_share_commits_and_lose_nothing() {
         .collect();
     for task in tasks {
         let (i, offset) = task.await.unwrap();
-        let read = log
-            .read("t", (i % 2) as i32, offset, 2, usize::MAX)
-            .unwrap();
-        assert_eq!(
-            [&read[0].payload, &read[1].payload],
-            [&payload(i), &payload(i + 1000)]
-        );
+        let read = log.read("t", (i % 2) as i32, offset, 2, usize::MAX).unwrap();
+        assert_eq!([&read[0].payload, &read[1].payload], [&payload(i), &payload(i + 1000)]);
     }
-    assert_eq!(
-        (
-            log.end_offset("t", 0).unwrap(),
-            log.end_offset("t", 1).unwrap()
-        ),
-        (200, 200)
-    );
+    assert_eq!((log.end_offset("t", 0).unwrap(), log.end_offset("t", 1).unwrap()), (200, 200));
     let commits = *log.commits().borrow();
     assert!(commits < 200, "200 appends made {commits} commits");
 }
@@ -129,21 +104,12 @@ async fn schemas_are_kept_and_a_silent_change_of_meaning_is_refused() {
     let first = schema("timestamp-micros", "");
     open(&dir).register(&first).unwrap();
     let log = open(&dir);
-    assert_eq!(
-        log.schema(first.fingerprint()).unwrap().as_deref(),
-        Some(first.json())
-    );
+    assert_eq!(log.schema(first.fingerprint()).unwrap().as_deref(), Some(first.json()));
     assert_eq!(log.schema(1).unwrap(), None);
     let documented = schema("timestamp-micros", "better words");
     log.register(&documented).unwrap();
-    assert_eq!(
-        log.schema(first.fingerprint()).unwrap().as_deref(),
-        Some(documented.json())
-    );
-    let error = log
-        .register(&schema("timestamp-millis", ""))
-        .unwrap_err()
-        .to_string();
+    assert_eq!(log.schema(first.fingerprint()).unwrap().as_deref(), Some(documented.json()));
+    let error = log.register(&schema("timestamp-millis", "")).unwrap_err().to_string();
     assert!(error.contains("registered with another meaning"), "{error}");
 }
 
@@ -151,14 +117,8 @@ async fn schemas_are_kept_and_a_silent_change_of_meaning_is_refused() {
 async fn a_second_process_is_told_and_a_closed_log_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let _held = open(&dir);
-    let error = EventLog::open(dir.path().join("log.redb"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error
-            .contains("log.redb: another process has it open; hint: is another `tidemark` running"),
-        "{error}"
-    );
+    let error = EventLog::open(dir.path().join("log.redb")).unwrap_err().to_string();
+    assert!(error.contains("log.redb: another process has it open; hint: is another `tidemark` running"), "{error}");
 }
 
 const CHILD: &str = "TIDEMARK_TEST_LOG_CHILD";
@@ -173,12 +133,7 @@ async fn child_appends_until_it_is_killed() {
     let mut next = log.end_offset("t", 0).unwrap();
     loop {
         let size = 1 + next % 37;
-        assert_eq!(
-            log.append("t", 0, records(next..next + size))
-                .await
-                .unwrap(),
-            next
-        );
+        assert_eq!(log.append("t", 0, records(next..next + size)).await.unwrap(), next);
         next += size;
         println!("\nappended {next}");
     }
@@ -190,30 +145,19 @@ fn what_was_acknowledged_survives_sigkill() {
     let path = dir.path().join("log.redb");
     for round in 0..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "--nocapture",
-                "source::log::tests::child_appends_until_it_is_killed",
-            ])
+            .args(["--exact", "--nocapture", "source::log::tests::child_appends_until_it_is_killed"])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
-        let acknowledged = lines
-            .filter_map(|line| line.strip_prefix("appended ")?.parse::<i64>().ok())
-            .nth(3 + round * 5)
-            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let acknowledged =
+            lines.filter_map(|line| line.strip_prefix("appended ")?.parse::<i64>().ok()).nth(3 + round * 5).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         let log = EventLog::open(&path).unwrap();
         let end = log.end_offset("t", 0).unwrap();
-        assert!(
-            end >= acknowledged,
-            "round {round}: acknowledged {acknowledged}, found {end}"
-        );
+        assert!(end >= acknowledged, "round {round}: acknowledged {acknowledged}, found {end}");
         let mut next = 0;
         while next < end {
             let read = log.read("t", 0, next, 1000, usize::MAX).unwrap();

@@ -52,11 +52,7 @@ pub fn event_schema(columns: &Schema) -> SchemaRef {
     let mut fields: Vec<_> = columns.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(PARTITION, DataType::Int32, false)));
     fields.push(Arc::new(Field::new(OFFSET, DataType::Int64, false)));
-    fields.push(Arc::new(Field::new(
-        INGESTED_AT,
-        normalise::utc_micros(),
-        false,
-    )));
+    fields.push(Arc::new(Field::new(INGESTED_AT, normalise::utc_micros(), false)));
     Arc::new(Schema::new(fields))
 }
 
@@ -87,23 +83,11 @@ pub struct SourceBatch {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("source {source_name}: {error}")]
-    Log {
-        source_name: String,
-        error: LogError,
-    },
+    Log { source_name: String, error: LogError },
     #[error("source {source_name}: {what}; expected {expected}; hint: {hint}")]
-    Files {
-        source_name: String,
-        what: String,
-        expected: String,
-        hint: String,
-    },
+    Files { source_name: String, what: String, expected: String, hint: String },
     #[error("source {source_name}: no partition {partition}; it has {partitions}")]
-    NoPartition {
-        source_name: String,
-        partition: i32,
-        partitions: String,
-    },
+    NoPartition { source_name: String, partition: i32, partitions: String },
     #[error("source {source_name}: {what}")]
     Internal { source_name: String, what: String },
 }
@@ -124,12 +108,8 @@ pub trait EventSource: Send + Debug {
 
     /// Events at and after offset `from`, at least one and at most `max_records` (rejects included);
     /// `None` when there are none yet.
-    async fn read(
-        &mut self,
-        partition: i32,
-        from: i64,
-        max_records: usize,
-    ) -> Result<Option<SourceBatch>, SourceError>;
+    async fn read(&mut self, partition: i32, from: i64, max_records: usize)
+    -> Result<Option<SourceBatch>, SourceError>;
 
     /// Returns once there may be events that no read before this call could have returned. It may
     /// return early, and is safe to cancel.

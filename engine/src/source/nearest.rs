@@ -1,18 +1,10 @@
 //! The name that was probably meant.
 
 /// The candidate that a name was probably meant to be: at most a third of its letters differ.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a String>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     let name = name.to_lowercase();
     candidates
-        .map(|candidate| {
-            (
-                distance(&name, &candidate.to_lowercase()),
-                candidate.as_str(),
-            )
-        })
+        .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate.as_str()))
         .filter(|(d, candidate)| *d * 3 <= candidate.chars().count().max(name.chars().count()))
         .min()
         .map(|(_, candidate)| candidate)
@@ -26,9 +18,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut diagonal = i;
         let mut left = i + 1;
         for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let value = (diagonal + usize::from(x != *y))
-                .min(*cell + 1)
-                .min(left + 1);
+            let value = (diagonal + usize::from(x != *y)).min(*cell + 1).min(left + 1);
             diagonal = std::mem::replace(cell, value);
             left = value;
         }

@@ -14,13 +14,7 @@ use super::contract::Contract;
 
 /// The type of a decoded column once it is normalised: what the rest of the engine sees.
 pub(super) fn normal_type(decoded: &DataType) -> DataType {
-    let normal_field = |f: &Field| {
-        Arc::new(Field::new(
-            f.name(),
-            normal_type(f.data_type()),
-            f.is_nullable(),
-        ))
-    };
+    let normal_field = |f: &Field| Arc::new(Field::new(f.name(), normal_type(f.data_type()), f.is_nullable()));
     match decoded {
         DataType::Timestamp(_, _) => utc_micros(),
         DataType::Dictionary(_, values) => normal_type(values),
@@ -34,10 +28,7 @@ pub(super) fn normal_type(decoded: &DataType) -> DataType {
 }
 
 pub(super) fn normal_fields(fields: &Fields) -> Fields {
-    fields
-        .iter()
-        .map(|f| Field::new(f.name(), normal_type(f.data_type()), f.is_nullable()))
-        .collect()
+    fields.iter().map(|f| Field::new(f.name(), normal_type(f.data_type()), f.is_nullable())).collect()
 }
 
 /// The one type of instants inside the engine.
@@ -47,10 +38,7 @@ pub(crate) fn utc_micros() -> DataType {
 
 /// The decoder's columns in the contract's types; refuses values that those types can't hold.
 pub(super) fn normalise(batch: &RecordBatch, contract: &Contract) -> Result<Vec<ArrayRef>, String> {
-    let strict = CastOptions {
-        safe: false,
-        ..Default::default()
-    };
+    let strict = CastOptions { safe: false, ..Default::default() };
     let fields = contract.columns().fields();
     let columns: Vec<ArrayRef> = fields
         .iter()
@@ -73,33 +61,22 @@ pub(super) fn normalise(batch: &RecordBatch, contract: &Contract) -> Result<Vec<
 /// Refuses what Avro can write but the type can't mean: a decimal of too many digits, a time past midnight.
 fn check_values(array: &ArrayRef) -> Result<(), String> {
     match array.data_type() {
-        DataType::Decimal128(precision, _) => array
-            .as_primitive::<Decimal128Type>()
-            .validate_decimal_precision(*precision)
-            .map_err(|e| e.to_string()),
+        DataType::Decimal128(precision, _) => {
+            array.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision).map_err(|e| e.to_string())
+        }
         DataType::Time32(TimeUnit::Millisecond) => {
-            let bad = array
-                .as_primitive::<Time32MillisecondType>()
-                .iter()
-                .flatten()
-                .find(|t| !(0..86_400_000).contains(t));
+            let bad =
+                array.as_primitive::<Time32MillisecondType>().iter().flatten().find(|t| !(0..86_400_000).contains(t));
             bad.map_or(Ok(()), |t| Err(format!("{t} ms is no time of day")))
         }
         DataType::Time64(TimeUnit::Microsecond) => {
             let times = array.as_primitive::<Time64MicrosecondType>();
-            let bad = times
-                .iter()
-                .flatten()
-                .find(|t| !(0..86_400_000_000).contains(t));
+            let bad = times.iter().flatten().find(|t| !(0..86_400_000_000).contains(t));
             bad.map_or(Ok(()), |t| Err(format!("{t} µs is no time of day")))
         }
         DataType::List(_) => check_values(array.as_list::<i32>().values()),
         DataType::Map(_, _) => check_values(array.as_map().values()),
-        DataType::Struct(_) => array
-            .as_struct()
-            .columns()
-            .iter()
-            .try_for_each(check_values),
+        DataType::Struct(_) => array.as_struct().columns().iter().try_for_each(check_values),
         _ => Ok(()),
     }
 }

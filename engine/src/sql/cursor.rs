@@ -48,10 +48,13 @@ impl<'a> Cursor<'a> {
     /// The errors, each with the definition's name.
     pub fn finish(self) -> Vec<Diagnostic> {
         let Self { diagnostics, name, .. } = self;
-        diagnostics.into_iter().map(|mut diagnostic| {
-            diagnostic.definition = diagnostic.definition.or_else(|| name.clone());
-            diagnostic
-        }).collect()
+        diagnostics
+            .into_iter()
+            .map(|mut diagnostic| {
+                diagnostic.definition = diagnostic.definition.or_else(|| name.clone());
+                diagnostic
+            })
+            .collect()
     }
 
     pub fn report(&mut self, diagnostic: Diagnostic) {
@@ -170,7 +173,9 @@ impl<'a> Cursor<'a> {
         }
         let span = first.to(self.last_on_line(start..self.parser.index(), first));
         if let Some(what) = not_plain(&query) {
-            self.report(self.error(span, format!("{what} has no place in a definition")).expected("a query that only reads"));
+            self.report(
+                self.error(span, format!("{what} has no place in a definition")).expected("a query that only reads"),
+            );
             return Err(Reported);
         }
         let errors = resolve_windows(&mut query, self.file);
@@ -206,7 +211,8 @@ fn with_plain_window_names(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
         let over = at(before[0]).is_some_and(|word| is_word(word, "OVER"));
         let defined = at(before[0]).is_some_and(|word| is_word(word, "AS"));
         let other = |words: &[&str]| !words.iter().any(|word| is_word(&token.token, word));
-        if opened && ((over && other(&CLAUSES)) || (defined && other(&CLAUSES) && other(&QUERIES)))
+        if opened
+            && ((over && other(&CLAUSES)) || (defined && other(&CLAUSES) && other(&QUERIES)))
             && let Some(Token::Word(word)) = plain.get_mut(index).map(|token| &mut token.token)
         {
             word.keyword = Keyword::NoKeyword;
@@ -222,16 +228,30 @@ fn not_plain(query: &Query) -> Option<&'static str> {
     impl Visitor for Search {
         type Break = &'static str;
 
-        fn pre_visit_statement(&mut self, _: &datafusion::sql::sqlparser::ast::Statement) -> std::ops::ControlFlow<&'static str> {
+        fn pre_visit_statement(
+            &mut self,
+            _: &datafusion::sql::sqlparser::ast::Statement,
+        ) -> std::ops::ControlFlow<&'static str> {
             std::ops::ControlFlow::Break("a statement that changes data")
         }
 
         fn pre_visit_query(&mut self, query: &Query) -> std::ops::ControlFlow<&'static str> {
-            if query.locks.is_empty() { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break("FOR UPDATE or FOR SHARE") }
+            if query.locks.is_empty() {
+                std::ops::ControlFlow::Continue(())
+            } else {
+                std::ops::ControlFlow::Break("FOR UPDATE or FOR SHARE")
+            }
         }
 
-        fn pre_visit_select(&mut self, select: &datafusion::sql::sqlparser::ast::Select) -> std::ops::ControlFlow<&'static str> {
-            if select.into.is_none() { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break("SELECT INTO") }
+        fn pre_visit_select(
+            &mut self,
+            select: &datafusion::sql::sqlparser::ast::Select,
+        ) -> std::ops::ControlFlow<&'static str> {
+            if select.into.is_none() {
+                std::ops::ControlFlow::Continue(())
+            } else {
+                std::ops::ControlFlow::Break("SELECT INTO")
+            }
         }
     }
     query.visit(&mut Search).break_value()
@@ -240,12 +260,29 @@ fn not_plain(query: &Query) -> Option<&'static str> {
 /// sqlparser takes any name for a type of one's own; there are none here.
 pub(super) fn unknown_type(file: &Arc<SourceFile>, data_type: &DataType, span: Span) -> Option<Diagnostic> {
     const KNOWN: [&str; 17] = [
-        "BIGINT", "INTEGER", "INT", "SMALLINT", "TINYINT", "DOUBLE", "REAL", "FLOAT", "DECIMAL", "NUMERIC", "BOOLEAN", "VARCHAR", "TEXT",
-        "STRING", "DATE", "TIMESTAMP", "BYTEA",
+        "BIGINT",
+        "INTEGER",
+        "INT",
+        "SMALLINT",
+        "TINYINT",
+        "DOUBLE",
+        "REAL",
+        "FLOAT",
+        "DECIMAL",
+        "NUMERIC",
+        "BOOLEAN",
+        "VARCHAR",
+        "TEXT",
+        "STRING",
+        "DATE",
+        "TIMESTAMP",
+        "BYTEA",
     ];
     let DataType::Custom(name, _) = data_type else { return None };
     let name = name.to_string();
-    Some(Diagnostic::new(file, span, format!("unknown type `{name}`"))
-        .expected("a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2)")
-        .maybe_hint(did_you_mean(&name, KNOWN)))
+    Some(
+        Diagnostic::new(file, span, format!("unknown type `{name}`"))
+            .expected("a SQL type such as BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(18, 2)")
+            .maybe_hint(did_you_mean(&name, KNOWN)),
+    )
 }

@@ -80,7 +80,11 @@ impl Span {
     /// From the start of `self` to the end of `other` if both are on one line, else `self`.
     pub fn to(self, other: Span) -> Span {
         let end = other.column.saturating_add(other.length);
-        if self.line == other.line && end > self.column { Span::new(self.line, self.column, end - self.column) } else { self }
+        if self.line == other.line && end > self.column {
+            Span::new(self.line, self.column, end - self.column)
+        } else {
+            self
+        }
     }
 }
 
@@ -88,7 +92,8 @@ impl Span {
 /// [`SourceFile::span`] takes it to the end of its first line.
 impl From<tokenizer::Span> for Span {
     fn from(span: tokenizer::Span) -> Self {
-        let length = if span.start.line == span.end.line { span.end.column.saturating_sub(span.start.column) } else { 1 };
+        let length =
+            if span.start.line == span.end.line { span.end.column.saturating_sub(span.start.column) } else { 1 };
         Span::new(clamp(span.start.line), clamp(span.start.column), clamp(length))
     }
 }
@@ -260,7 +265,10 @@ mod tests {
 
     #[test]
     fn points_at_the_characters_with_expected_and_hint() {
-        let file = SourceFile::new("features/sources/transactions.sql", "CREATE SOURCE t WITH (\n  timestmp = 'event_time'\n);");
+        let file = SourceFile::new(
+            "features/sources/transactions.sql",
+            "CREATE SOURCE t WITH (\n  timestmp = 'event_time'\n);",
+        );
         let diagnostic = Diagnostic::new(&file, Span::new(2, 3, 8), "unknown option `timestmp`")
             .expected("one of schema, timestamp")
             .hint("did you mean `timestamp`?");
@@ -306,15 +314,22 @@ mod tests {
         let (a, b) = (SourceFile::new("a.sql", "x\ny"), SourceFile::new("b.sql", "z"));
         let mut all = Diagnostics::new();
         all.push(Diagnostic::new(&b, Span::new(1, 1, 1), "third"));
-        all.extend([Diagnostic::new(&a, Span::new(2, 1, 1), "second"), Diagnostic::new(&a, Span::new(1, 1, 1), "first").definition("v")]);
+        all.extend([
+            Diagnostic::new(&a, Span::new(2, 1, 1), "second"),
+            Diagnostic::new(&a, Span::new(1, 1, 1), "first").definition("v"),
+        ]);
         let text = all.to_string();
-        let places: Vec<_> = ["first", "second", "third", "error: 3 errors in 2 files"].iter().map(|part| text.find(part)).collect();
+        let places: Vec<_> =
+            ["first", "second", "third", "error: 3 errors in 2 files"].iter().map(|part| text.find(part)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
         assert!(all.concern("v") && !all.concern("w"));
         let json = serde_json::to_value(&all).unwrap();
-        assert_eq!(json[0], serde_json::json!({
-            "file": "a.sql", "line": 1, "column": 1, "length": 1, "definition": "v",
-            "message": "first", "expected": null, "hint": null,
-        }));
+        assert_eq!(
+            json[0],
+            serde_json::json!({
+                "file": "a.sql", "line": 1, "column": 1, "length": 1, "definition": "v",
+                "message": "first", "expected": null, "hint": null,
+            })
+        );
     }
 }

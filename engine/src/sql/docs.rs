@@ -81,8 +81,18 @@ fn select_items(tokens: &[TokenWithSpan]) -> Vec<Item> {
 fn ends_list(token: &Token, keyword: Keyword, previous: Keyword) -> bool {
     let clause = matches!(
         keyword,
-        Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::WINDOW | Keyword::QUALIFY | Keyword::ORDER | Keyword::LIMIT
-            | Keyword::OFFSET | Keyword::FETCH | Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT
+        Keyword::WHERE
+            | Keyword::GROUP
+            | Keyword::HAVING
+            | Keyword::WINDOW
+            | Keyword::QUALIFY
+            | Keyword::ORDER
+            | Keyword::LIMIT
+            | Keyword::OFFSET
+            | Keyword::FETCH
+            | Keyword::UNION
+            | Keyword::EXCEPT
+            | Keyword::INTERSECT
     );
     // `a IS DISTINCT FROM b` goes on.
     let from = keyword == Keyword::FROM && previous != Keyword::DISTINCT;
@@ -107,7 +117,10 @@ fn block_above<'a>(file: &SourceFile, tokens: &'a [TokenWithSpan], line: u64) ->
 
 /// The comment at the end of `line`, if nothing but a comma stands between.
 fn end_of_line(tokens: &[TokenWithSpan], line: u64) -> Option<&str> {
-    let after = tokens.iter().skip(1).find(|token| comment(token).is_some() || !(is_blank(token) || token.token == Token::Comma))?;
+    let after = tokens
+        .iter()
+        .skip(1)
+        .find(|token| comment(token).is_some() || !(is_blank(token) || token.token == Token::Comma))?;
     comment(after).filter(|_| after.span.start.line == line)
 }
 
@@ -120,7 +133,8 @@ fn comment(token: &TokenWithSpan) -> Option<&str> {
 
 /// One text, without rulers (`------`) and empty lines around it.
 fn joined(lines: &[&str]) -> Option<String> {
-    let text: Vec<&str> = lines.iter().copied().filter(|line| line.is_empty() || line.chars().any(|c| !"-=*#".contains(c))).collect();
+    let text: Vec<&str> =
+        lines.iter().copied().filter(|line| line.is_empty() || line.chars().any(|c| !"-=*#".contains(c))).collect();
     let text = text.join("\n").trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -157,13 +171,21 @@ mod tests {
     #[test]
     fn above_an_item_and_at_the_end_of_its_line() {
         let sql = "WITH c AS (SELECT 1 -- not this\n AS z) SELECT DISTINCT\r\n  -- The user.\r\n  user_id,\n  -- Spend,\n  -- in an hour\n  SUM(a, /* , */ b)\n    OVER w AS Spend, -- in dollars\n  t.c IS DISTINCT FROM d AS same, -- same\n\n  -- far away\n\n  x.country -- last\nFROM t -- not this";
-        let expected = [("country", "last"), ("same", "same"), ("spend", "Spend,\nin an hour\nin dollars"), ("user_id", "The user.")];
+        let expected = [
+            ("country", "last"),
+            ("same", "same"),
+            ("spend", "Spend,\nin an hour\nin dollars"),
+            ("user_id", "The user."),
+        ];
         assert_eq!(docs(sql), pairs(&expected));
     }
 
     #[test]
     fn leading_commas_and_one_line() {
-        assert_eq!(docs("SELECT\n    a -- of a\n    -- of b\n  , b\n  , c -- of c\n;"), pairs(&[("a", "of a"), ("b", "of b"), ("c", "of c")]));
+        assert_eq!(
+            docs("SELECT\n    a -- of a\n    -- of b\n  , b\n  , c -- of c\n;"),
+            pairs(&[("a", "of a"), ("b", "of b"), ("c", "of c")])
+        );
         assert_eq!(docs("SELECT a, b -- both\nFROM t"), pairs(&[("b", "both")]));
         assert_eq!(docs("SELECT a,\n-----\n--\n b, [1, 2] AS \"L\" -- list\n FROM t"), pairs(&[("L", "list")]));
         assert_eq!(docs("SELECT *, -- all\n a+b -- no name\n FROM t"), pairs(&[]));
@@ -177,6 +199,11 @@ mod tests {
             let (statements, _) = tokens::statements(&file);
             statements.iter().filter_map(|statement| statement_doc(&file, &statement.tokens)).collect::<Vec<_>>()
         };
-        assert_eq!(doc("-- Far.\n\n-- Line 1\r\n-- line 2\r\nCREATE x;  -- not this\nCREATE y;\n/* nor this */\nCREATE z; -- at the end"), ["Line 1\nline 2"]);
+        assert_eq!(
+            doc(
+                "-- Far.\n\n-- Line 1\r\n-- line 2\r\nCREATE x;  -- not this\nCREATE y;\n/* nor this */\nCREATE z; -- at the end"
+            ),
+            ["Line 1\nline 2"]
+        );
     }
 }

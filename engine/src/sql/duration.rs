@@ -42,7 +42,9 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
         let (unit, after) = split_at_first(after.trim_start(), |c| !c.is_alphabetic());
         let count: i64 = match number.parse::<i64>() {
             Ok(count) if number.bytes().all(|b| b.is_ascii_digit()) => count,
-            _ if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => return Err(DurationError::TooLong),
+            _ if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(DurationError::TooLong);
+            }
             _ => return Err(DurationError::Number(if number.is_empty() { unit } else { number }.to_owned())),
         };
         let micros = unit_micros(number, unit)?;
@@ -59,7 +61,9 @@ fn unit_micros(number: &str, unit: &str) -> Result<i64, DurationError> {
     let name = unit.to_lowercase();
     match UNITS.iter().find(|(_, names)| names.contains(&name.as_str())) {
         Some((micros, _)) => Ok(*micros),
-        None if ["mon", "month", "months", "y", "yr", "year", "years"].contains(&name.as_str()) => Err(DurationError::Calendar),
+        None if ["mon", "month", "months", "y", "yr", "year", "years"].contains(&name.as_str()) => {
+            Err(DurationError::Calendar)
+        }
         None => Err(DurationError::Unit(unit.to_owned())),
     }
 }

@@ -14,7 +14,12 @@ use super::diagnostic::{Diagnostic, SourceFile, Span};
 use super::tokens::{is_blank, unclosed_quote_hint};
 
 /// `found` stands where `expected` should. `tokens` are the statement's.
-pub(super) fn unexpected(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], found: &TokenWithSpan, expected: &str) -> Diagnostic {
+pub(super) fn unexpected(
+    file: &Arc<SourceFile>,
+    tokens: &[TokenWithSpan],
+    found: &TokenWithSpan,
+    expected: &str,
+) -> Diagnostic {
     let (span, message) = match &found.token {
         Token::EOF => (end_of(file, tokens), "the statement ends too early".to_owned()),
         Token::SemiColon => (file.span(found.span), "the statement ends too early".to_owned()),
@@ -29,8 +34,10 @@ pub(super) fn parser_error(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], err
     let text = match error {
         ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,
         ParserError::RecursionLimitExceeded => {
-            let start = tokens.iter().find(|token| !is_blank(token)).map_or(Span::new(1, 1, 1), |token| file.span(token.span));
-            return Diagnostic::new(file, start, "the statement is nested too deeply").hint("name parts of it with `WITH name AS (…)` or `CREATE VIEW`");
+            let start =
+                tokens.iter().find(|token| !is_blank(token)).map_or(Span::new(1, 1, 1), |token| file.span(token.span));
+            return Diagnostic::new(file, start, "the statement is nested too deeply")
+                .hint("name parts of it with `WITH name AS (…)` or `CREATE VIEW`");
         }
     };
     let (text, location) = split_location(text);
@@ -41,17 +48,27 @@ pub(super) fn parser_error(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], err
     }
     let span = match (found, location) {
         (Some(token), _) => file.span(token.span),
-        (None, Some(place)) => Span::new(u32::try_from(place.line).unwrap_or(1), u32::try_from(place.column).unwrap_or(1), 1),
-        (None, None) => tokens.iter().find(|token| !is_blank(token)).map_or(Span::new(1, 1, 1), |token| file.span(token.span)),
+        (None, Some(place)) => {
+            Span::new(u32::try_from(place.line).unwrap_or(1), u32::try_from(place.column).unwrap_or(1), 1)
+        }
+        (None, None) => {
+            tokens.iter().find(|token| !is_blank(token)).map_or(Span::new(1, 1, 1), |token| file.span(token.span))
+        }
     };
     Diagnostic::new(file, span, text).maybe_hint(location.and_then(|place| unclosed_quote_hint(tokens, place)))
 }
 
 /// As [`parser_error`], for what DataFusion's own parser wraps around it.
-pub(super) fn datafusion_error(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], error: &DataFusionError) -> Diagnostic {
+pub(super) fn datafusion_error(
+    file: &Arc<SourceFile>,
+    tokens: &[TokenWithSpan],
+    error: &DataFusionError,
+) -> Diagnostic {
     match error {
         DataFusionError::SQL(error, _) => parser_error(file, tokens, error),
-        DataFusionError::Diagnostic(_, error) | DataFusionError::Context(_, error) => datafusion_error(file, tokens, error),
+        DataFusionError::Diagnostic(_, error) | DataFusionError::Context(_, error) => {
+            datafusion_error(file, tokens, error)
+        }
         other => parser_error(file, tokens, &ParserError::ParserError(other.strip_backtrace())),
     }
 }

@@ -56,7 +56,11 @@ pub fn distinct(definitions: Vec<Definition>) -> (Vec<Definition>, Vec<Diagnosti
                 let (path, place) = (&earlier.file().path, earlier.name().span);
                 let message = format!("`{}` is already the name of a {}", name.value, earlier.kind());
                 let error = Diagnostic::new(definition.file(), name.span, message).definition(name.value);
-                errors.push(error.expected("a name that no other definition has").hint(format!("the first is at {path}:{}:{}", place.line, place.column)));
+                errors.push(
+                    error
+                        .expected("a name that no other definition has")
+                        .hint(format!("the first is at {path}:{}:{}", place.line, place.column)),
+                );
             }
             None => {
                 first.insert(name.value, kept.len());
@@ -68,7 +72,11 @@ pub fn distinct(definitions: Vec<Definition>) -> (Vec<Definition>, Vec<Diagnosti
 }
 
 /// `seen` holds the folders gone into, so that links can't lead in circles.
-fn find(folder: &Path, paths: &mut BTreeSet<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+fn find(
+    folder: &Path,
+    paths: &mut BTreeSet<PathBuf>,
+    seen: &mut BTreeSet<PathBuf>,
+) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (folder.to_owned(), error);
     if !seen.insert(folder.canonicalize().map_err(at)?) {
         return Ok(());
@@ -92,7 +100,8 @@ fn find(folder: &Path, paths: &mut BTreeSet<PathBuf>, seen: &mut BTreeSet<PathBu
 fn read(path: &Path, shown: String) -> Result<Arc<SourceFile>, Diagnostic> {
     let empty = |shown: &str| SourceFile::new(shown, "");
     let bytes = fs::read(path).map_err(|error| {
-        Diagnostic::new(&empty(&shown), Span::new(1, 1, 1), format!("the file can't be read: {error}")).expected("a readable text file")
+        Diagnostic::new(&empty(&shown), Span::new(1, 1, 1), format!("the file can't be read: {error}"))
+            .expected("a readable text file")
     })?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     match std::str::from_utf8(bytes) {
@@ -101,9 +110,12 @@ fn read(path: &Path, shown: String) -> Result<Arc<SourceFile>, Diagnostic> {
             let valid = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default());
             let line = valid.matches('\n').count() + 1;
             let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-            let place = Span::new(u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX), 1);
+            let place =
+                Span::new(u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX), 1);
             let file = SourceFile::new(shown, String::from_utf8_lossy(bytes));
-            Err(Diagnostic::new(&file, place, "the file isn't UTF-8 text").expected("UTF-8").hint("save it as UTF-8 in your editor, or with iconv"))
+            Err(Diagnostic::new(&file, place, "the file isn't UTF-8 text")
+                .expected("UTF-8")
+                .hint("save it as UTF-8 in your editor, or with iconv"))
         }
     }
 }

@@ -23,8 +23,9 @@ mod tokens;
 mod windows;
 
 pub use ast::{
-    Connector, Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, FileFormat, Name, OptionKind, OptionValue,
-    SignatureColumn, SourceDef, SourceOptions, Spanned, Start, TableColumn, TableDef, TrainingSetDef, TrainingSetOptions, ViewDef,
+    Connector, Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, FileFormat,
+    Name, OptionKind, OptionValue, SignatureColumn, SourceDef, SourceOptions, Spanned, Start, TableColumn, TableDef,
+    TrainingSetDef, TrainingSetOptions, ViewDef,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
 pub use duration::{DurationError, parse_duration};

@@ -40,8 +40,11 @@ pub(super) fn parse_options(cursor: &mut Cursor) -> Parsed<Options> {
         if cursor.take(&Token::Comma) || *cursor.peek() == Token::RParen {
             continue;
         }
-        let next_option = matches!(cursor.peek(), Token::Word(_) | Token::SingleQuotedString(_)) && *cursor.peek_nth(1) == Token::Eq;
-        let missing_comma = cursor.unexpected_next("`,` or `)`").maybe_hint(next_option.then(|| "a comma is missing before it".to_owned()));
+        let next_option =
+            matches!(cursor.peek(), Token::Word(_) | Token::SingleQuotedString(_)) && *cursor.peek_nth(1) == Token::Eq;
+        let missing_comma = cursor
+            .unexpected_next("`,` or `)`")
+            .maybe_hint(next_option.then(|| "a comma is missing before it".to_owned()));
         cursor.report(missing_comma);
         if cursor.at_end() || cursor.at_word("AS") {
             break;
@@ -131,7 +134,9 @@ impl<'c, 'a> OptionReader<'c, 'a> {
         let option = self.take(key)?;
         let expected = format!("a whole number from {} to {}, without quotes", range.start(), range.end());
         match option.value.parse::<u32>() {
-            Ok(value) if option.kind == OptionKind::Number && range.contains(&value) => Some(Spanned { value, span: option.value_span }),
+            Ok(value) if option.kind == OptionKind::Number && range.contains(&value) => {
+                Some(Spanned { value, span: option.value_span })
+            }
             _ => {
                 let error = self.wrong(&option, format!("`{key}` isn't a whole number in its range"), &expected);
                 self.cursor.report(error);
@@ -147,7 +152,9 @@ impl<'c, 'a> OptionReader<'c, 'a> {
             return Some(Spanned { value: *choice, span });
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let error = self.cursor.error(span, format!("`{key}` can't be `{value}`"))
+        let error = self
+            .cursor
+            .error(span, format!("`{key}` can't be `{value}`"))
             .expected(format!("one of '{}'", words.join("', '")))
             .maybe_hint(did_you_mean(&value, words));
         self.cursor.report(error);
@@ -156,7 +163,8 @@ impl<'c, 'a> OptionReader<'c, 'a> {
 
     /// Every option below a prefix such as `kafka.`, whatever its type.
     pub fn below(&mut self, prefix: &str) -> BTreeMap<String, String> {
-        let (below, others) = std::mem::take(&mut self.options).into_iter().partition(|option| option.key.value.starts_with(prefix));
+        let (below, others) =
+            std::mem::take(&mut self.options).into_iter().partition(|option| option.key.value.starts_with(prefix));
         self.options = others;
         let below: Vec<OptionValue> = below;
         below.into_iter().map(|option| (option.key.value[prefix.len()..].to_owned(), option.value)).collect()
@@ -171,7 +179,9 @@ impl<'c, 'a> OptionReader<'c, 'a> {
     pub fn finish(self) {
         for option in &self.options {
             let key = &option.key.value;
-            let error = self.cursor.error(option.key.span, format!("unknown option `{key}`"))
+            let error = self
+                .cursor
+                .error(option.key.span, format!("unknown option `{key}`"))
                 .expected(format!("one of {}", self.known.join(", ")))
                 .maybe_hint(did_you_mean(key, self.known.iter().copied()));
             self.cursor.report(error);
@@ -205,7 +215,9 @@ fn value(cursor: &mut Cursor, key: Name) -> Parsed<OptionValue> {
     let (value, kind) = match cursor.peek().clone() {
         Token::SingleQuotedString(text) => (text, OptionKind::String),
         Token::Number(digits, _) => (format!("{}{digits}", if negative { "-" } else { "" }), OptionKind::Number),
-        Token::Word(word) if word.quote_style.is_none() && (is_word(cursor.peek(), "true") || is_word(cursor.peek(), "false")) => {
+        Token::Word(word)
+            if word.quote_style.is_none() && (is_word(cursor.peek(), "true") || is_word(cursor.peek(), "false")) =>
+        {
             (word.value.to_ascii_lowercase(), OptionKind::Bool)
         }
         other => {
@@ -213,7 +225,8 @@ fn value(cursor: &mut Cursor, key: Name) -> Parsed<OptionValue> {
                 Token::Word(word) => Some(format!("a string stands in single quotes: '{}'", word.value)),
                 _ => None,
             };
-            let error = cursor.unexpected_next("a value: a string in single quotes, a number, true or false").maybe_hint(hint);
+            let error =
+                cursor.unexpected_next("a value: a string in single quotes, a number, true or false").maybe_hint(hint);
             cursor.report(error);
             return Err(super::cursor::Reported);
         }

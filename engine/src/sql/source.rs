@@ -12,8 +12,21 @@ use super::suggest::did_you_mean;
 pub const DEFAULT_MAX_FUTURE: i64 = 86_400_000_000;
 
 const KNOWN: &[&str] = &[
-    "connector", "schema", "topic", "timestamp", "event_id", "location", "format", "history", "max_future", "partitions", "start",
-    "dead_letter_topic", "kafka.*", "description", "owner",
+    "connector",
+    "schema",
+    "topic",
+    "timestamp",
+    "event_id",
+    "location",
+    "format",
+    "history",
+    "max_future",
+    "partitions",
+    "start",
+    "dead_letter_topic",
+    "kafka.*",
+    "description",
+    "owner",
 ];
 const OF_KAFKA: [&str; 4] = ["topic", "partitions", "start", "dead_letter_topic"];
 const OF_FILES: [&str; 2] = ["location", "format"];
@@ -77,8 +90,21 @@ pub(super) fn source_options(cursor: &mut Cursor, options: Options, name: Span) 
         };
     let timestamp = timestamp.filter(|_| complete)?;
     Some(SourceOptions {
-        connector, schema, topic, timestamp, event_id, location, format, history, max_future, partitions, start, dead_letter_topic, kafka,
-        description, owner,
+        connector,
+        schema,
+        topic,
+        timestamp,
+        event_id,
+        location,
+        format,
+        history,
+        max_future,
+        partitions,
+        start,
+        dead_letter_topic,
+        kafka,
+        description,
+        owner,
     })
 }
 
@@ -90,11 +116,21 @@ fn foreign_option(reader: &mut OptionReader, connector: Connector, key: &str, sp
     match connector {
         Connector::Kafka => {
             let hint = "add connector = 'files' if it reads files, or leave it out".to_owned();
-            reader.error(span, format!("`{key}` has no meaning for a source that reads a topic"), "options of a topic: schema, topic, timestamp, …", Some(hint));
+            reader.error(
+                span,
+                format!("`{key}` has no meaning for a source that reads a topic"),
+                "options of a topic: schema, topic, timestamp, …",
+                Some(hint),
+            );
         }
         Connector::Files => {
             let hint = "leave it out, or leave out connector = 'files'".to_owned();
-            reader.error(span, format!("`{key}` has no meaning for a source that reads files"), "options of files: location, format, timestamp, …", Some(hint));
+            reader.error(
+                span,
+                format!("`{key}` has no meaning for a source that reads files"),
+                "options of files: location, format, timestamp, …",
+                Some(hint),
+            );
         }
     }
 }
@@ -102,12 +138,21 @@ fn foreign_option(reader: &mut OptionReader, connector: Connector, key: &str, sp
 fn missing_schema(reader: &mut OptionReader, name: Span) {
     if !reader.misspelt("schema") {
         let hint = "schema = 'NAME.v1' reads schemas/NAME.v1.avsc; for files: connector = 'files', location = 'events/*.parquet'";
-        reader.error(name, "option `schema` is missing", "a source takes its columns from an Avro contract or from files", Some(hint.to_owned()));
+        reader.error(
+            name,
+            "option `schema` is missing",
+            "a source takes its columns from an Avro contract or from files",
+            Some(hint.to_owned()),
+        );
     }
 }
 
 /// From the location's ending, if no format is stated.
-fn format_of(reader: &mut OptionReader, connector: Connector, location: &Spanned<String>) -> Option<Spanned<FileFormat>> {
+fn format_of(
+    reader: &mut OptionReader,
+    connector: Connector,
+    location: &Spanned<String>,
+) -> Option<Spanned<FileFormat>> {
     let ending = location.value.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default();
     let named = FileFormat::NAMES.iter().chain(&[("jsonl", FileFormat::Ndjson)]).find(|(name, _)| *name == ending);
     if let Some((_, format)) = named {
@@ -116,7 +161,12 @@ fn format_of(reader: &mut OptionReader, connector: Connector, location: &Spanned
     if connector == Connector::Files {
         let hint = "add format = 'parquet', 'csv', 'ndjson' or 'avro'".to_owned();
         let expected = "a location that ends in .parquet, .csv, .ndjson, .jsonl, .json or .avro";
-        reader.error(location.span, "the location's ending doesn't say which format its files have", expected, Some(hint));
+        reader.error(
+            location.span,
+            "the location's ending doesn't say which format its files have",
+            expected,
+            Some(hint),
+        );
     }
     None
 }
@@ -124,7 +174,12 @@ fn format_of(reader: &mut OptionReader, connector: Connector, location: &Spanned
 fn check_topic(reader: &mut OptionReader, topic: &Spanned<String>) {
     let legal = topic.value.len() <= 249 && ![".", ".."].contains(&topic.value.as_str());
     if !legal || !topic.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-        reader.error(topic.span, format!("`{}` can't be a topic's name", topic.value), "up to 249 letters, digits, `.`, `_` and `-`", None);
+        reader.error(
+            topic.span,
+            format!("`{}` can't be a topic's name", topic.value),
+            "up to 249 letters, digits, `.`, `_` and `-`",
+            None,
+        );
     }
 }
 
@@ -141,7 +196,12 @@ fn start(reader: &mut OptionReader, text: Spanned<String>) -> Option<Spanned<Sta
     };
     if start.is_none() {
         let expected = "'earliest', 'latest', 'offset 42', or an instant such as '2026-01-31T00:00:00Z'";
-        reader.error(span, format!("`start` can't be `{value}`"), expected, did_you_mean(&lower, ["earliest", "latest"]));
+        reader.error(
+            span,
+            format!("`start` can't be `{value}`"),
+            expected,
+            did_you_mean(&lower, ["earliest", "latest"]),
+        );
     }
     start.map(|value| Spanned { value, span })
 }

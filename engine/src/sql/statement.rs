@@ -8,8 +8,8 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::ast::{
-    Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, Name, SignatureColumn, SourceDef, TrainingSetDef,
-    TrainingSetOptions, ViewDef,
+    Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, Name, SignatureColumn,
+    SourceDef, TrainingSetDef, TrainingSetOptions, ViewDef,
 };
 use super::cursor::{Cursor, Parsed, Reported};
 use super::diagnostic::{Diagnostic, SourceFile, Span};
@@ -26,7 +26,10 @@ const LONGEST_NAME: usize = 128;
 const REQUEST: &str = "request";
 
 /// Reads one statement; no tokens but blanks are none.
-pub(super) fn parse_statement(file: &Arc<SourceFile>, tokens: &[TokenWithSpan]) -> (Option<Definition>, Vec<Diagnostic>) {
+pub(super) fn parse_statement(
+    file: &Arc<SourceFile>,
+    tokens: &[TokenWithSpan],
+) -> (Option<Definition>, Vec<Diagnostic>) {
     let mut cursor = Cursor::new(file, tokens);
     let definition = if cursor.at_end() { None } else { definition(&mut cursor).ok() };
     (definition, cursor.finish())
@@ -54,7 +57,9 @@ fn definition(cursor: &mut Cursor) -> Parsed<Definition> {
     let replace = cursor.peek_span();
     if cursor.take_words(&["OR", "REPLACE"]) {
         let error = cursor.error(replace, "a definition can't replace another").expected("CREATE and what it creates");
-        cursor.report(error.hint("leave out OR REPLACE: the files say what there is, and a changed file is a changed definition"));
+        cursor.report(
+            error.hint("leave out OR REPLACE: the files say what there is, and a changed file is a changed definition"),
+        );
     }
     if cursor.at_word("EXTERNAL") || (cursor.at_word("UNBOUNDED") && matches!(cursor.peek_nth(1), Token::Word(_))) {
         return table(cursor, |cursor| head(cursor, start)).map(Definition::Table);
@@ -135,7 +140,17 @@ fn feature_service(cursor: &mut Cursor, start: Span) -> Parsed<FeatureServiceDef
     let column_docs = column_docs(cursor.file, cursor.tokens.get(parsed.start..).unwrap_or_default(), &parsed.query);
     let file = Arc::clone(cursor.file);
     let signature = signature.ok_or(Reported)?;
-    Ok(FeatureServiceDef { name, file, span, doc, signature, options, query: parsed.query, query_span: parsed.span, column_docs })
+    Ok(FeatureServiceDef {
+        name,
+        file,
+        span,
+        doc,
+        signature,
+        options,
+        query: parsed.query,
+        query_span: parsed.span,
+        column_docs,
+    })
 }
 
 fn training_set(cursor: &mut Cursor, start: Span) -> Parsed<TrainingSetDef> {
@@ -144,7 +159,8 @@ fn training_set(cursor: &mut Cursor, start: Span) -> Parsed<TrainingSetDef> {
     let stated = parse_options(cursor)?;
     let mut reader = OptionReader::new(cursor, &["service", "timestamp", "description", "owner"], stated, name.span);
     let service = reader.required("service", "the feature service to evaluate: service = 'fraud_v1'");
-    let timestamp = reader.required("timestamp", "the query's column with the instant to evaluate at: timestamp = 'label_time'");
+    let timestamp =
+        reader.required("timestamp", "the query's column with the instant to evaluate at: timestamp = 'label_time'");
     let description = reader.text("description").map(|text| text.value);
     let owner = reader.text("owner").map(|text| text.value);
     reader.finish();
@@ -152,7 +168,15 @@ fn training_set(cursor: &mut Cursor, start: Span) -> Parsed<TrainingSetDef> {
     let parsed = cursor.query()?;
     let (service, timestamp) = service.zip(timestamp).ok_or(Reported)?;
     let options = TrainingSetOptions { service, timestamp, description, owner };
-    Ok(TrainingSetDef { name, file: Arc::clone(cursor.file), span, doc, options, query: parsed.query, query_span: parsed.span })
+    Ok(TrainingSetDef {
+        name,
+        file: Arc::clone(cursor.file),
+        span,
+        doc,
+        options,
+        query: parsed.query,
+        query_span: parsed.span,
+    })
 }
 
 /// `(column TYPE, …)`. `None` if a column is wrong: a service isn't checked against half of its request.
@@ -165,7 +189,9 @@ fn signature(cursor: &mut Cursor) -> Parsed<Option<Vec<SignatureColumn>>> {
     let mut columns: Vec<SignatureColumn> = Vec::new();
     let mut complete = true;
     if *cursor.peek() == Token::RParen {
-        let error = cursor.error(open, "the signature has no columns").expected("the request's columns: (user_id BIGINT, amount DOUBLE)");
+        let error = cursor
+            .error(open, "the signature has no columns")
+            .expected("the request's columns: (user_id BIGINT, amount DOUBLE)");
         cursor.report(error.hint("state at least the keys by which the service looks up feature views"));
         complete = false;
     }
@@ -174,7 +200,8 @@ fn signature(cursor: &mut Cursor) -> Parsed<Option<Vec<SignatureColumn>>> {
             Ok(column) => match columns.iter().find(|earlier| earlier.name.value == column.name.value) {
                 Some(earlier) => {
                     let message = format!("column `{}` is stated twice", column.name.value);
-                    let hint = format!("it is already stated at {}:{}", earlier.name.span.line, earlier.name.span.column);
+                    let hint =
+                        format!("it is already stated at {}:{}", earlier.name.span.line, earlier.name.span.column);
                     cursor.report(cursor.error(column.name.span, message).hint(hint));
                     complete = false;
                 }
@@ -196,12 +223,16 @@ fn signature(cursor: &mut Cursor) -> Parsed<Option<Vec<SignatureColumn>>> {
 fn signature_column(cursor: &mut Cursor) -> Parsed<SignatureColumn> {
     let name = cursor.column_name()?;
     if matches!(cursor.peek(), Token::Comma | Token::RParen) {
-        return Err(cursor.unexpected(&format!("the type of `{}`: BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, …", name.value)));
+        return Err(
+            cursor.unexpected(&format!("the type of `{}`: BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, …", name.value))
+        );
     }
     let type_span = cursor.peek_span();
     let data_type = cursor.data_type()?;
     if cursor.at_word("NOT") || cursor.at_word("NULL") || cursor.at_word("DEFAULT") {
-        let error = cursor.unexpected_next("`,` or `)`").hint("a request's column is a name and a type; its value may always be NULL");
+        let error = cursor
+            .unexpected_next("`,` or `)`")
+            .hint("a request's column is a name and a type; its value may always be NULL");
         cursor.report(error);
         return Err(Reported);
     }
@@ -225,7 +256,9 @@ fn head(cursor: &mut Cursor, start: Span) -> Parsed<Head> {
     let name = cursor.column_name()?;
     cursor.name = Some(name.value.clone());
     if *cursor.peek() == Token::Period {
-        let error = cursor.unexpected_next("a name of one part").hint("definitions have no schema or catalogue before their name");
+        let error = cursor
+            .unexpected_next("a name of one part")
+            .hint("definitions have no schema or catalogue before their name");
         cursor.report(error);
         return Err(Reported);
     }
@@ -245,12 +278,18 @@ fn wrong_name(cursor: &Cursor, name: &Name) -> Option<Diagnostic> {
         let error = cursor.error(name.span, format!("the name `{REQUEST}` is taken")).expected("another name");
         return Some(error.hint("in a feature service, `request` is the rows that it is called with"));
     }
-    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if plain && text.len() <= LONGEST_NAME {
         return None;
     }
     let expected = format!("up to {LONGEST_NAME} letters, digits and `_`, and no digit first");
-    Some(cursor.error(name.span, "this can't be a definition's name").expected(expected).hint("it becomes a part of keys, paths and addresses"))
+    Some(
+        cursor
+            .error(name.span, "this can't be a definition's name")
+            .expected(expected)
+            .hint("it becomes a part of keys, paths and addresses"),
+    )
 }
 
 fn understood() -> String {
@@ -285,8 +324,17 @@ fn unknown_kind(cursor: &mut Cursor) -> Reported {
         _ => found.map(|kind| format!("did you mean `CREATE {kind}`?")),
     };
     // One word says what it is, unless it's a half of one of ours.
-    let shown = if found.is_some_and(|kind| kind.contains(' ')) || ["FEATURE", "TRAINING", "MATERIALIZED"].contains(&first.as_str()) { &phrase } else { first };
-    let error = cursor.error(cursor.peek_span(), format!("`CREATE {shown}` isn't understood")).expected(understood()).maybe_hint(hint);
+    let shown = if found.is_some_and(|kind| kind.contains(' '))
+        || ["FEATURE", "TRAINING", "MATERIALIZED"].contains(&first.as_str())
+    {
+        &phrase
+    } else {
+        first
+    };
+    let error = cursor
+        .error(cursor.peek_span(), format!("`CREATE {shown}` isn't understood"))
+        .expected(understood())
+        .maybe_hint(hint);
     cursor.report(error);
     Reported
 }

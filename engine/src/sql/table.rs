@@ -43,7 +43,8 @@ pub(super) fn table(cursor: &mut Cursor, head: impl FnOnce(&mut Cursor) -> Parse
         [one] if !one.trim().is_empty() => Some(Spanned { value: one.clone(), span: location.unwrap_or(name.span) }),
         locations => {
             let message = if locations.len() > 1 { "a table has one location" } else { "the location is empty" };
-            let error = cursor.error(location.unwrap_or(name.span), message).expected("a path or URL: LOCATION 'merchants/'");
+            let error =
+                cursor.error(location.unwrap_or(name.span), message).expected("a path or URL: LOCATION 'merchants/'");
             cursor.report(error.hint("a folder stands for every file in it"));
             None
         }
@@ -66,11 +67,16 @@ fn parse(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], name: &Name) -> Resul
         Ok(_) => Err(Diagnostic::new(file, Span::new(1, 1, 1), "this isn't CREATE EXTERNAL TABLE")),
         Err(error) => {
             let diagnostic = datafusion_error(file, tokens, &error);
-            Err(match ["STORED AS", "LOCATION"].into_iter().find(|clause| diagnostic.message.starts_with(&format!("Missing {clause}"))) {
-                Some(clause) => Diagnostic::new(file, name.span, format!("the table has no {clause}"))
-                    .expected("CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION 'path'"),
-                None => diagnostic,
-            })
+            Err(
+                match ["STORED AS", "LOCATION"]
+                    .into_iter()
+                    .find(|clause| diagnostic.message.starts_with(&format!("Missing {clause}")))
+                {
+                    Some(clause) => Diagnostic::new(file, name.span, format!("the table has no {clause}"))
+                        .expected("CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION 'path'"),
+                    None => diagnostic,
+                },
+            )
         }
     }
 }
@@ -100,8 +106,12 @@ fn clauses(file: &Arc<SourceFile>, tokens: &[TokenWithSpan]) -> Clauses {
             word if is_word(word, "STORED") && followed_by("AS") => found.stored_as = place(2),
             word if is_word(word, "LOCATION") => found.location = place(1),
             word if is_word(word, "PARTITIONED") => found.unknown.extend(place(0).map(|span| (span, "PARTITIONED BY"))),
-            word if is_word(word, "WITH") && followed_by("ORDER") => found.unknown.extend(place(0).map(|span| (span, "WITH ORDER"))),
-            word if is_word(word, "OPTIONS") => found.options = table_options(file, tokens.get(index + 2..).unwrap_or_default()),
+            word if is_word(word, "WITH") && followed_by("ORDER") => {
+                found.unknown.extend(place(0).map(|span| (span, "WITH ORDER")))
+            }
+            word if is_word(word, "OPTIONS") => {
+                found.options = table_options(file, tokens.get(index + 2..).unwrap_or_default())
+            }
             _ => {}
         }
     }
@@ -123,7 +133,12 @@ fn table_options(file: &Arc<SourceFile>, tokens: &[&TokenWithSpan]) -> Vec<Optio
             token if is_word(token, "true") || is_word(token, "false") => OptionKind::Bool,
             _ => OptionKind::String,
         };
-        Some(OptionValue { key: Name { value: key, span: key_span }, value: content(&value.token), value_span: file.span(value.span), kind })
+        Some(OptionValue {
+            key: Name { value: key, span: key_span },
+            value: content(&value.token),
+            value_span: file.span(value.span),
+            kind,
+        })
     })
     .collect()
 }
@@ -131,7 +146,9 @@ fn table_options(file: &Arc<SourceFile>, tokens: &[&TokenWithSpan]) -> Vec<Optio
 fn content(token: &Token) -> String {
     match token {
         Token::Word(word) => word.value.clone(),
-        Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) | Token::EscapedStringLiteral(text) => text.clone(),
+        Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) | Token::EscapedStringLiteral(text) => {
+            text.clone()
+        }
         other => other.to_string(),
     }
 }
@@ -156,7 +173,10 @@ fn table_column(cursor: &mut Cursor, column: &ColumnDef) -> Option<TableColumn> 
             ColumnOption::Null => {}
             ColumnOption::NotNull => nullable = false,
             _ => {
-                let error = cursor.error(span, format!("column `{value}` has `{}`, which has no meaning for a dimension table", option.option));
+                let error = cursor.error(
+                    span,
+                    format!("column `{value}` has `{}`, which has no meaning for a dimension table", option.option),
+                );
                 cursor.report(error.expected("a name, a type, and NULL or NOT NULL"));
             }
         }
@@ -191,7 +211,9 @@ fn checked(cursor: &mut Cursor, format: FileFormat, option: OptionValue) -> Opti
         let error = cursor.error(option.key.span, format!("unknown option `{key}`"));
         let error = match names.as_slice() {
             [] => error.hint("this format has no options"),
-            names => error.expected(format!("one of {}", names.join(", "))).maybe_hint(did_you_mean(key, names.iter().map(String::as_str))),
+            names => error
+                .expected(format!("one of {}", names.join(", ")))
+                .maybe_hint(did_you_mean(key, names.iter().map(String::as_str))),
         };
         cursor.report(error);
         return None;
@@ -201,7 +223,9 @@ fn checked(cursor: &mut Cursor, format: FileFormat, option: OptionValue) -> Opti
             DataFusionError::External(cause) => cause.to_string(),
             root => root.strip_backtrace(),
         };
-        let error = cursor.error(option.value_span, format!("`{key}` can't be `{}`", option.value)).expected("a value that DataFusion takes for it");
+        let error = cursor
+            .error(option.value_span, format!("`{key}` can't be `{}`", option.value))
+            .expected("a value that DataFusion takes for it");
         cursor.report(error.hint(format!("DataFusion says: {}", cause.lines().next().unwrap_or_default())));
         return None;
     }

@@ -45,12 +45,24 @@ fn a_kafka_source() {
 
 #[test]
 fn a_source_of_files_and_what_is_left_out() {
-    let Definition::Source(source) = accepted("CREATE SOURCE e WITH (connector = 'Files', location = 'events/*.jsonl', timestamp = 't');") else { panic!("not a source") };
+    let Definition::Source(source) =
+        accepted("CREATE SOURCE e WITH (connector = 'Files', location = 'events/*.jsonl', timestamp = 't');")
+    else {
+        panic!("not a source")
+    };
     assert_eq!(source.options.connector, Connector::Files);
     assert_eq!(source.options.format.as_ref().map(|format| format.value), Some(FileFormat::Ndjson));
     assert_eq!((source.options.max_future, source.topic(), source.doc.as_deref()), (DEFAULT_MAX_FUTURE, "e", None));
-    for (text, format) in [("location = 'a.PARQUET'", FileFormat::Parquet), ("location = 'a/', format = 'csv'", FileFormat::Csv), ("location = 'a.csv', format = 'avro'", FileFormat::Avro)] {
-        let Definition::Source(source) = accepted(&format!("CREATE SOURCE e WITH (connector = 'files', {text}, timestamp = 't')")) else { panic!("not a source") };
+    for (text, format) in [
+        ("location = 'a.PARQUET'", FileFormat::Parquet),
+        ("location = 'a/', format = 'csv'", FileFormat::Csv),
+        ("location = 'a.csv', format = 'avro'", FileFormat::Avro),
+    ] {
+        let Definition::Source(source) =
+            accepted(&format!("CREATE SOURCE e WITH (connector = 'files', {text}, timestamp = 't')"))
+        else {
+            panic!("not a source")
+        };
         assert_eq!(source.options.format.map(|format| format.value), Some(format), "{text}");
     }
     let time = accepted("CREATE SOURCE e WITH (schema = 's', timestamp = 't', start = '2026-01-31T01:00:00.5+01:00')");
@@ -63,33 +75,68 @@ fn a_table() {
     let text = "CREATE EXTERNAL TABLE Merchants (id BIGINT NOT NULL, \"Name\" VARCHAR) STORED AS CSV LOCATION 'm/' OPTIONS (has_header TRUE, 'format.delimiter' ';');";
     let Definition::Table(table) = accepted(text) else { panic!("not a table") };
     assert_eq!((table.name.value.as_str(), table.file_type), ("merchants", FileFormat::Csv));
-    let columns: Vec<String> = table.columns.iter().map(|column| format!("{} {} {}", column.name.value, column.data_type, column.nullable)).collect();
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| format!("{} {} {}", column.name.value, column.data_type, column.nullable))
+        .collect();
     assert_eq!(columns, ["id BIGINT false", "Name VARCHAR true"]);
     assert_eq!(table.location, Spanned { value: "m/".into(), span: Span::new(1, 93, 4) });
-    let options: Vec<(&str, &str, OptionKind)> = table.options.iter().map(|option| (option.key.value.as_str(), option.value.as_str(), option.kind)).collect();
-    assert_eq!(options, [("format.has_header", "TRUE", OptionKind::Bool), ("format.delimiter", ";", OptionKind::String)]);
-    let Definition::Table(table) = accepted("CREATE EXTERNAL TABLE t LOCATION 'a' STORED AS parquet OPTIONS ('compression::c' 'zstd(3)')") else { panic!("not a table") };
+    let options: Vec<(&str, &str, OptionKind)> =
+        table.options.iter().map(|option| (option.key.value.as_str(), option.value.as_str(), option.kind)).collect();
+    assert_eq!(
+        options,
+        [("format.has_header", "TRUE", OptionKind::Bool), ("format.delimiter", ";", OptionKind::String)]
+    );
+    let Definition::Table(table) =
+        accepted("CREATE EXTERNAL TABLE t LOCATION 'a' STORED AS parquet OPTIONS ('compression::c' 'zstd(3)')")
+    else {
+        panic!("not a table")
+    };
     assert_eq!((table.file_type, table.options.len()), (FileFormat::Parquet, 1));
 }
 
 #[test]
 fn views_services_and_training_sets() {
-    let Definition::View(view) = accepted("CREATE VIEW v AS\n  WITH c AS (SELECT 1) SELECT *\nFROM c;") else { panic!("not a view") };
-    assert_eq!((view.query.to_string().as_str(), view.query_span), ("WITH c AS (SELECT 1) SELECT * FROM c", Span::new(2, 3, 29)));
+    let Definition::View(view) = accepted("CREATE VIEW v AS\n  WITH c AS (SELECT 1) SELECT *\nFROM c;") else {
+        panic!("not a view")
+    };
+    assert_eq!(
+        (view.query.to_string().as_str(), view.query_span),
+        ("WITH c AS (SELECT 1) SELECT * FROM c", Span::new(2, 3, 29))
+    );
 
     let text = "CREATE FEATURE VIEW f WITH (description = 'It''s', tile = '5 minutes', lateness = '1 day') AS SELECT k, -- the key\n COUNT(*) OVER (hour ROWS 3 PRECEDING) AS n FROM t WINDOW w AS (PARTITION BY k), hour AS (w ORDER BY ts);";
     let Definition::FeatureView(view) = accepted(text) else { panic!("not a feature view") };
     assert_eq!(view.options.description.as_deref(), Some("It's"));
-    assert_eq!((view.options.tile.map(|tile| tile.value), view.options.lateness.map(|l| l.value)), (Some(300_000_000), Some(86_400_000_000)));
-    assert_eq!(view.query.to_string(), "SELECT k, COUNT(*) OVER (PARTITION BY k ORDER BY ts ROWS 3 PRECEDING) AS n FROM t");
+    assert_eq!(
+        (view.options.tile.map(|tile| tile.value), view.options.lateness.map(|l| l.value)),
+        (Some(300_000_000), Some(86_400_000_000))
+    );
+    assert_eq!(
+        view.query.to_string(),
+        "SELECT k, COUNT(*) OVER (PARTITION BY k ORDER BY ts ROWS 3 PRECEDING) AS n FROM t"
+    );
     assert_eq!(view.column_docs.get("k").map(String::as_str), Some("the key"));
 
-    let Definition::FeatureService(service) = accepted("CREATE FEATURE SERVICE s (user_id BIGINT, Amount DOUBLE PRECISION) WITH (owner = 'x') AS SELECT amount -- doc\nFROM request") else { panic!("not a service") };
-    let signature: Vec<String> = service.signature.iter().map(|column| format!("{} {} {}", column.name.value, column.data_type, column.span.column)).collect();
+    let Definition::FeatureService(service) = accepted(
+        "CREATE FEATURE SERVICE s (user_id BIGINT, Amount DOUBLE PRECISION) WITH (owner = 'x') AS SELECT amount -- doc\nFROM request",
+    ) else {
+        panic!("not a service")
+    };
+    let signature: Vec<String> = service
+        .signature
+        .iter()
+        .map(|column| format!("{} {} {}", column.name.value, column.data_type, column.span.column))
+        .collect();
     assert_eq!(signature, ["user_id BIGINT 27", "amount DOUBLE PRECISION 43"]);
     assert_eq!((service.options.owner.as_deref(), service.column_docs.len()), (Some("x"), 1));
 
-    let Definition::TrainingSet(set) = accepted("CREATE TRAINING SET ts WITH (service = 's', timestamp = 'at') AS SELECT 1 AS at") else { panic!("not a training set") };
+    let Definition::TrainingSet(set) =
+        accepted("CREATE TRAINING SET ts WITH (service = 's', timestamp = 'at') AS SELECT 1 AS at")
+    else {
+        panic!("not a training set")
+    };
     assert_eq!((set.options.service.value.as_str(), set.options.timestamp.value.as_str()), ("s", "at"));
 }
 
@@ -99,7 +146,10 @@ fn empty_files_and_line_endings() {
         let (definitions, errors) = parse(text);
         assert!(definitions.is_empty() && errors.is_empty(), "{text:?}");
     }
-    assert_eq!(refused("CREATE VIEW a AS SELECT 1;\r\n\r\n\tCREATE VUE b AS SELECT 1;\r\n"), ["3:9 `CREATE VUE` isn't understood"]);
+    assert_eq!(
+        refused("CREATE VIEW a AS SELECT 1;\r\n\r\n\tCREATE VUE b AS SELECT 1;\r\n"),
+        ["3:9 `CREATE VUE` isn't understood"]
+    );
     assert_eq!(refused("/* ü */ CREATE SOURCE å.b WITH ()"), ["1:24 unexpected `.`"]);
 }
 
@@ -150,10 +200,21 @@ fn folders_are_read_with_every_error() {
     write(".hidden/x.sql", b"not SQL");
     write("empty.sql", b"");
     let (definitions, errors) = load(folder.path(), &features).unwrap();
-    let names: Vec<String> = definitions.iter().map(|d| format!("{} {}:{}", d.name().value, d.file().path, d.name().span.column)).collect();
+    let names: Vec<String> =
+        definitions.iter().map(|d| format!("{} {}:{}", d.name().value, d.file().path, d.name().span.column)).collect();
     assert_eq!(names, ["a features/a.SQL:13", "b features/a.SQL:40"]);
-    let shown: Vec<String> = errors.sorted().iter().map(|e| format!("{}:{}:{} {}", e.file.path, e.span.line, e.span.column, e.message)).collect();
-    assert_eq!(shown, ["features/b/bad.sql:2:4 the file isn't UTF-8 text", "features/b/view.sql:1:13 `a` is already the name of a view"]);
+    let shown: Vec<String> = errors
+        .sorted()
+        .iter()
+        .map(|e| format!("{}:{}:{} {}", e.file.path, e.span.line, e.span.column, e.message))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "features/b/bad.sql:2:4 the file isn't UTF-8 text",
+            "features/b/view.sql:1:13 `a` is already the name of a view"
+        ]
+    );
     assert!(errors.to_string().contains("hint: the first is at features/a.SQL:1:13"));
     assert!(load(folder.path(), &folder.path().join("none")).unwrap_err().to_string().contains("none can't be read"));
 }
@@ -169,16 +230,78 @@ fn rejected_definitions_read_as_they_should() {
     }
     let expected = fs::read_to_string(&golden).unwrap();
     let difference = text.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected);
-    assert!(text == expected, "differs from {} at line {difference:#?}; UPDATE_GOLDENS=1 writes it anew", golden.display());
+    assert!(
+        text == expected,
+        "differs from {} at line {difference:#?}; UPDATE_GOLDENS=1 writes it anew",
+        golden.display()
+    );
 }
 
 #[test]
 fn token_soup_never_panics() {
     const WORDS: [&str; 62] = [
-        "CREATE", "SOURCE", "VIEW", "FEATURE", "SERVICE", "TRAINING", "SET", "EXTERNAL", "TABLE", "STORED", "AS", "PARQUET", "LOCATION", "OPTIONS",
-        "WITH", "OR", "REPLACE", "IF", "NOT", "EXISTS", "SELECT", "FROM", "WHERE", "WINDOW", "OVER", "PARTITION", "BY", "ORDER", "ROWS", "RANGE",
-        "BETWEEN", "INTERVAL", "PRECEDING", "UNION", "DISTINCT", "(", ")", ",", "=", ".", ";", "'a'", "'x\ny'", "'", "\"q\"", "\"", "--c\n",
-        "/*", "*/", "5", "-", "1.5", "true", "a", "w", "hour", "request", "::", "$$", "ü", "\r\n", "\t",
+        "CREATE",
+        "SOURCE",
+        "VIEW",
+        "FEATURE",
+        "SERVICE",
+        "TRAINING",
+        "SET",
+        "EXTERNAL",
+        "TABLE",
+        "STORED",
+        "AS",
+        "PARQUET",
+        "LOCATION",
+        "OPTIONS",
+        "WITH",
+        "OR",
+        "REPLACE",
+        "IF",
+        "NOT",
+        "EXISTS",
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "WINDOW",
+        "OVER",
+        "PARTITION",
+        "BY",
+        "ORDER",
+        "ROWS",
+        "RANGE",
+        "BETWEEN",
+        "INTERVAL",
+        "PRECEDING",
+        "UNION",
+        "DISTINCT",
+        "(",
+        ")",
+        ",",
+        "=",
+        ".",
+        ";",
+        "'a'",
+        "'x\ny'",
+        "'",
+        "\"q\"",
+        "\"",
+        "--c\n",
+        "/*",
+        "*/",
+        "5",
+        "-",
+        "1.5",
+        "true",
+        "a",
+        "w",
+        "hour",
+        "request",
+        "::",
+        "$$",
+        "ü",
+        "\r\n",
+        "\t",
     ];
     const SEEDS: [&str; 4] = [
         "CREATE SOURCE a WITH ( schema = 'a' , timestamp = 'b' , kafka . x = 5 ) ;",
@@ -201,12 +324,20 @@ fn token_soup_never_panics() {
             }
         }
         let text = words.join(if random.random_bool(0.8) { " " } else { "" });
-        let (definitions, errors) = std::panic::catch_unwind(|| parse(&text)).unwrap_or_else(|_| panic!("panics on seed {seed}: {text:?}"));
+        let (definitions, errors) =
+            std::panic::catch_unwind(|| parse(&text)).unwrap_or_else(|_| panic!("panics on seed {seed}: {text:?}"));
         // Whatever is wrong is shown at a place in the text.
         let lines = text.split('\n').count();
         for error in &errors {
-            let place = error.file.line(error.span.line).unwrap_or_else(|| panic!("no line {} of {lines}, seed {seed}: {text:?}", error.span.line));
-            assert!(error.span.column as usize <= place.chars().count() + 1, "column {} on seed {seed}: {text:?}", error.span.column);
+            let place = error
+                .file
+                .line(error.span.line)
+                .unwrap_or_else(|| panic!("no line {} of {lines}, seed {seed}: {text:?}", error.span.line));
+            assert!(
+                error.span.column as usize <= place.chars().count() + 1,
+                "column {} on seed {seed}: {text:?}",
+                error.span.column
+            );
         }
         let shown = Diagnostics::from(errors).to_string();
         assert!(shown.starts_with("error: "), "{shown}");
@@ -218,7 +349,8 @@ fn token_soup_never_panics() {
 
 #[test]
 fn deep_and_long_statements_do_not_overflow_the_stack() {
-    for opening in ["(", "(SELECT ", "f(", "CASE WHEN ", "NOT ", "- ", "a b JOIN (", "(SELECT * FROM ", "[", "EXISTS ("] {
+    for opening in ["(", "(SELECT ", "f(", "CASE WHEN ", "NOT ", "- ", "a b JOIN (", "(SELECT * FROM ", "[", "EXISTS ("]
+    {
         for start in ["SELECT ", "SELECT * FROM "] {
             for levels in [20, 45, 400] {
                 let (definitions, errors) = parse(&format!("CREATE VIEW a AS {start}{}", opening.repeat(levels)));

@@ -34,13 +34,19 @@ pub(super) fn statements(file: &Arc<SourceFile>) -> (Vec<Statement>, Vec<Diagnos
         if forgotten && let Some(last) = statement.last() {
             let place = file.span(last.span);
             let end = Span::new(place.line, place.column + place.length - 1, 1);
-            diagnostics.push(Diagnostic::new(file, end, "a statement isn't ended before the next `CREATE`").expected("`;` after this"));
+            diagnostics.push(
+                Diagnostic::new(file, end, "a statement isn't ended before the next `CREATE`")
+                    .expected("`;` after this"),
+            );
         }
         statements.push(Statement { tokens: statement.to_vec(), cut_off: false });
         rest = after;
     }
     if read.is_err() {
-        match statements.last_mut().filter(|last| last.tokens.last().is_none_or(|token| token.token != Token::SemiColon)) {
+        match statements
+            .last_mut()
+            .filter(|last| last.tokens.last().is_none_or(|token| token.token != Token::SemiColon))
+        {
             Some(last) => last.cut_off = true,
             None => statements.push(Statement { tokens: Vec::new(), cut_off: true }),
         }
@@ -79,7 +85,10 @@ pub(super) fn unclosed_quote_hint(tokens: &[TokenWithSpan], place: Location) -> 
         matches!(token.token, Token::SingleQuotedString(_)) && token.span.start < place && over_lines(token.span)
     })?;
     let (start, end) = (string.span.start, string.span.end);
-    Some(format!("the string that starts at {}:{} goes on to line {}: is its closing quote missing?", start.line, start.column, end.line))
+    Some(format!(
+        "the string that starts at {}:{} goes on to line {}: is its closing quote missing?",
+        start.line, start.column, end.line
+    ))
 }
 
 /// How many tokens the first statement has, and whether its `;` was forgotten.
@@ -105,7 +114,8 @@ fn begins_definition(file: &SourceFile, tokens: &[TokenWithSpan]) -> bool {
     const KINDS: [&str; 9] = ["SOURCE", "EXTERNAL", "UNBOUNDED", "VIEW", "FEATURE", "TRAINING", "MODEL", "TABLE", "OR"];
     let mut words = tokens.iter().filter(|token| !is_blank(token));
     let create = tokens.first().filter(|token| {
-        matches!(&token.token, Token::Word(word) if word.keyword == Keyword::CREATE) && starts_line(file, token.span.start)
+        matches!(&token.token, Token::Word(word) if word.keyword == Keyword::CREATE)
+            && starts_line(file, token.span.start)
     });
     create.is_some() && words.nth(1).is_some_and(|next| KINDS.iter().any(|kind| is_word(&next.token, kind)))
 }
@@ -139,7 +149,8 @@ mod tests {
             let text: String = statement.tokens.iter().map(|token| token.token.to_string()).collect();
             format!("{}{}", text.trim(), if statement.cut_off { " (cut off)" } else { "" }).trim().to_owned()
         });
-        let errors = diagnostics.iter().map(|d| format!("{}:{}+{} {}", d.span.line, d.span.column, d.span.length, d.message));
+        let errors =
+            diagnostics.iter().map(|d| format!("{}:{}+{} {}", d.span.line, d.span.column, d.span.length, d.message));
         (texts.collect(), errors.collect())
     }
 

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, VisitMut, VisitorMut, WindowSpec, WindowType,
+    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, VisitMut, VisitorMut, WindowSpec,
+    WindowType,
 };
 
 use super::diagnostic::{Diagnostic, SourceFile, Span};
@@ -139,7 +140,8 @@ impl Resolver<'_> {
             self.error(name, format!("window `{wanted}` isn't defined before it is used"))
                 .hint(format!("a window can extend only those above it in its WINDOW clause: move `{wanted}` up, and don't let windows extend each other in a circle"))
         } else {
-            self.error(name, format!("unknown window `{wanted}`")).maybe_hint(did_you_mean(&wanted, known.iter().copied()))
+            self.error(name, format!("unknown window `{wanted}`"))
+                .maybe_hint(did_you_mean(&wanted, known.iter().copied()))
         };
         let expected = match known.as_slice() {
             [] => "a window of this SELECT's WINDOW clause; it has none that could be used here".to_owned(),
@@ -155,13 +157,26 @@ impl Resolver<'_> {
         let base = self.find(scope, name, later)?;
         let shown = normalised(name);
         let error = if !spec.partition_by.is_empty() {
-            Some((format!("a window that extends `{shown}` can't have its own PARTITION BY"), "leave it out, or spell the window out without the name"))
+            Some((
+                format!("a window that extends `{shown}` can't have its own PARTITION BY"),
+                "leave it out, or spell the window out without the name",
+            ))
         } else if !spec.order_by.is_empty() && !base.order_by.is_empty() {
-            Some((format!("window `{shown}` already has an ORDER BY"), "leave this one out, or spell the window out without the name"))
+            Some((
+                format!("window `{shown}` already has an ORDER BY"),
+                "leave this one out, or spell the window out without the name",
+            ))
         } else if base.window_frame.is_some() {
             let message = format!("window `{shown}` has a frame, so it can't be extended");
             let bare = spec.order_by.is_empty() && spec.window_frame.is_none();
-            Some((message, if bare { "leave out the parentheses" } else { "take the frame out of the named window, and state it where it is used" }))
+            Some((
+                message,
+                if bare {
+                    "leave out the parentheses"
+                } else {
+                    "take the frame out of the named window, and state it where it is used"
+                },
+            ))
         } else {
             None
         };

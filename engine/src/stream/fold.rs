@@ -38,10 +38,16 @@ impl ViewFold {
 
     /// Folds a batch of one partition and stores the result. On an error nothing is half done: the caller may try the
     /// same batch again.
-    pub async fn apply(&mut self, store: &dyn OnlineStore, partition: i32, events: &RecordBatch) -> Result<Folded, StreamError> {
+    pub async fn apply(
+        &mut self,
+        store: &dyn OnlineStore,
+        partition: i32,
+        events: &RecordBatch,
+    ) -> Result<Folded, StreamError> {
         let rows = self.view.rows(events).map_err(|e| StreamError::View { view: self.view.name.clone(), source: e })?;
         let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
-        let (mut groups, null_keys) = group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
+        let (mut groups, null_keys) =
+            group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
         folded.null_keys = null_keys;
         for _ in 0..FENCED_ATTEMPTS {
             if groups.is_empty() {
@@ -98,11 +104,17 @@ impl ViewFold {
     }
 
     /// The groups' pieces, from the cache or in one read.
-    async fn load(&mut self, store: &dyn OnlineStore, partition: i32, groups: &[(EntityKey, EventRows)]) -> Result<Vec<Piece>, StreamError> {
+    async fn load(
+        &mut self,
+        store: &dyn OnlineStore,
+        partition: i32,
+        groups: &[(EntityKey, EventRows)],
+    ) -> Result<Vec<Piece>, StreamError> {
         let cached: Vec<Option<Piece>> = groups.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
         let missing: Vec<EntityKey> =
             groups.iter().zip(&cached).filter(|(_, c)| c.is_none()).map(|((key, _), _)| key.clone()).collect();
-        let mut stored = if missing.is_empty() { vec![] } else { store.read(&self.view.id(), &missing).await? }.into_iter();
+        let mut stored =
+            if missing.is_empty() { vec![] } else { store.read(&self.view.id(), &missing).await? }.into_iter();
         groups
             .iter()
             .zip(cached)

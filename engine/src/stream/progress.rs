@@ -29,7 +29,11 @@ impl Progress {
     /// Views that fill, with the events that they still have to absorb.
     pub fn filling(&self) -> BTreeMap<String, i64> {
         let views = lock(&self.views);
-        views.iter().filter(|(_, v)| !v.missing.is_empty()).map(|(n, v)| (n.clone(), v.missing.values().sum())).collect()
+        views
+            .iter()
+            .filter(|(_, v)| !v.missing.is_empty())
+            .map(|(n, v)| (n.clone(), v.missing.values().sum()))
+            .collect()
     }
 
     pub fn stalled(&self) -> BTreeMap<String, String> {

@@ -61,7 +61,9 @@ pub enum StreamError {
     View { view: String, source: datafusion::error::DataFusionError },
     #[error("view {view}: {source}")]
     Kernel { view: String, source: KernelError },
-    #[error("view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?")]
+    #[error(
+        "view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?"
+    )]
     Fenced { view: String, partition: i32 },
     #[error(
         "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the log ends at {end}; \
@@ -239,7 +241,8 @@ impl Worker {
             let folded = view.fold.apply(self.store.as_ref(), batch.partition, &events).await?;
             view.next.insert(batch.partition, batch.next_offset);
             let name = view.fold.view.name.as_str();
-            let count = |outcome: &str, n: usize| self.metrics.view_events.with_label_values(&[name, outcome]).inc_by(n as u64);
+            let count =
+                |outcome: &str, n: usize| self.metrics.view_events.with_label_values(&[name, outcome]).inc_by(n as u64);
             count("folded", folded.counts.folded);
             count("late", folded.counts.late);
             count("duplicate", folded.counts.duplicate);
@@ -350,7 +353,12 @@ impl Worker {
 
 /// Adds an event that a view could not evaluate: one letter an event, with every view's reason. The event itself was
 /// taken, so its letter carries it as JSON, not as the bytes that came.
-fn dead_letter(letters: &mut BTreeMap<i64, Reject>, view: &str, failed: &FailedEvent, events: &RecordBatch) -> Result<(), StreamError> {
+fn dead_letter(
+    letters: &mut BTreeMap<i64, Reject>,
+    view: &str,
+    failed: &FailedEvent,
+    events: &RecordBatch,
+) -> Result<(), StreamError> {
     let reason = format!("view {view}: {}", failed.reason);
     if let Some(letter) = letters.get_mut(&failed.offset) {
         letter.reason = format!("{}; {reason}", letter.reason);
@@ -363,7 +371,8 @@ fn dead_letter(letters: &mut BTreeMap<i64, Reject>, view: &str, failed: &FailedE
     let mut json = arrow::json::LineDelimitedWriter::new(Vec::new());
     json.write(&events.slice(row, 1)).map_err(wrong)?;
     json.finish().map_err(wrong)?;
-    let letter = Reject { offset: failed.offset, ingested_at: times.value(row), payload: json.into_inner().into(), reason };
+    let letter =
+        Reject { offset: failed.offset, ingested_at: times.value(row), payload: json.into_inner().into(), reason };
     letters.insert(failed.offset, letter);
     Ok(())
 }
@@ -375,7 +384,10 @@ pub fn source_id(source: &str) -> ViewId {
 
 /// Whether trying again may help.
 fn passing(error: &StreamError) -> bool {
-    matches!(error, StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Fenced { .. })
+    matches!(
+        error,
+        StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Fenced { .. }
+    )
 }
 
 fn cause(error: &StreamError) -> &'static str {

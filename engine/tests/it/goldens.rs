@@ -46,7 +46,10 @@ async fn accepted_definitions_are_explained() {
                     let json = explain::json(&project, &name).unwrap();
                     assert_eq!(json["name"], name.as_str(), "{json}");
                 }
-                let pages = names(&project).difference(&given).map(|name| explain::text(&project, name).unwrap_or_else(|e| e.to_string())).collect::<Vec<_>>();
+                let pages = names(&project)
+                    .difference(&given)
+                    .map(|name| explain::text(&project, name).unwrap_or_else(|e| e.to_string()))
+                    .collect::<Vec<_>>();
                 pages.join("\n\n----\n\n")
             }
             Err(error) => format!("rejected\n{error}"),
@@ -151,7 +154,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn names(project: &Project) -> BTreeSet<String> {
-    let views = project.views.keys().chain(project.shared.keys()).chain(project.sources.keys()).chain(project.tables.keys());
+    let views =
+        project.views.keys().chain(project.shared.keys()).chain(project.sources.keys()).chain(project.tables.keys());
     views.chain(project.services.keys()).chain(project.training_sets.keys()).cloned().collect()
 }
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 
 use crate::{Click, Error, Result, Transaction, World};
@@ -14,11 +13,7 @@ pub fn transactions_batch(rows: &[Transaction]) -> Result<RecordBatch> {
     batch(
         "transactions",
         [
-            (
-                "transaction_id",
-                strings(rows, |row| &row.transaction_id),
-                false,
-            ),
+            ("transaction_id", strings(rows, |row| &row.transaction_id), false),
             ("user_id", integers(rows, |row| row.user_id), false),
             ("card_id", integers(rows, |row| row.card_id), false),
             ("merchant_id", integers(rows, |row| row.merchant_id), false),
@@ -27,16 +22,8 @@ pub fn transactions_batch(rows: &[Transaction]) -> Result<RecordBatch> {
             ("country", strings(rows, |row| row.country), false),
             ("channel", strings(rows, |row| row.channel), false),
             ("status", strings(rows, |row| row.status), false),
-            (
-                "device_id",
-                optional_strings(rows, |row| row.device_id.as_deref()),
-                true,
-            ),
-            (
-                "ip_country",
-                optional_strings(rows, |row| row.ip_country),
-                true,
-            ),
+            ("device_id", optional_strings(rows, |row| row.device_id.as_deref()), true),
+            ("ip_country", optional_strings(rows, |row| row.ip_country), true),
             ("event_time", instants(rows, |row| row.event_time), false),
         ],
     )
@@ -67,11 +54,7 @@ pub fn labels_batch(rows: &[Transaction]) -> Result<RecordBatch> {
     batch(
         "labels",
         [
-            (
-                "transaction_id",
-                strings(rows, |row| &row.transaction_id),
-                false,
-            ),
+            ("transaction_id", strings(rows, |row| &row.transaction_id), false),
             ("user_id", integers(rows, |row| row.user_id), false),
             ("card_id", integers(rows, |row| row.card_id), false),
             ("merchant_id", integers(rows, |row| row.merchant_id), false),
@@ -93,21 +76,13 @@ pub fn merchants_batch(world: &World) -> Result<RecordBatch> {
             ("category", strings(rows, |row| row.category), false),
             ("country", strings(rows, |row| row.country), false),
             ("risk_score", doubles(rows, |row| row.risk_score), false),
-            (
-                "typical_amount",
-                doubles(rows, |row| row.typical_amount),
-                false,
-            ),
+            ("typical_amount", doubles(rows, |row| row.typical_amount), false),
         ],
     )
 }
 
-fn batch<const N: usize>(
-    what: &'static str,
-    columns: [(&str, ArrayRef, bool); N],
-) -> Result<RecordBatch> {
-    RecordBatch::try_from_iter_with_nullable(columns)
-        .map_err(|source| Error::Batch { what, source })
+fn batch<const N: usize>(what: &'static str, columns: [(&str, ArrayRef, bool); N]) -> Result<RecordBatch> {
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(|source| Error::Batch { what, source })
 }
 
 fn strings<'a, T>(rows: &'a [T], of: impl Fn(&'a T) -> &'a str) -> ArrayRef {

@@ -22,10 +22,7 @@ pub(super) struct TransactionFile(EventFile);
 impl TransactionFile {
     pub fn create(path: &Path, format: Format) -> Result<Self> {
         Ok(Self(match format {
-            Format::Parquet => EventFile::Parquet(ParquetFile::create(
-                path,
-                transactions_batch(&[])?.schema(),
-            )?),
+            Format::Parquet => EventFile::Parquet(ParquetFile::create(path, transactions_batch(&[])?.schema())?),
             Format::Avro => EventFile::Avro(AvroFile::create(path, transactions_schema()?)?),
             Format::NdJson => EventFile::NdJson(JsonFile::create(path)?),
         }))
@@ -46,9 +43,7 @@ pub(super) struct ClickFile(EventFile);
 impl ClickFile {
     pub fn create(path: &Path, format: Format) -> Result<Self> {
         Ok(Self(match format {
-            Format::Parquet => {
-                EventFile::Parquet(ParquetFile::create(path, clicks_batch(&[])?.schema())?)
-            }
+            Format::Parquet => EventFile::Parquet(ParquetFile::create(path, clicks_batch(&[])?.schema())?),
             Format::Avro => EventFile::Avro(AvroFile::create(path, clicks_schema()?)?),
             Format::NdJson => EventFile::NdJson(JsonFile::create(path)?),
         }))
@@ -70,11 +65,7 @@ enum EventFile {
 }
 
 impl EventFile {
-    fn write<T: Serialize>(
-        &mut self,
-        rows: &[T],
-        batch: fn(&[T]) -> Result<RecordBatch>,
-    ) -> Result<()> {
+    fn write<T: Serialize>(&mut self, rows: &[T], batch: fn(&[T]) -> Result<RecordBatch>) -> Result<()> {
         match self {
             Self::Parquet(file) => file.write(&batch(rows)?),
             Self::Avro(file) => file.write(rows),
@@ -100,24 +91,17 @@ pub(super) struct ParquetFile {
 impl ParquetFile {
     pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .build();
-        let writer = ArrowWriter::try_new(file, schema, Some(properties))
-            .map_err(|source| draft.parquet(source))?;
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|source| draft.parquet(source))?;
         Ok(Self { draft, writer })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer
-            .write(batch)
-            .map_err(|source| self.draft.parquet(source))
+        self.writer.write(batch).map_err(|source| self.draft.parquet(source))
     }
 
     pub fn finish(self) -> Result<PathBuf> {
-        self.writer
-            .close()
-            .map_err(|source| self.draft.parquet(source))?;
+        self.writer.close().map_err(|source| self.draft.parquet(source))?;
         self.draft.publish()
     }
 }
@@ -142,24 +126,16 @@ impl AvroFile {
 
     fn write<T: Serialize>(&mut self, rows: &[T]) -> Result<()> {
         for row in rows {
-            self.writer
-                .append_ser(row)
-                .map_err(|source| self.draft.avro(source))?;
+            self.writer.append_ser(row).map_err(|source| self.draft.avro(source))?;
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<PathBuf> {
         // A file without rows gets its header too.
-        self.writer
-            .flush()
-            .map_err(|source| self.draft.avro(source))?;
-        let mut file = self
-            .writer
-            .into_inner()
-            .map_err(|source| self.draft.avro(source))?;
-        file.flush()
-            .map_err(|source| self.draft.io("write", source))?;
+        self.writer.flush().map_err(|source| self.draft.avro(source))?;
+        let mut file = self.writer.into_inner().map_err(|source| self.draft.avro(source))?;
+        file.flush().map_err(|source| self.draft.io("write", source))?;
         self.draft.publish()
     }
 }
@@ -172,29 +148,20 @@ struct JsonFile {
 impl JsonFile {
     fn create(path: &Path) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
-        Ok(Self {
-            draft,
-            writer: BufWriter::new(file),
-        })
+        Ok(Self { draft, writer: BufWriter::new(file) })
     }
 
     fn write<T: Serialize>(&mut self, rows: &[T]) -> Result<()> {
         for row in rows {
-            serde_json::to_writer(&mut self.writer, row).map_err(|source| Error::JsonFile {
-                path: self.draft.path.clone(),
-                source,
-            })?;
-            self.writer
-                .write_all(b"\n")
-                .map_err(|source| self.draft.io("write", source))?;
+            serde_json::to_writer(&mut self.writer, row)
+                .map_err(|source| Error::JsonFile { path: self.draft.path.clone(), source })?;
+            self.writer.write_all(b"\n").map_err(|source| self.draft.io("write", source))?;
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<PathBuf> {
-        self.writer
-            .flush()
-            .map_err(|source| self.draft.io("write", source))?;
+        self.writer.flush().map_err(|source| self.draft.io("write", source))?;
         self.draft.publish()
     }
 }
@@ -209,10 +176,7 @@ impl Draft {
     fn create(path: &Path) -> Result<(Self, File)> {
         // A leading dot and a foreign ending: nobody who lists `*.parquet` sees half a file.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let draft = Self {
-            path: path.to_owned(),
-            draft: path.with_file_name(format!(".{name}.draft")),
-        };
+        let draft = Self { path: path.to_owned(), draft: path.with_file_name(format!(".{name}.draft")) };
         let file = File::create(&draft.draft).map_err(|source| draft.io("create", source))?;
         Ok((draft, file))
     }
@@ -223,24 +187,14 @@ impl Draft {
     }
 
     fn io(&self, action: &'static str, source: std::io::Error) -> Error {
-        Error::File {
-            action,
-            path: self.path.clone(),
-            source,
-        }
+        Error::File { action, path: self.path.clone(), source }
     }
 
     fn parquet(&self, source: parquet::errors::ParquetError) -> Error {
-        Error::Parquet {
-            path: self.path.clone(),
-            source,
-        }
+        Error::Parquet { path: self.path.clone(), source }
     }
 
     fn avro(&self, source: apache_avro::Error) -> Error {
-        Error::AvroFile {
-            path: self.path.clone(),
-            source: Box::new(source),
-        }
+        Error::AvroFile { path: self.path.clone(), source: Box::new(source) }
     }
 }

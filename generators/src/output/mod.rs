@@ -64,9 +64,7 @@ impl FromStr for Format {
         [Self::Parquet, Self::Avro, Self::NdJson]
             .into_iter()
             .find(|format| format.name() == text)
-            .ok_or_else(|| Error::Format {
-                value: text.to_owned(),
-            })
+            .ok_or_else(|| Error::Format { value: text.to_owned() })
     }
 }
 
@@ -108,20 +106,13 @@ pub fn write_history(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary> {
     if to <= from {
-        return Err(Error::EmptyRange {
-            from: rfc3339(from),
-            to: rfc3339(to),
-        });
+        return Err(Error::EmptyRange { from: rfc3339(from), to: rfc3339(to) });
     }
     date(from)?;
     date(to)?;
     for folder in [TRANSACTIONS, CLICKS] {
         let path = out.join(folder);
-        fs::create_dir_all(&path).map_err(|source| Error::File {
-            action: "create the folder",
-            path,
-            source,
-        })?;
+        fs::create_dir_all(&path).map_err(|source| Error::File { action: "create the folder", path, source })?;
     }
 
     let merchants = out.join("merchants.parquet");
@@ -132,11 +123,8 @@ pub fn write_history(
     let labels = out.join("labels.parquet");
     let mut labels_file = ParquetFile::create(&labels, labels_batch(&[])?.schema())?;
 
-    let mut summary = Summary {
-        merchants: world.merchants().len() as u64,
-        files: vec![merchants, labels],
-        ..Summary::default()
-    };
+    let mut summary =
+        Summary { merchants: world.merchants().len() as u64, files: vec![merchants, labels], ..Summary::default() };
     let first_day = from.div_euclid(DAY);
     let days = ((to - 1).div_euclid(DAY) - first_day + 1) as u64;
     let mut events = world.events(from, to).peekable();
@@ -147,11 +135,7 @@ pub fn write_history(
             day.write(event, &mut summary)?;
         }
         summary.files.extend(day.finish()?);
-        progress(Progress {
-            days_done: done,
-            days,
-            events: summary.transactions + summary.clicks,
-        });
+        progress(Progress { days_done: done, days, events: summary.transactions + summary.clicks });
     }
     labels_file.finish()?;
     Ok(summary)

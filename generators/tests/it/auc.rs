@@ -31,35 +31,22 @@ pub fn target_encoded<K: Hash + Eq>(values: &[K], labels: &[bool], train: usize)
         *rows += 1.0;
         *positives += f64::from(u8::from(*label));
     }
-    let share = |value| {
-        counts.get(value).map_or(mean, |(rows, positives)| {
-            (positives + 20.0 * mean) / (rows + 20.0)
-        })
-    };
+    let share = |value| counts.get(value).map_or(mean, |(rows, positives)| (positives + 20.0 * mean) / (rows + 20.0));
     values.iter().map(share).collect()
 }
 
 /// Fits a logistic regression on the first `train` rows by gradient descent, and scores all rows.
 pub fn logistic(columns: &[Vec<f64>], labels: &[bool], train: usize) -> Vec<f64> {
-    let columns: Vec<Vec<f64>> = columns
-        .iter()
-        .map(|column| standardised(column, train))
-        .collect();
+    let columns: Vec<Vec<f64>> = columns.iter().map(|column| standardised(column, train)).collect();
     let mut weights = vec![0.0; columns.len()];
     let mut bias = 0.0;
     // Positives weigh as much as negatives together.
     let positives = labels[..train].iter().filter(|label| **label).count() as f64;
     let weight = |label: bool| {
-        if label {
-            0.5 / positives
-        } else {
-            0.5 / (train as f64 - positives)
-        }
+        if label { 0.5 / positives } else { 0.5 / (train as f64 - positives) }
     };
-    let targets: Vec<(f64, f64)> = labels[..train]
-        .iter()
-        .map(|label| (f64::from(u8::from(*label)), weight(*label)))
-        .collect();
+    let targets: Vec<(f64, f64)> =
+        labels[..train].iter().map(|label| (f64::from(u8::from(*label)), weight(*label))).collect();
     let scores = |weights: &[f64], bias: f64, rows: usize| {
         let mut scores = vec![bias; rows];
         for (column, weight) in columns.iter().zip(weights) {
@@ -76,11 +63,7 @@ pub fn logistic(columns: &[Vec<f64>], labels: &[bool], train: usize) -> Vec<f64>
         }
         bias -= 2.0 * errors.iter().sum::<f64>();
         for (weight, column) in weights.iter_mut().zip(&columns) {
-            let slope: f64 = errors
-                .iter()
-                .zip(column)
-                .map(|(error, value)| error * value)
-                .sum();
+            let slope: f64 = errors.iter().zip(column).map(|(error, value)| error * value).sum();
             *weight -= 2.0 * slope;
         }
     }
@@ -89,18 +72,9 @@ pub fn logistic(columns: &[Vec<f64>], labels: &[bool], train: usize) -> Vec<f64>
 
 fn standardised(column: &[f64], train: usize) -> Vec<f64> {
     let mean = column[..train].iter().sum::<f64>() / train as f64;
-    let deviation = (column[..train]
-        .iter()
-        .map(|x| (x - mean).powi(2))
-        .sum::<f64>()
-        / train as f64)
-        .sqrt()
-        .max(1e-12);
+    let deviation = (column[..train].iter().map(|x| (x - mean).powi(2)).sum::<f64>() / train as f64).sqrt().max(1e-12);
     // Bounded, so that one extreme row does not steer the fit.
-    column
-        .iter()
-        .map(|x| ((x - mean) / deviation).clamp(-5.0, 5.0))
-        .collect()
+    column.iter().map(|x| ((x - mean) / deviation).clamp(-5.0, 5.0)).collect()
 }
 
 #[test]

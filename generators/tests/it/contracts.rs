@@ -5,8 +5,8 @@ use apache_avro::types::Value;
 use apache_avro::{Schema, schema::RecordField};
 use arrow::datatypes::{DataType, TimeUnit};
 use tidemark_generators::{
-    CLICKS, Config, Encoder, World, clicks_batch, clicks_schema, labels_batch, merchants_batch,
-    transactions_batch, transactions_schema,
+    CLICKS, Config, Encoder, World, clicks_batch, clicks_schema, labels_batch, merchants_batch, transactions_batch,
+    transactions_schema,
 };
 
 use crate::{DAY, START};
@@ -21,46 +21,25 @@ fn fields(schema: &Schema) -> &[RecordField] {
 #[test]
 fn every_field_is_described_and_event_time_is_an_instant() {
     for schema in [transactions_schema().unwrap(), clicks_schema().unwrap()] {
-        assert_eq!(
-            schema
-                .namespace()
-                .map(|namespace| namespace.to_string())
-                .as_deref(),
-            Some("dev.tidemark")
-        );
+        assert_eq!(schema.namespace().map(|namespace| namespace.to_string()).as_deref(), Some("dev.tidemark"));
         for field in fields(schema) {
-            assert!(
-                field.doc.as_deref().is_some_and(|doc| doc.ends_with('.')),
-                "{} has no doc",
-                field.name
-            );
+            assert!(field.doc.as_deref().is_some_and(|doc| doc.ends_with('.')), "{} has no doc", field.name);
         }
-        let time = fields(schema)
-            .iter()
-            .find(|field| field.name == "event_time")
-            .unwrap();
+        let time = fields(schema).iter().find(|field| field.name == "event_time").unwrap();
         assert!(matches!(time.schema, Schema::TimestampMicros));
     }
 }
 
 #[test]
 fn batches_have_the_contracts_columns() {
-    let pairs = [
-        (transactions_batch(&[]), transactions_schema()),
-        (clicks_batch(&[]), clicks_schema()),
-    ];
+    let pairs = [(transactions_batch(&[]), transactions_schema()), (clicks_batch(&[]), clicks_schema())];
     for (batch, contract) in pairs {
         let nullable = |schema: &Schema| matches!(schema, Schema::Union(_));
-        let expected: Vec<(&str, bool)> = fields(contract.unwrap())
-            .iter()
-            .map(|field| (field.name.as_str(), nullable(&field.schema)))
-            .collect();
+        let expected: Vec<(&str, bool)> =
+            fields(contract.unwrap()).iter().map(|field| (field.name.as_str(), nullable(&field.schema))).collect();
         let schema = batch.unwrap().schema();
-        let columns: Vec<(&str, bool)> = schema
-            .fields()
-            .iter()
-            .map(|field| (field.name().as_str(), field.is_nullable()))
-            .collect();
+        let columns: Vec<(&str, bool)> =
+            schema.fields().iter().map(|field| (field.name().as_str(), field.is_nullable())).collect();
         assert_eq!(columns, expected);
     }
 }
@@ -70,23 +49,13 @@ fn batches_have_the_contracts_columns() {
 fn shipped_tables_declare_what_the_generator_writes() {
     let world = World::new(Config::default()).unwrap();
     let pairs = [
-        (
-            merchants_batch(&world),
-            include_str!("../../../features/tables/merchants.sql"),
-        ),
-        (
-            labels_batch(&[]),
-            include_str!("../../../features/tables/labels.sql"),
-        ),
+        (merchants_batch(&world), include_str!("../../../features/tables/merchants.sql")),
+        (labels_batch(&[]), include_str!("../../../features/tables/labels.sql")),
     ];
     for (batch, sql) in pairs {
         let declared: Vec<(&str, &str)> = sql
             .lines()
-            .filter_map(|line| {
-                line.trim_end_matches(',')
-                    .strip_prefix("  ")?
-                    .split_once(' ')
-            })
+            .filter_map(|line| line.trim_end_matches(',').strip_prefix("  ")?.split_once(' '))
             .filter(|(name, _)| *name != "--")
             .map(|(name, kind)| (name, kind.trim()))
             .collect();
@@ -101,9 +70,7 @@ fn shipped_tables_declare_what_the_generator_writes() {
                     DataType::Float64 => "DOUBLE NOT NULL",
                     DataType::Utf8 => "VARCHAR NOT NULL",
                     DataType::Boolean => "BOOLEAN NOT NULL",
-                    DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-                        "TIMESTAMP(6) WITH TIME ZONE NOT NULL"
-                    }
+                    DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMP(6) WITH TIME ZONE NOT NULL",
                     other => panic!("unexpected {other}"),
                 };
                 (field.name().as_str(), kind)
@@ -115,17 +82,10 @@ fn shipped_tables_declare_what_the_generator_writes() {
 
 #[test]
 fn every_event_survives_encoding_by_its_contract() {
-    let world = World::new(Config {
-        duplicates: 0.01,
-        ..Config::default()
-    })
-    .unwrap();
+    let world = World::new(Config { duplicates: 0.01, ..Config::default() }).unwrap();
     let encoder = Encoder::new().unwrap();
-    let readers = [transactions_schema(), clicks_schema()].map(|schema| {
-        GenericDatumReader::builder(schema.unwrap())
-            .build()
-            .unwrap()
-    });
+    let readers = [transactions_schema(), clicks_schema()]
+        .map(|schema| GenericDatumReader::builder(schema.unwrap()).build().unwrap());
     let mut bytes = Vec::new();
     let mut seen = [0, 0];
     for event in world.events(START, START + DAY) {
@@ -134,9 +94,7 @@ fn every_event_survives_encoding_by_its_contract() {
         encoder.encode(&event.record, &mut bytes).unwrap();
         let mut rest = bytes.strip_prefix(b"head").unwrap();
         let stream = usize::from(event.source() == CLICKS);
-        let Value::Record(decoded) = readers[stream].read_value(&mut rest).unwrap() else {
-            panic!("not a record")
-        };
+        let Value::Record(decoded) = readers[stream].read_value(&mut rest).unwrap() else { panic!("not a record") };
         assert!(rest.is_empty(), "{} bytes left over", rest.len());
         seen[stream] += 1;
 

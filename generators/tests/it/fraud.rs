@@ -11,16 +11,9 @@ const MINUTE: i64 = HOUR / 60;
 
 /// Twenty days in the order of event time, each record once.
 fn history(seed: u64) -> (Vec<Transaction>, Vec<Click>) {
-    let world = World::new(Config {
-        seed,
-        ..Config::default()
-    })
-    .unwrap();
+    let world = World::new(Config { seed, ..Config::default() }).unwrap();
     let (mut transactions, mut clicks) = (Vec::new(), Vec::new());
-    for event in world
-        .events(START, START + 20 * DAY)
-        .filter(|event| !event.duplicate)
-    {
+    for event in world.events(START, START + 20 * DAY).filter(|event| !event.duplicate) {
         match event.record {
             Record::Transaction(row) => transactions.push(row),
             Record::Click(row) => clicks.push(row),
@@ -32,64 +25,31 @@ fn history(seed: u64) -> (Vec<Transaction>, Vec<Click>) {
 }
 
 /// Every column of the record, as numbers and as the label's share of each value.
-fn raw_columns(
-    rows: &[Transaction],
-    labels: &[bool],
-    train: usize,
-) -> Vec<(&'static str, Vec<f64>)> {
+fn raw_columns(rows: &[Transaction], labels: &[bool], train: usize) -> Vec<(&'static str, Vec<f64>)> {
     let number = |of: fn(&Transaction) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
-    let text = |of: fn(&Transaction) -> String| {
-        target_encoded(&rows.iter().map(of).collect::<Vec<_>>(), labels, train)
-    };
+    let text = |of: fn(&Transaction) -> String| target_encoded(&rows.iter().map(of).collect::<Vec<_>>(), labels, train);
     vec![
         ("user_id", number(|row| row.user_id as f64)),
         ("user_id, encoded", text(|row| row.user_id.to_string())),
         ("card_id", number(|row| row.card_id as f64)),
         ("card_id, encoded", text(|row| row.card_id.to_string())),
         ("merchant_id", number(|row| row.merchant_id as f64)),
-        (
-            "merchant_id, encoded",
-            text(|row| row.merchant_id.to_string()),
-        ),
+        ("merchant_id, encoded", text(|row| row.merchant_id.to_string())),
         ("amount", number(|row| row.amount)),
         ("log amount", number(|row| row.amount.ln())),
-        (
-            "amount, binned",
-            text(|row| format!("{:.1}", row.amount.ln())),
-        ),
+        ("amount, binned", text(|row| format!("{:.1}", row.amount.ln()))),
         ("currency", text(|row| row.currency.to_owned())),
         ("country", text(|row| row.country.to_owned())),
         ("channel", text(|row| row.channel.to_owned())),
         ("status", text(|row| row.status.to_owned())),
-        (
-            "device_id",
-            text(|row| row.device_id.clone().unwrap_or_default()),
-        ),
-        (
-            "ip_country",
-            text(|row| row.ip_country.unwrap_or_default().to_owned()),
-        ),
-        (
-            "hour",
-            text(|row| (row.event_time.rem_euclid(DAY) / HOUR).to_string()),
-        ),
-        (
-            "day of the week",
-            text(|row| (row.event_time.div_euclid(DAY) % 7).to_string()),
-        ),
+        ("device_id", text(|row| row.device_id.clone().unwrap_or_default())),
+        ("ip_country", text(|row| row.ip_country.unwrap_or_default().to_owned())),
+        ("hour", text(|row| (row.event_time.rem_euclid(DAY) / HOUR).to_string())),
+        ("day of the week", text(|row| (row.event_time.div_euclid(DAY) % 7).to_string())),
         ("time", number(|row| row.event_time as f64)),
-        (
-            "channel and merchant's country",
-            text(|row| format!("{} {}", row.channel, row.country)),
-        ),
-        (
-            "countries of device and merchant",
-            text(|row| format!("{:?} {}", row.ip_country, row.country)),
-        ),
-        (
-            "last digit of the id",
-            text(|row| row.transaction_id.chars().last().unwrap().to_string()),
-        ),
+        ("channel and merchant's country", text(|row| format!("{} {}", row.channel, row.country))),
+        ("countries of device and merchant", text(|row| format!("{:?} {}", row.ip_country, row.country))),
+        ("last digit of the id", text(|row| row.transaction_id.chars().last().unwrap().to_string())),
     ]
 }
 
@@ -104,36 +64,19 @@ fn window_columns(rows: &[Transaction], clicks: &[Click]) -> Vec<(&'static str, 
             by_user.entry(click.user_id).or_default().push(click);
         }
         let past = by_card.entry(row.card_id).or_default();
-        let within = |span: i64| {
-            past.iter()
-                .rev()
-                .take_while(move |other| other.event_time >= row.event_time - span)
-        };
+        let within = |span: i64| past.iter().rev().take_while(move |other| other.event_time >= row.event_time - span);
         let recent = by_user.get(&row.user_id).map_or(0, |clicks| {
-            clicks
-                .iter()
-                .rev()
-                .take_while(|click| click.event_time >= row.event_time - 10 * MINUTE)
-                .count()
+            clicks.iter().rev().take_while(|click| click.event_time >= row.event_time - 10 * MINUTE).count()
         });
         let week: Vec<f64> = within(7 * DAY).map(|other| other.amount).collect();
         let average = week.iter().sum::<f64>() / week.len().max(1) as f64;
         let values = [
             within(10 * MINUTE).count() as f64,
             within(HOUR).count() as f64,
-            within(HOUR)
-                .map(|other| other.merchant_id)
-                .collect::<HashSet<_>>()
-                .len() as f64,
+            within(HOUR).map(|other| other.merchant_id).collect::<HashSet<_>>().len() as f64,
             recent as f64,
-            if week.is_empty() {
-                0.0
-            } else {
-                (row.amount / average).ln().abs()
-            },
-            f64::from(u8::from(
-                !within(7 * DAY).any(|other| other.merchant_id == row.merchant_id),
-            )),
+            if week.is_empty() { 0.0 } else { (row.amount / average).ln().abs() },
+            f64::from(u8::from(!within(7 * DAY).any(|other| other.merchant_id == row.merchant_id))),
         ];
         for (column, value) in columns.iter_mut().zip(values) {
             column.push(value);
@@ -165,18 +108,12 @@ fn windows_learn_what_raw_columns_cannot() {
         for (name, column) in &raw {
             let auc = strength(column);
             println!("seed {seed}: {name}: {auc:.3}");
-            assert!(
-                auc < 0.6,
-                "seed {seed}: raw column {name} alone reaches {auc:.3}"
-            );
+            assert!(auc < 0.6, "seed {seed}: raw column {name} alone reaches {auc:.3}");
         }
         let raw: Vec<Vec<f64>> = raw.into_iter().map(|(_, column)| column).collect();
         let raw_auc = tested(&logistic(&raw, &labels, train));
         println!("seed {seed}: all raw columns: {raw_auc:.3}");
-        assert!(
-            raw_auc < 0.62,
-            "seed {seed}: all raw columns together reach {raw_auc:.3}"
-        );
+        assert!(raw_auc < 0.62, "seed {seed}: all raw columns together reach {raw_auc:.3}");
 
         let windows = window_columns(&rows, &clicks);
         for (name, column) in &windows {
@@ -185,10 +122,7 @@ fn windows_learn_what_raw_columns_cannot() {
         let windows: Vec<Vec<f64>> = windows.into_iter().map(|(_, column)| column).collect();
         let window_auc = tested(&logistic(&windows, &labels, train));
         println!("seed {seed}: all window features: {window_auc:.3}");
-        assert!(
-            window_auc > 0.8,
-            "seed {seed}: window features reach only {window_auc:.3}"
-        );
+        assert!(window_auc > 0.8, "seed {seed}: window features reach only {window_auc:.3}");
     }
 }
 
@@ -198,11 +132,7 @@ fn a_fraud_is_an_episode_on_one_card_from_foreign_devices() {
     let mut devices: HashMap<i64, HashMap<&str, u32>> = HashMap::new();
     for row in rows.iter().filter(|row| !row.is_fraud) {
         if let Some(device) = &row.device_id {
-            *devices
-                .entry(row.user_id)
-                .or_default()
-                .entry(device)
-                .or_default() += 1;
+            *devices.entry(row.user_id).or_default().entry(device).or_default() += 1;
         }
     }
     let frauds: Vec<&Transaction> = rows.iter().filter(|row| row.is_fraud).collect();
@@ -214,28 +144,11 @@ fn a_fraud_is_an_episode_on_one_card_from_foreign_devices() {
         })
     };
     assert!(frauds.len() > 1_000, "{}", frauds.len());
-    assert!(
-        frauds.iter().all(|row| company(row)),
-        "every fraudulent transaction has another within ten minutes"
-    );
-    let online: Vec<_> = frauds
-        .iter()
-        .filter_map(|row| Some((row.user_id, row.device_id.as_deref()?)))
-        .collect();
-    let own = online
-        .iter()
-        .filter(|(user, device)| {
-            devices
-                .get(user)
-                .is_some_and(|own| own.contains_key(device))
-        })
-        .count();
-    assert!(
-        own * 50 < online.len(),
-        "{own} of {} from the victim's own device",
-        online.len()
-    );
-    let declined =
-        frauds.iter().filter(|row| row.status == "declined").count() as f64 / frauds.len() as f64;
+    assert!(frauds.iter().all(|row| company(row)), "every fraudulent transaction has another within ten minutes");
+    let online: Vec<_> = frauds.iter().filter_map(|row| Some((row.user_id, row.device_id.as_deref()?))).collect();
+    let own =
+        online.iter().filter(|(user, device)| devices.get(user).is_some_and(|own| own.contains_key(device))).count();
+    assert!(own * 50 < online.len(), "{own} of {} from the victim's own device", online.len());
+    let declined = frauds.iter().filter(|row| row.status == "declined").count() as f64 / frauds.len() as f64;
     assert!((0.03..0.12).contains(&declined), "{declined}");
 }

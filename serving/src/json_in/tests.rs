@@ -18,11 +18,14 @@ fn at(row: usize) -> String {
 
 /// One value of a type: its column, or what is said.
 fn one(data_type: DataType, value: Json) -> Result<ArrayRef, String> {
-    rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at).map(|b| b.column(0).clone()).map_err(|e| e.to_string())
+    rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at)
+        .map(|b| b.column(0).clone())
+        .map_err(|e| e.to_string())
 }
 
 fn refused(data_type: DataType, value: Json) -> String {
-    let problem = crate::problem::Problem::from(rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at).unwrap_err());
+    let problem =
+        crate::problem::Problem::from(rows(&schema(&[("x", data_type)]), &[json!({ "x": value })], &at).unwrap_err());
     let errors = problem.member("errors").clone();
     format!("{} {}", errors[0]["message"].as_str().unwrap(), errors[0]["hint"].as_str().unwrap_or(""))
 }
@@ -32,8 +35,14 @@ fn integers_are_exact_and_in_range() {
     let max = one(DataType::Int64, json!(i64::MAX)).unwrap();
     assert_eq!(max.as_primitive::<Int64Type>().value(0), i64::MAX);
     assert_eq!(one(DataType::UInt64, json!(u64::MAX)).unwrap().len(), 1);
-    assert_eq!(refused(DataType::Int32, json!(3_000_000_000u32)), "expected INTEGER, found 3000000000 it is out of range");
-    assert_eq!(refused(DataType::Int64, json!(u64::MAX)), "expected BIGINT, found 18446744073709551615 it is out of range");
+    assert_eq!(
+        refused(DataType::Int32, json!(3_000_000_000u32)),
+        "expected INTEGER, found 3000000000 it is out of range"
+    );
+    assert_eq!(
+        refused(DataType::Int64, json!(u64::MAX)),
+        "expected BIGINT, found 18446744073709551615 it is out of range"
+    );
     assert_eq!(refused(DataType::UInt8, json!(-1)), "expected TINYINT UNSIGNED, found -1 it is out of range");
     assert_eq!(refused(DataType::Int64, json!(1.5)), "expected BIGINT, found 1.5 it has a fraction");
     assert_eq!(refused(DataType::Int64, json!(2.0)), "expected BIGINT, found 2.0 write it without a point");
@@ -97,7 +106,10 @@ fn lists_structs_and_bytes_name_the_item() {
     assert_eq!(one(inner, json!({"a": 1})).unwrap_err(), "rows[0].x.a: expected BOOLEAN, found 1");
     assert_eq!(one(DataType::Binary, json!("AP8=")).unwrap().as_binary::<i32>().value(0), [0, 255]);
     assert!(refused(DataType::Binary, json!("?")).contains("it is not base64"));
-    assert_eq!(refused(DataType::FixedSizeBinary(3), json!("AP8=")), "expected BYTEA, found \"AP8=\" it has 2 bytes, not 3");
+    assert_eq!(
+        refused(DataType::FixedSizeBinary(3), json!("AP8=")),
+        "expected BYTEA, found \"AP8=\" it has 2 bytes, not 3"
+    );
 }
 
 #[test]
@@ -115,6 +127,9 @@ fn every_error_of_every_row_comes_at_once() {
         ])
     );
     let many: Vec<Json> = (0..100).map(|_| json!(null)).collect();
-    assert_eq!(rows(&schema, &many, &at).unwrap_err().to_string(), "rows[0]: expected an object with user_id, amount, found null (and 99 more)");
+    assert_eq!(
+        rows(&schema, &many, &at).unwrap_err().to_string(),
+        "rows[0]: expected an object with user_id, amount, found null (and 99 more)"
+    );
     assert_eq!(rows(&schema, &[json!({"user_id": null, "amount": null})], &at).unwrap().num_rows(), 1);
 }

@@ -7,7 +7,12 @@ use crate::server::{Server, config};
 
 fn first(problem: &Json) -> String {
     let error = &problem["errors"][0];
-    format!("{}: {} [{}]", error["field"].as_str().unwrap(), error["message"].as_str().unwrap(), error["hint"].as_str().unwrap_or(""))
+    format!(
+        "{}: {} [{}]",
+        error["field"].as_str().unwrap(),
+        error["message"].as_str().unwrap(),
+        error["hint"].as_str().unwrap_or("")
+    )
 }
 
 #[test]
@@ -17,7 +22,10 @@ fn unknown_names_are_answered_with_the_nearest() {
     assert_eq!(detail("/v1/views/usr_spend?user_id=1"), "no feature view `usr_spend`; did you mean `user_spend`?");
     assert_eq!(detail("/v1/catalog/view"), "no kind of definition `view`; did you mean `views`?");
     assert_eq!(detail("/v1/catalog/training-sets/x"), "no training set `x`; there is fraud_training");
-    assert_eq!(detail("/v1/view/user_spend"), "nothing is served at /v1/view/user_spend; did you mean /v1/views/user_spend?");
+    assert_eq!(
+        detail("/v1/view/user_spend"),
+        "nothing is served at /v1/view/user_spend; did you mean /v1/views/user_spend?"
+    );
     assert_eq!(detail("/nowhere/at/all"), "nothing is served at /nowhere/at/all");
     let service = server.post("/v1/services/fraud_v2", &json!({"rows": []})).problem(404);
     assert_eq!(service["detail"], "no feature service `fraud_v2`; did you mean `fraud_v1`?");
@@ -30,7 +38,10 @@ fn unknown_names_are_answered_with_the_nearest() {
 fn a_method_that_a_route_does_not_take() {
     let server = Server::with_events();
     let answer = server.delete("/v1/views/user_spend");
-    assert_eq!(answer.problem(405)["detail"], "/v1/views/user_spend does not take DELETE; the Allow header says what it takes");
+    assert_eq!(
+        answer.problem(405)["detail"],
+        "/v1/views/user_spend does not take DELETE; the Allow header says what it takes"
+    );
     assert_eq!(answer.allow.unwrap(), "GET,HEAD,POST");
     assert_eq!(server.get("/v1/services/fraud_v1").problem(405)["type"], "urn:tidemark:problem:method");
 }
@@ -42,8 +53,14 @@ fn rows_that_do_not_fit_name_the_row_and_the_field() {
     let good = json!({"user_id": 1, "amount": 1});
     let rows = post(json!({"rows": [good, good, good, {"user_id": 1, "amount": "abc"}]}));
     assert_eq!(rows["detail"], "rows[3].amount: expected DOUBLE, found \"abc\"");
-    assert_eq!(first(&post(json!({"rows": [{"user_id": "1", "amount": 1}]}))), "rows[0].user_id: expected BIGINT, found \"1\" [remove the quotes]");
-    assert_eq!(first(&post(json!({"rows": [{"user_id": 1}]}))), "rows[0].amount: missing; expected DOUBLE [NULL is said as null]");
+    assert_eq!(
+        first(&post(json!({"rows": [{"user_id": "1", "amount": 1}]}))),
+        "rows[0].user_id: expected BIGINT, found \"1\" [remove the quotes]"
+    );
+    assert_eq!(
+        first(&post(json!({"rows": [{"user_id": 1}]}))),
+        "rows[0].amount: missing; expected DOUBLE [NULL is said as null]"
+    );
     let unknown = post(json!({"rows": [{"user_id": 1, "amount": 1, "amout": 1}]}));
     assert_eq!(first(&unknown), "rows[0].amout: unknown field; expected user_id, amount [did you mean `amount`?]");
     assert_eq!(first(&post(json!({"row": []}))), "row: unknown member; expected rows, as_of [did you mean `rows`?]");
@@ -61,22 +78,36 @@ fn keys_that_do_not_fit_name_the_parameter() {
     let get = |query: &str| first(&server.get(&format!("/v1/views/user_country?{query}")).problem(422));
     assert_eq!(get("user_id=1"), "country: missing; expected VARCHAR [add ?country=… to the path]");
     assert_eq!(get("user_id=x&country=SE"), "user_id: expected BIGINT, found \"x\" []");
-    assert_eq!(get("user_id=1&country=SE&contry=NO"), "contry: unknown parameter; expected user_id, country, as_of [did you mean `country`?]");
+    assert_eq!(
+        get("user_id=1&country=SE&contry=NO"),
+        "contry: unknown parameter; expected user_id, country, as_of [did you mean `country`?]"
+    );
     assert_eq!(get("user_id=1&user_id=2&country=SE"), "user_id: given twice [POST reads many keys in one call]");
-    assert!(get("user_id=1&country=SE&as_of=2026-03-01T12:00:00+01:00").ends_with("[in a query string write the plus sign of the zone as %2B]"));
-    let post = first(&server.post("/v1/views/user_country", &json!({"keys": [{"user_id": 1, "country": 7}]})).problem(422));
+    assert!(
+        get("user_id=1&country=SE&as_of=2026-03-01T12:00:00+01:00")
+            .ends_with("[in a query string write the plus sign of the zone as %2B]")
+    );
+    let post =
+        first(&server.post("/v1/views/user_country", &json!({"keys": [{"user_id": 1, "country": 7}]})).problem(422));
     assert_eq!(post, "keys[0].country: expected VARCHAR, found 7 []");
 }
 
 #[test]
 fn json_that_is_none_is_told_its_line_and_column() {
     let server = Server::with_events();
-    let bad = server.post_as("/v1/services/fraud_v1", "application/json", b"{\"rows\": [\n  {\"user_id\": }\n]}").problem(400);
+    let bad = server
+        .post_as("/v1/services/fraud_v1", "application/json", b"{\"rows\": [\n  {\"user_id\": }\n]}")
+        .problem(400);
     assert_eq!(bad["detail"], "the body is not JSON: line 2, column 15: expected value");
     assert_eq!(server.post_as("/v1/services/fraud_v1", "application/json", b"").status, 400);
     assert_eq!(server.post_as("/v1/services/fraud_v1", "application/json", b"\"\xff\"").status, 400);
     let deep = "[".repeat(100_000);
-    assert!(server.post_as("/v1/services/fraud_v1", "application/json", deep.as_bytes()).problem(400)["detail"].as_str().unwrap().contains("recursion"));
+    assert!(
+        server.post_as("/v1/services/fraud_v1", "application/json", deep.as_bytes()).problem(400)["detail"]
+            .as_str()
+            .unwrap()
+            .contains("recursion")
+    );
 }
 
 #[test]
@@ -99,7 +130,10 @@ fn limits_hold() {
     let rows = server.post("/v1/services/fraud_v1", &json!({"rows": [row, row, row, row]})).problem(413);
     assert_eq!(rows["detail"], "4 rows; one call takes at most 3: split it");
     let keys = vec![json!({"user_id": 1}); 4];
-    assert_eq!(server.post("/v1/views/user_spend", &json!({"keys": keys})).problem(413)["detail"], "4 keys; one call takes at most 3: split it");
+    assert_eq!(
+        server.post("/v1/views/user_spend", &json!({"keys": keys})).problem(413)["detail"],
+        "4 keys; one call takes at most 3: split it"
+    );
     assert_eq!(server.post("/v1/sources/transactions/events", &json!({"events": [1, 2, 3]})).status, 413);
     assert_eq!(server.post_as("/v1/sources/transactions/events", "application/x-ndjson", b"{}\n{}\n{}\n").status, 413);
     let long = server.post("/v1/services/fraud_v1", &json!({"rows": [], "x": "x".repeat(2000)})).problem(413);
@@ -115,5 +149,9 @@ fn a_panic_answers_500_and_says_nothing_of_itself() {
     assert_eq!(problem["detail"], "the server failed on this request; its log says why");
     assert_eq!(server.get("/health").expect(200), json!({"status": "ok"}));
     let metrics = server.get("/metrics").text;
-    assert!(metrics.contains(r#"tidemark_http_requests_total{method="POST",route="/v1/services/{service}",status="500"} 1"#), "{metrics}");
+    assert!(
+        metrics
+            .contains(r#"tidemark_http_requests_total{method="POST",route="/v1/services/{service}",status="500"} 1"#),
+        "{metrics}"
+    );
 }

@@ -18,7 +18,8 @@ fn good_events_are_taken_and_bad_ones_are_told_why() {
     let answer = answer.expect(207);
     assert_eq!((&answer["accepted"], &answer["source"]), (&json!(1), &json!("transactions")));
     let refused = answer["refused"].as_array().unwrap();
-    let reasons: Vec<(u64, &str)> = refused.iter().map(|r| (r["index"].as_u64().unwrap(), r["reason"].as_str().unwrap())).collect();
+    let reasons: Vec<(u64, &str)> =
+        refused.iter().map(|r| (r["index"].as_u64().unwrap(), r["reason"].as_str().unwrap())).collect();
     assert_eq!(reasons.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(reasons[0].1.contains("amount") && reasons[0].1.contains("abc"), "{reasons:?}");
     assert!(reasons[1].1.contains("contry") && reasons[1].1.contains("country"), "{reasons:?}");
@@ -29,8 +30,14 @@ fn good_events_are_taken_and_bad_ones_are_told_why() {
     server.drain();
     assert_eq!(server.get("/v1/views/user_spend?user_id=1").expect(200)["row"]["txn_count_1h"], 1);
     let metrics = server.get("/metrics").text;
-    assert!(metrics.contains(r#"tidemark_source_events_pushed_total{outcome="accepted",source="transactions"} 1"#), "{metrics}");
-    assert!(metrics.contains(r#"tidemark_source_events_pushed_total{outcome="refused",source="transactions"} 5"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"tidemark_source_events_pushed_total{outcome="accepted",source="transactions"} 1"#),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"tidemark_source_events_pushed_total{outcome="refused",source="transactions"} 5"#),
+        "{metrics}"
+    );
 }
 
 #[test]

@@ -27,7 +27,11 @@ pub struct Gated {
 impl Gated {
     fn check(&self) -> Result<(), StoreError> {
         match *self.gate.borrow() {
-            Gate::Broken => Err(StoreError::Storage { path: PathBuf::from("online.redb"), what: "can't reach it", cause: "secret cause".into() }),
+            Gate::Broken => Err(StoreError::Storage {
+                path: PathBuf::from("online.redb"),
+                what: "can't reach it",
+                cause: "secret cause".into(),
+            }),
             _ => Ok(()),
         }
     }

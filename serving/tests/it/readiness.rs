@@ -26,7 +26,8 @@ fn a_platform_is_ready_once_its_workers_have_caught_up() {
     server.start_workers();
     let ready = server.until("/ready", |a| a.status == 200).json();
     assert_eq!(ready["status"], "ready");
-    let fresh = server.until("/v1/views/user_spend?user_id=1", |a| a.status == 200 && a.json()["row"]["txn_count_1h"] == 2);
+    let fresh =
+        server.until("/v1/views/user_spend?user_id=1", |a| a.status == 200 && a.json()["row"]["txn_count_1h"] == 2);
     assert_eq!(fresh.json()["row"]["spend_1h"], 20.5);
     server.push(&[event("e", 1, 1.5, 0)]);
     server.until("/v1/views/user_spend?user_id=1", |a| a.json()["row"]["spend_1h"] == 22.0);
@@ -73,7 +74,9 @@ fn a_store_that_fails_stalls_the_stream_and_answers_503() {
 #[test]
 fn metrics_are_prometheus_text_of_engine_and_server() {
     let server = Server::with_events();
-    server.post("/v1/services/fraud_v1", &json!({"rows": [{"user_id": 1, "amount": 1}, {"user_id": 8, "amount": 1}]})).expect(200);
+    server
+        .post("/v1/services/fraud_v1", &json!({"rows": [{"user_id": 1, "amount": 1}, {"user_id": 8, "amount": 1}]}))
+        .expect(200);
     server.get("/v1/nothing");
     let answer = server.get("/metrics");
     assert!(answer.content_type.starts_with("text/plain; version=0.0.4"), "{}", answer.content_type);

@@ -39,7 +39,10 @@ fn as_of_reads_the_past_for_all_rows_or_for_each() {
     assert_eq!(one["views"]["user_spend"]["age_seconds"], json!([900.0, 900.0]));
     // An event exactly at the instant counts, one a microsecond later does not.
     let each = read(json!([NOW - 30 * MINUTE, NOW - 30 * MINUTE - 1]));
-    assert_eq!(each["rows"].as_array().unwrap().iter().map(|r| r["txn_count_1h"].clone()).collect::<Vec<_>>(), [json!(2), json!(1)]);
+    assert_eq!(
+        each["rows"].as_array().unwrap().iter().map(|r| r["txn_count_1h"].clone()).collect::<Vec<_>>(),
+        [json!(2), json!(1)]
+    );
     assert_eq!(each["as_of"][1], "2026-03-01T11:29:59.999999Z");
 }
 
@@ -48,7 +51,10 @@ fn a_view_joined_twice_answers_by_its_aliases() {
     let server = Server::with_events();
     let answer = server.post("/v1/services/transfer_v1", &json!({"rows": [{"sender": 1, "receiver": 2}]})).expect(200);
     assert_eq!(answer["rows"], json!([{"sent": 2, "received": 1}]));
-    assert_eq!(answer["views"], json!({"a": {"status": ["PRESENT"], "age_seconds": [600.0]}, "b": {"status": ["PRESENT"], "age_seconds": [60.0]}}));
+    assert_eq!(
+        answer["views"],
+        json!({"a": {"status": ["PRESENT"], "age_seconds": [600.0]}, "b": {"status": ["PRESENT"], "age_seconds": [60.0]}})
+    );
 }
 
 #[test]
@@ -68,7 +74,10 @@ fn values_of_every_type_come_back_as_they_were_sent() {
     other["d"] = json!(-1);
     other["b"] = json!(0.1 + 0.2);
     let answer = server.post("/v1/services/echo_v1", &json!({"rows": [other]})).expect(200)["rows"][0].clone();
-    assert_eq!((&answer["c"], &answer["d"], &answer["b"]), (&json!("12.50"), &json!("1969-12-31T23:59:59.999999Z"), &json!(0.1 + 0.2)));
+    assert_eq!(
+        (&answer["c"], &answer["d"], &answer["b"]),
+        (&json!("12.50"), &json!("1969-12-31T23:59:59.999999Z"), &json!(0.1 + 0.2))
+    );
 }
 
 #[test]
@@ -86,14 +95,22 @@ fn a_view_reads_one_key_or_many() {
     );
     let past = server.get("/v1/views/user_spend?user_id=1&as_of=2026-03-01T12:35:00%2B01:00").expect(200);
     assert_eq!((&past["row"]["txn_count_1h"], &past["as_of"]), (&json!(1), &json!("2026-03-01T11:35:00.000000Z")));
-    assert_eq!(server.get(&format!("/v1/views/user_spend?user_id=1&as_of={NOW}")).expect(200)["row"]["txn_count_1h"], 2);
+    assert_eq!(
+        server.get(&format!("/v1/views/user_spend?user_id=1&as_of={NOW}")).expect(200)["row"]["txn_count_1h"],
+        2
+    );
     // Before the key's first event.
     let old = server.get("/v1/views/user_spend?user_id=1&as_of=2026-02-01T00:00:00Z").expect(200);
     assert_eq!((&old["status"], &old["row"]["txn_count_1h"]), (&json!("NOT_FOUND"), &json!(0)));
 
-    let many = server.post("/v1/views/user_spend", &json!({"keys": [{"user_id": 2}, {"user_id": 3}], "as_of": NOW})).expect(200);
+    let many = server
+        .post("/v1/views/user_spend", &json!({"keys": [{"user_id": 2}, {"user_id": 3}], "as_of": NOW}))
+        .expect(200);
     assert_eq!(many["rows"][0]["spend_1h"], 7.0);
-    assert_eq!(many["rows"][1], json!({"user_id": 3, "txn_count_1h": 0, "spend_1h": null, "last_at": null, "last_country": null}));
+    assert_eq!(
+        many["rows"][1],
+        json!({"user_id": 3, "txn_count_1h": 0, "spend_1h": null, "last_at": null, "last_country": null})
+    );
     assert_eq!((&many["status"], &many["age_seconds"]), (&json!(["PRESENT", "NOT_FOUND"]), &json!([60.0, null])));
 }
 

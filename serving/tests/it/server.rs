@@ -34,7 +34,10 @@ pub struct Server {
     folder: Option<tempfile::TempDir>,
 }
 
-type Worker = (String, std::thread::JoinHandle<Result<tidemark_engine::stream::Summary, tidemark_engine::embedded::EmbeddedError>>);
+type Worker = (
+    String,
+    std::thread::JoinHandle<Result<tidemark_engine::stream::Summary, tidemark_engine::embedded::EmbeddedError>>,
+);
 
 pub struct Answer {
     pub status: u16,
@@ -93,7 +96,16 @@ impl Server {
         };
         let router = router(platform.clone(), config).unwrap();
         let served = runtime.spawn(serve(listener, router, shutdown, Duration::from_secs(2)));
-        Self { address, platform, gate, runtime, stop: Some(stop), served: Some(served), workers: None, folder: Some(folder) }
+        Self {
+            address,
+            platform,
+            gate,
+            runtime,
+            stop: Some(stop),
+            served: Some(served),
+            workers: None,
+            folder: Some(folder),
+        }
     }
 
     pub fn drain(&self) {
@@ -193,7 +205,11 @@ async fn open(root: &Path, gate: watch::Receiver<Gate>) -> Arc<Embedded> {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(20))).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into()
 }
 
 fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {

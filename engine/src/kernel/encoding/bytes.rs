@@ -52,10 +52,7 @@ impl Writer {
     pub fn wide(&mut self, value: i256) {
         let bytes = value.to_le_bytes();
         let sign = if value.is_negative() { 0xff } else { 0 };
-        let mut length = bytes
-            .iter()
-            .rposition(|byte| *byte != sign)
-            .map_or(0, |last| last + 1);
+        let mut length = bytes.iter().rposition(|byte| *byte != sign).map_or(0, |last| last + 1);
         // The top bit of what is left says the sign.
         if length > 0 && length < bytes.len() && (bytes[length - 1] ^ sign) & 0x80 != 0 {
             length += 1;
@@ -77,35 +74,21 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Checks the version and the checksum.
     pub fn open(bytes: &'a [u8]) -> Result<Self, EncodingError> {
-        let found = *bytes
-            .first()
-            .ok_or(EncodingError::Truncated { offset: 0 })?;
+        let found = *bytes.first().ok_or(EncodingError::Truncated { offset: 0 })?;
         if found != VERSION {
-            return Err(EncodingError::UnknownVersion {
-                found,
-                known: VERSION,
-            });
+            return Err(EncodingError::UnknownVersion { found, known: VERSION });
         }
         let end = bytes
             .len()
             .checked_sub(CHECKSUM)
             .filter(|end| *end > 0)
-            .ok_or(EncodingError::Truncated {
-                offset: bytes.len(),
-            })?;
+            .ok_or(EncodingError::Truncated { offset: bytes.len() })?;
         let (body, checksum) = bytes.split_at(end);
         if crc32fast::hash(body).to_le_bytes() != checksum {
-            let message =
-                "the checksum doesn't match the bytes: they are damaged or cut short".to_owned();
-            return Err(EncodingError::Corrupt {
-                offset: end,
-                message,
-            });
+            let message = "the checksum doesn't match the bytes: they are damaged or cut short".to_owned();
+            return Err(EncodingError::Corrupt { offset: end, message });
         }
-        Ok(Reader {
-            bytes: body,
-            offset: 1,
-        })
+        Ok(Reader { bytes: body, offset: 1 })
     }
 
     /// All bytes must have been read.
@@ -117,10 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn corrupt(&self, message: impl Into<String>) -> EncodingError {
-        EncodingError::Corrupt {
-            offset: self.offset,
-            message: message.into(),
-        }
+        EncodingError::Corrupt { offset: self.offset, message: message.into() }
     }
 
     pub fn remaining(&self) -> usize {
@@ -128,13 +108,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], EncodingError> {
-        let end = self
-            .offset
-            .checked_add(length)
-            .filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or(EncodingError::Truncated {
-            offset: self.bytes.len(),
-        })?;
+        let end = self.offset.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or(EncodingError::Truncated { offset: self.bytes.len() })?;
         let bytes = &self.bytes[self.offset..end];
         self.offset = end;
         Ok(bytes)
@@ -142,9 +117,7 @@ impl<'a> Reader<'a> {
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], EncodingError> {
         let bytes = self.bytes(N)?;
-        bytes.try_into().map_err(|_| EncodingError::Truncated {
-            offset: self.offset,
-        })
+        bytes.try_into().map_err(|_| EncodingError::Truncated { offset: self.offset })
     }
 
     pub fn byte(&mut self) -> Result<u8, EncodingError> {
@@ -184,16 +157,11 @@ impl<'a> Reader<'a> {
     /// A number of things that take at least `size` bytes each.
     pub fn length(&mut self, size: usize) -> Result<usize, EncodingError> {
         let value = self.unsigned()?;
-        let length = usize::try_from(value).ok().filter(|length| {
-            length
-                .checked_mul(size)
-                .is_some_and(|size| size <= self.remaining())
-        });
+        let length = usize::try_from(value)
+            .ok()
+            .filter(|length| length.checked_mul(size).is_some_and(|size| size <= self.remaining()));
         length.ok_or_else(|| {
-            self.corrupt(format!(
-                "{value} items of {size} bytes, only {} bytes follow",
-                self.remaining()
-            ))
+            self.corrupt(format!("{value} items of {size} bytes, only {} bytes follow", self.remaining()))
         })
     }
 
@@ -203,11 +171,7 @@ impl<'a> Reader<'a> {
             return Err(self.corrupt(format!("a number of {length} bytes, expected 32 at most")));
         }
         let bytes = self.bytes(usize::from(length))?;
-        let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) {
-            0xff
-        } else {
-            0
-        };
+        let sign = if bytes.last().is_some_and(|top| top & 0x80 != 0) { 0xff } else { 0 };
         let mut wide = [sign; 32];
         wide[..bytes.len()].copy_from_slice(bytes);
         Ok(i256::from_le_bytes(wide))
@@ -220,29 +184,13 @@ mod tests {
 
     #[test]
     fn numbers_come_back() {
-        let numbers = [
-            0,
-            1,
-            -1,
-            63,
-            -64,
-            64,
-            127,
-            -128,
-            128,
-            255,
-            -256,
-            1 << 40,
-            i64::MAX,
-            i64::MIN,
-        ];
+        let numbers = [0, 1, -1, 63, -64, 64, 127, -128, 128, 255, -256, 1 << 40, i64::MAX, i64::MIN];
         let mut writer = Writer::versioned();
         for number in numbers {
             writer.signed(number);
             writer.unsigned(number as u64);
             writer.wide(i256::from_i128(i128::from(number)));
-            writer
-                .wide(i256::from_i128(i128::from(number)).wrapping_mul(i256::from_i128(i128::MAX)));
+            writer.wide(i256::from_i128(i128::from(number)).wrapping_mul(i256::from_i128(i128::MAX)));
         }
         writer.wide(i256::MIN);
         writer.wide(i256::MAX);
@@ -253,10 +201,7 @@ mod tests {
             assert_eq!(reader.unsigned().unwrap(), number as u64);
             let wide = i256::from_i128(i128::from(number));
             assert_eq!(reader.wide().unwrap(), wide);
-            assert_eq!(
-                reader.wide().unwrap(),
-                wide.wrapping_mul(i256::from_i128(i128::MAX))
-            );
+            assert_eq!(reader.wide().unwrap(), wide.wrapping_mul(i256::from_i128(i128::MAX)));
         }
         assert_eq!(reader.wide().unwrap(), i256::MIN);
         assert_eq!(reader.wide().unwrap(), i256::MAX);

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanArray, FixedSizeBinaryArray,
-    FixedSizeListArray, GenericListArray, LargeBinaryBuilder, LargeStringBuilder, MapArray,
-    NullArray, OffsetSizeTrait, PrimitiveArray, StringBuilder, StringViewBuilder, StructArray,
-    UInt32Array, downcast_primitive,
+    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray,
+    GenericListArray, LargeBinaryBuilder, LargeStringBuilder, MapArray, NullArray, OffsetSizeTrait, PrimitiveArray,
+    StringBuilder, StringViewBuilder, StructArray, UInt32Array, downcast_primitive,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, filter, take};
@@ -28,19 +27,12 @@ pub(crate) fn write(writer: &mut Writer, array: &ArrayRef) -> Result<(), KernelE
         None => write_dense(writer, array),
         Some(nulls) => {
             write_bits(writer, nulls.inner());
-            write_dense(
-                writer,
-                &filter(array, &BooleanArray::new(nulls.inner().clone(), None))?,
-            )
+            write_dense(writer, &filter(array, &BooleanArray::new(nulls.inner().clone(), None))?)
         }
     }
 }
 
-pub(crate) fn read(
-    reader: &mut Reader<'_>,
-    data_type: &DataType,
-    rows: usize,
-) -> Result<ArrayRef, EncodingError> {
+pub(crate) fn read(reader: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef, EncodingError> {
     if !reader.flag()? {
         return read_dense(reader, data_type, rows);
     }
@@ -60,9 +52,7 @@ pub(crate) fn check_type(field: &Field) -> Result<(), KernelError> {
     fn stores(data_type: &DataType) -> bool {
         use DataType::*;
         match data_type {
-            List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => {
-                stores(item.data_type())
-            }
+            List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => stores(item.data_type()),
             Struct(fields) => fields.iter().all(|field| stores(field.data_type())),
             Dictionary(_, values) => stores(values),
             Union(..) | RunEndEncoded(..) | ListView(_) | LargeListView(_) => false,
@@ -128,20 +118,14 @@ fn write_dense(writer: &mut Writer, array: &ArrayRef) -> Result<(), KernelError>
     Ok(())
 }
 
-fn read_dense(
-    reader: &mut Reader<'_>,
-    data_type: &DataType,
-    rows: usize,
-) -> Result<ArrayRef, EncodingError> {
+fn read_dense(reader: &mut Reader<'_>, data_type: &DataType, rows: usize) -> Result<ArrayRef, EncodingError> {
     macro_rules! primitive {
         ($type:ty) => {{
             let size = size_of::<<$type as arrow::datatypes::ArrowPrimitiveType>::Native>();
             let bytes = reader.bytes(rows.saturating_mul(size))?;
             // Copied: what is read from a store isn't aligned.
             let values = ScalarBuffer::new(Buffer::from(bytes), 0, rows);
-            Ok(Arc::new(
-                PrimitiveArray::<$type>::new(values, None).with_data_type(data_type.clone()),
-            ))
+            Ok(Arc::new(PrimitiveArray::<$type>::new(values, None).with_data_type(data_type.clone())))
         }};
     }
     macro_rules! bytes {
@@ -191,10 +175,7 @@ fn read_dense(
     }
 }
 
-fn write_list<O: OffsetSizeTrait>(
-    writer: &mut Writer,
-    list: &GenericListArray<O>,
-) -> Result<(), KernelError> {
+fn write_list<O: OffsetSizeTrait>(writer: &mut Writer, list: &GenericListArray<O>) -> Result<(), KernelError> {
     write_items(writer, list.offsets(), list.values())
 }
 
@@ -227,24 +208,14 @@ fn read_items<O: OffsetSizeTrait>(
     let mut offsets = vec![O::zero()];
     for length in lengths(reader, rows)? {
         total = total.saturating_add(length);
-        offsets.push(
-            O::from_usize(total)
-                .ok_or_else(|| reader.corrupt(format!("lists of {total} items together")))?,
-        );
+        offsets.push(O::from_usize(total).ok_or_else(|| reader.corrupt(format!("lists of {total} items together")))?);
     }
     let items = read(reader, item, total)?;
     Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), items))
 }
 
-fn read_struct(
-    reader: &mut Reader<'_>,
-    fields: &Fields,
-    rows: usize,
-) -> Result<ArrayRef, EncodingError> {
-    let columns = fields
-        .iter()
-        .map(|field| read(reader, field.data_type(), rows))
-        .collect::<Result<Vec<_>, _>>()?;
+fn read_struct(reader: &mut Reader<'_>, fields: &Fields, rows: usize) -> Result<ArrayRef, EncodingError> {
+    let columns = fields.iter().map(|field| read(reader, field.data_type(), rows)).collect::<Result<Vec<_>, _>>()?;
     let array = StructArray::try_new_with_length(fields.clone(), columns, None, rows);
     Ok(Arc::new(array.map_err(|error| damaged(reader, error))?))
 }
@@ -252,18 +223,9 @@ fn read_struct(
 /// A length for each row.
 fn lengths(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<usize>, EncodingError> {
     if rows > reader.remaining() {
-        return Err(reader.corrupt(format!(
-            "{rows} lengths, only {} bytes follow",
-            reader.remaining()
-        )));
+        return Err(reader.corrupt(format!("{rows} lengths, only {} bytes follow", reader.remaining())));
     }
-    (0..rows)
-        .map(|_| {
-            reader
-                .unsigned()
-                .map(|length| usize::try_from(length).unwrap_or(usize::MAX))
-        })
-        .collect()
+    (0..rows).map(|_| reader.unsigned().map(|length| usize::try_from(length).unwrap_or(usize::MAX))).collect()
 }
 
 /// Bits, the lowest first, a byte for eight.
@@ -278,8 +240,7 @@ fn read_bits(reader: &mut Reader<'_>, length: usize) -> Result<BooleanBuffer, En
 }
 
 fn text<'a>(reader: &Reader<'_>, bytes: &'a [u8]) -> Result<&'a str, EncodingError> {
-    std::str::from_utf8(bytes)
-        .map_err(|error| reader.corrupt(format!("a string isn't UTF-8: {error}")))
+    std::str::from_utf8(bytes).map_err(|error| reader.corrupt(format!("a string isn't UTF-8: {error}")))
 }
 
 fn binary<'a>(_: &Reader<'_>, bytes: &'a [u8]) -> Result<&'a [u8], EncodingError> {

@@ -42,17 +42,10 @@ impl Kernel {
             chunk.dirty = false;
         }
         for chunk in piece.hashes.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((
-                chunk.id,
-                chunk_of(HASHES, |writer| write_hashes(writer, &chunk.data)),
-            ));
+            chunks.push((chunk.id, chunk_of(HASHES, |writer| write_hashes(writer, &chunk.data))));
             chunk.dirty = false;
         }
-        Ok(PieceDelta {
-            head: write_head(piece),
-            chunks,
-            removed: std::mem::take(&mut piece.removed),
-        })
+        Ok(PieceDelta { head: write_head(piece), chunks, removed: std::mem::take(&mut piece.removed) })
     }
 
     /// Reads a piece back from its head and all of its chunks, in any order.
@@ -67,34 +60,20 @@ impl Kernel {
             let mut reader = Reader::open(bytes)?;
             if id >= piece.next_chunk {
                 let next = piece.next_chunk;
-                return Err(
-                    reader.corrupt(format!("chunk {id}, the head gave out ids below {next}"))
-                );
+                return Err(reader.corrupt(format!("chunk {id}, the head gave out ids below {next}")));
             }
             match reader.byte()? {
                 ROWS => {
                     let data = self.read_rows(&mut reader, partition)?;
-                    piece.rows.0.push(Chunk {
-                        id,
-                        dirty: false,
-                        data,
-                    });
+                    piece.rows.0.push(Chunk { id, dirty: false, data });
                 }
                 TILES => {
                     let data = self.read_tiles(&mut reader)?;
-                    piece.tiles.push(Chunk {
-                        id,
-                        dirty: false,
-                        data,
-                    });
+                    piece.tiles.push(Chunk { id, dirty: false, data });
                 }
                 HASHES => {
                     let data = read_hashes(&mut reader)?;
-                    piece.hashes.push(Chunk {
-                        id,
-                        dirty: false,
-                        data,
-                    });
+                    piece.hashes.push(Chunk { id, dirty: false, data });
                 }
                 other => {
                     return Err(reader.corrupt(format!("chunk kind {other}, expected 0, 1 or 2")));
@@ -102,16 +81,9 @@ impl Kernel {
             }
             reader.close()?;
         }
-        let first = |rows: &EventRows| {
-            (
-                rows.times.values().first().copied(),
-                rows.offsets.values().first().copied(),
-            )
-        };
+        let first = |rows: &EventRows| (rows.times.values().first().copied(), rows.offsets.values().first().copied());
         piece.rows.0.sort_by_key(|chunk| first(&chunk.data));
-        piece
-            .tiles
-            .sort_by_key(|chunk| chunk.data.first().map(|tile| tile.start));
+        piece.tiles.sort_by_key(|chunk| chunk.data.first().map(|tile| tile.start));
         piece.hashes.sort_by_key(|chunk| chunk.id);
         Ok(piece)
     }
@@ -123,11 +95,7 @@ impl Kernel {
             return Err(reader.corrupt(format!("flags {flags}, expected 31 at most")));
         }
         let mut next = |bit: u8| {
-            if flags >> bit & 1 == 1 {
-                reader.signed().map(Some)
-            } else {
-                Ok(None)
-            }
+            if flags >> bit & 1 == 1 { reader.signed().map(Some) } else { Ok(None) }
         };
         let mut piece = self.empty_piece(partition);
         piece.absorbed = next(0)?;
@@ -135,17 +103,11 @@ impl Kernel {
         piece.oldest = next(2)?;
         piece.complete_after = next(3)?;
         let next_chunk = reader.unsigned()?;
-        piece.next_chunk = u32::try_from(next_chunk)
-            .map_err(|_| reader.corrupt(format!("chunk id {next_chunk}")))?;
+        piece.next_chunk = u32::try_from(next_chunk).map_err(|_| reader.corrupt(format!("chunk id {next_chunk}")))?;
         if flags >> 4 & 1 == 1 {
-            let folds = self
-                .base
-                .as_ref()
-                .ok_or_else(|| reader.corrupt("a base, which this view doesn't have"))?;
-            let states: Result<Vec<State>, _> = folds
-                .iter()
-                .map(|fold| state::read(&mut reader, &self.folds[*fold]))
-                .collect();
+            let folds = self.base.as_ref().ok_or_else(|| reader.corrupt("a base, which this view doesn't have"))?;
+            let states: Result<Vec<State>, _> =
+                folds.iter().map(|fold| state::read(&mut reader, &self.folds[*fold])).collect();
             piece.base = Some(Arc::new(states?));
         }
         reader.close()?;
@@ -160,27 +122,19 @@ impl Kernel {
         if let Some(first) = times.first() {
             writer.signed(*first);
         }
-        times
-            .windows(2)
-            .for_each(|pair| writer.unsigned(pair[1].wrapping_sub(pair[0]) as u64));
+        times.windows(2).for_each(|pair| writer.unsigned(pair[1].wrapping_sub(pair[0]) as u64));
         let offsets = rows.offsets.values();
         if let Some(first) = offsets.first() {
             writer.signed(*first);
         }
-        offsets
-            .windows(2)
-            .for_each(|pair| writer.signed(pair[1].wrapping_sub(pair[0])));
+        offsets.windows(2).for_each(|pair| writer.signed(pair[1].wrapping_sub(pair[0])));
         for array in rows.ids.iter().chain(&rows.columns) {
             column::write(&mut writer, array)?;
         }
         Ok(writer.sealed())
     }
 
-    fn read_rows(
-        &self,
-        reader: &mut Reader<'_>,
-        partition: i32,
-    ) -> Result<EventRows, EncodingError> {
+    fn read_rows(&self, reader: &mut Reader<'_>, partition: i32) -> Result<EventRows, EncodingError> {
         let rows = reader.length(2)?;
         if rows == 0 {
             return Err(reader.corrupt("a chunk without rows"));
@@ -195,17 +149,8 @@ impl Kernel {
         for _ in 1..rows {
             offsets.push(offsets[offsets.len() - 1].wrapping_add(reader.signed()?));
         }
-        let ids = self
-            .spec
-            .event_id
-            .as_ref()
-            .map(|field| column::read(reader, field.data_type(), rows))
-            .transpose()?;
-        let columns = self
-            .spec
-            .columns
-            .iter()
-            .map(|field| column::read(reader, field.data_type(), rows));
+        let ids = self.spec.event_id.as_ref().map(|field| column::read(reader, field.data_type(), rows)).transpose()?;
+        let columns = self.spec.columns.iter().map(|field| column::read(reader, field.data_type(), rows));
         Ok(EventRows {
             times: Int64Array::from(times),
             partition,
@@ -218,9 +163,7 @@ impl Kernel {
     fn read_tiles(&self, reader: &mut Reader<'_>) -> Result<Vec<Arc<Tile>>, EncodingError> {
         let count = reader.length(4)?;
         if count == 0 || self.spec.tile.is_none() {
-            return Err(
-                reader.corrupt(format!("{count} tiles, expected some, and of a tiled view"))
-            );
+            return Err(reader.corrupt(format!("{count} tiles, expected some, and of a tiled view")));
         }
         let mut tiles: Vec<Arc<Tile>> = Vec::with_capacity(count);
         for _ in 0..count {
@@ -234,51 +177,21 @@ impl Kernel {
                 return Err(reader.corrupt("an event time longer than 64 bits"));
             };
             let hashes = read_hashes(reader)?;
-            let states = self
-                .folds
-                .iter()
-                .map(|fold| state::read(reader, fold))
-                .collect::<Result<_, _>>()?;
-            tiles.push(Arc::new(Tile {
-                start,
-                min,
-                max,
-                hashes,
-                states,
-            }));
+            let states = self.folds.iter().map(|fold| state::read(reader, fold)).collect::<Result<_, _>>()?;
+            tiles.push(Arc::new(Tile { start, min, max, hashes, states }));
         }
         Ok(tiles)
     }
 }
 
 fn write_head(piece: &Piece) -> Vec<u8> {
-    let numbers = [
-        piece.absorbed,
-        piece.newest,
-        piece.oldest,
-        piece.complete_after,
-    ];
+    let numbers = [piece.absorbed, piece.newest, piece.oldest, piece.complete_after];
     let mut writer = Writer::versioned();
-    let present = numbers
-        .iter()
-        .map(Option::is_some)
-        .chain([piece.base.is_some()]);
-    writer.byte(
-        present
-            .enumerate()
-            .map(|(bit, present)| u8::from(present) << bit)
-            .sum(),
-    );
-    numbers
-        .into_iter()
-        .flatten()
-        .for_each(|number| writer.signed(number));
+    let present = numbers.iter().map(Option::is_some).chain([piece.base.is_some()]);
+    writer.byte(present.enumerate().map(|(bit, present)| u8::from(present) << bit).sum());
+    numbers.into_iter().flatten().for_each(|number| writer.signed(number));
     writer.unsigned(u64::from(piece.next_chunk));
-    piece
-        .base
-        .iter()
-        .flat_map(|base| base.iter())
-        .for_each(|base| state::write(&mut writer, base));
+    piece.base.iter().flat_map(|base| base.iter()).for_each(|base| state::write(&mut writer, base));
     writer.sealed()
 }
 
@@ -290,25 +203,19 @@ fn write_tiles(tiles: &[Arc<Tile>]) -> Vec<u8> {
             writer.unsigned(tile.min.wrapping_sub(tile.start) as u64);
             writer.unsigned(tile.max.wrapping_sub(tile.min) as u64);
             write_hashes(writer, &tile.hashes);
-            tile.states
-                .iter()
-                .for_each(|held| state::write(writer, held));
+            tile.states.iter().for_each(|held| state::write(writer, held));
         }
     })
 }
 
 fn write_hashes(writer: &mut Writer, hashes: &[u64]) {
     writer.length(hashes.len());
-    hashes
-        .iter()
-        .for_each(|hash| writer.bytes(&hash.to_le_bytes()));
+    hashes.iter().for_each(|hash| writer.bytes(&hash.to_le_bytes()));
 }
 
 fn read_hashes(reader: &mut Reader<'_>) -> Result<Vec<u64>, EncodingError> {
     let count = reader.length(8)?;
-    (0..count)
-        .map(|_| reader.array().map(u64::from_le_bytes))
-        .collect()
+    (0..count).map(|_| reader.array().map(u64::from_le_bytes)).collect()
 }
 
 fn chunk_of(kind: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {

@@ -5,9 +5,7 @@ use crate::kernel::EncodingError;
 use crate::kernel::big::Big;
 use crate::kernel::exact::{ExactSum, MAX_LIMBS};
 use crate::kernel::fold::value::{Value, ValueKind, value_kind};
-use crate::kernel::fold::{
-    Distinct, Extreme, FloatSum, Fold, Kind, Moments, Position, State, WideSum,
-};
+use crate::kernel::fold::{Distinct, Extreme, FloatSum, Fold, Kind, Moments, Position, State, WideSum};
 
 pub(crate) fn write(writer: &mut Writer, state: &State) {
     match state {
@@ -33,20 +31,12 @@ pub(crate) fn write(writer: &mut Writer, state: &State) {
             numbers.sort_unstable();
             bytes.sort_unstable();
             writer.length(numbers.len() + bytes.len());
-            numbers
-                .into_iter()
-                .for_each(|value| write_value(writer, value));
-            bytes
-                .into_iter()
-                .for_each(|bytes| write_bytes(writer, bytes));
+            numbers.into_iter().for_each(|value| write_value(writer, value));
+            bytes.into_iter().for_each(|bytes| write_bytes(writer, bytes));
         }
         State::Position(position) => {
             writer.byte(u8::from(position.is_some()));
-            if let Some(Position {
-                place: (time, partition, offset),
-                value,
-            }) = position
-            {
+            if let Some(Position { place: (time, partition, offset), value }) = position {
                 writer.signed(*time);
                 writer.signed(i64::from(*partition));
                 writer.signed(*offset);
@@ -61,14 +51,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, fold: &Fold) -> Result<State, Encodi
     let kind = value_kind(&fold.arg_type).unwrap_or(ValueKind::Int);
     Ok(match fold.kind {
         Kind::Count => State::Count(reader.signed()?),
-        Kind::Wide => State::Wide(WideSum {
-            count: reader.unsigned()?,
-            sum: reader.wide()?,
-        }),
-        Kind::Float => State::Float(FloatSum {
-            count: reader.unsigned()?,
-            sum: read_exact(reader)?,
-        }),
+        Kind::Wide => State::Wide(WideSum { count: reader.unsigned()?, sum: reader.wide()? }),
+        Kind::Float => State::Float(FloatSum { count: reader.unsigned()?, sum: read_exact(reader)? }),
         Kind::Moments => State::Moments(Moments {
             count: reader.unsigned()?,
             sum: read_exact(reader)?,
@@ -88,12 +72,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, fold: &Fold) -> Result<State, Encodi
         }
         Kind::First | Kind::Last => State::Position(if reader.flag()? {
             let (time, partition, offset) = (reader.signed()?, reader.signed()?, reader.signed()?);
-            let partition = i32::try_from(partition)
-                .map_err(|_| reader.corrupt(format!("partition {partition}")))?;
-            Some(Position {
-                place: (time, partition, offset),
-                value: read_option(reader, kind)?,
-            })
+            let partition = i32::try_from(partition).map_err(|_| reader.corrupt(format!("partition {partition}")))?;
+            Some(Position { place: (time, partition, offset), value: read_option(reader, kind)? })
         } else {
             None
         }),
@@ -111,10 +91,7 @@ fn write_exact(writer: &mut Writer, sum: &ExactSum) {
     writer.length(exact.digits.len());
     if !exact.digits.is_empty() {
         writer.signed(i64::from(exact.low));
-        exact
-            .digits
-            .iter()
-            .for_each(|digit| writer.bytes(&digit.to_le_bytes()));
+        exact.digits.iter().for_each(|digit| writer.bytes(&digit.to_le_bytes()));
     }
 }
 
@@ -123,17 +100,9 @@ fn read_exact(reader: &mut Reader<'_>) -> Result<ExactSum, EncodingError> {
     if flags > 3 {
         return Err(reader.corrupt(format!("flags {flags} of an exact sum")));
     }
-    let counts = if flags & 2 != 0 {
-        [reader.unsigned()?, reader.unsigned()?, reader.unsigned()?]
-    } else {
-        [0; 3]
-    };
+    let counts = if flags & 2 != 0 { [reader.unsigned()?, reader.unsigned()?, reader.unsigned()?] } else { [0; 3] };
     let length = reader.length(4)?;
-    let mut big = Big {
-        negative: flags & 1 != 0,
-        low: 0,
-        digits: Vec::with_capacity(length),
-    };
+    let mut big = Big { negative: flags & 1 != 0, low: 0, digits: Vec::with_capacity(length) };
     if length > 0 {
         let low = reader.signed()?;
         let fits = low >= 0 && low.saturating_add(length as i64) <= i64::from(MAX_LIMBS);
@@ -158,11 +127,7 @@ fn write_option(writer: &mut Writer, value: Option<&Value>) {
 }
 
 fn read_option(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Option<Value>, EncodingError> {
-    if reader.flag()? {
-        Ok(Some(read_value(reader, kind)?))
-    } else {
-        Ok(None)
-    }
+    if reader.flag()? { Ok(Some(read_value(reader, kind)?)) } else { Ok(None) }
 }
 
 fn write_value(writer: &mut Writer, value: &Value) {
@@ -181,11 +146,7 @@ fn read_value(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Value, Encodin
     Ok(match kind {
         ValueKind::Int => {
             let value = reader.wide()?;
-            Value::Int(
-                value
-                    .to_i128()
-                    .ok_or_else(|| reader.corrupt("a number longer than 128 bits"))?,
-            )
+            Value::Int(value.to_i128().ok_or_else(|| reader.corrupt("a number longer than 128 bits"))?)
         }
         ValueKind::Wide => Value::Wide(reader.wide()?),
         ValueKind::Bytes => {

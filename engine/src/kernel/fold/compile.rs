@@ -61,28 +61,13 @@ pub(crate) fn compile(
 fn position(kind: Kind, arg_types: &[DataType], ignore_nulls: bool) -> Option<Compiled> {
     let [arg] = arg_types else { return None };
     value_kind(arg)?;
-    Some(Compiled {
-        kind,
-        finish: Finish::Value,
-        skip_nulls: ignore_nulls,
-        result: arg.clone(),
-    })
+    Some(Compiled { kind, finish: Finish::Value, skip_nulls: ignore_nulls, result: arg.clone() })
 }
 
-fn aggregate(
-    udaf: &Arc<AggregateUDF>,
-    arg_types: &[DataType],
-    distinct: bool,
-    ignore_nulls: bool,
-) -> Option<Compiled> {
+fn aggregate(udaf: &Arc<AggregateUDF>, arg_types: &[DataType], distinct: bool, ignore_nulls: bool) -> Option<Compiled> {
     let is = |known: Arc<AggregateUDF>| **udaf == *known;
     if is(count::count_udaf()) && !distinct {
-        return Some(Compiled {
-            kind: Kind::Count,
-            finish: Finish::Count,
-            skip_nulls: true,
-            result: DataType::Int64,
-        });
+        return Some(Compiled { kind: Kind::Count, finish: Finish::Count, skip_nulls: true, result: DataType::Int64 });
     }
     let [arg] = arg_types else { return None };
     if !distinct && is(first_last::first_value_udaf()) {
@@ -91,25 +76,14 @@ fn aggregate(
     if !distinct && is(first_last::last_value_udaf()) {
         return position(Kind::Last, arg_types, ignore_nulls);
     }
-    let compiled = |kind, finish, result| {
-        Some(Compiled {
-            kind,
-            finish,
-            skip_nulls: true,
-            result,
-        })
-    };
+    let compiled = |kind, finish, result| Some(Compiled { kind, finish, skip_nulls: true, result });
     if is(count::count_udaf()) {
         value_kind(arg)?;
         return compiled(Kind::Distinct, Finish::DistinctCount, DataType::Int64);
     }
     if is(min_max::min_udaf()) || is(min_max::max_udaf()) {
         value_kind(arg)?;
-        let kind = if is(min_max::min_udaf()) {
-            Kind::Min
-        } else {
-            Kind::Max
-        };
+        let kind = if is(min_max::min_udaf()) { Kind::Min } else { Kind::Max };
         return compiled(kind, Finish::Value, arg.clone());
     }
     let result = udaf.return_type(arg_types).ok()?;
@@ -124,9 +98,7 @@ fn aggregate(
             (stddev::stddev_udaf(), true, true),
             (stddev::stddev_pop_udaf(), false, true),
         ];
-        let (_, sample, root) = known
-            .into_iter()
-            .find(|(known, ..)| is(Arc::clone(known)))?;
+        let (_, sample, root) = known.into_iter().find(|(known, ..)| is(Arc::clone(known)))?;
         if *arg != DataType::Float64 {
             return None;
         }
@@ -134,21 +106,16 @@ fn aggregate(
     };
     match distinct {
         false => compiled(kind, finish, result),
-        true => compiled(
-            Kind::Distinct,
-            Finish::Distinct(kind, Box::new(finish)),
-            result,
-        ),
+        true => compiled(Kind::Distinct, Finish::Distinct(kind, Box::new(finish)), result),
     }
 }
 
 fn sum_kind(arg: &DataType) -> Option<Kind> {
     match arg {
         DataType::Int64 | DataType::UInt64 | DataType::Duration(_) => Some(Kind::Wide),
-        DataType::Decimal32(..)
-        | DataType::Decimal64(..)
-        | DataType::Decimal128(..)
-        | DataType::Decimal256(..) => Some(Kind::Wide),
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            Some(Kind::Wide)
+        }
         DataType::Float64 => Some(Kind::Float),
         _ => None,
     }
@@ -163,17 +130,9 @@ fn average_of(arg: &DataType, result: &DataType, distinct: bool) -> Option<(Kind
             let (_, scale) = decimal(arg)?;
             let (precision, target_scale) = decimal(result)?;
             // A negative scale is left to DataFusion.
-            let up = u32::try_from(target_scale.checked_sub(scale)?)
-                .ok()
-                .filter(|_| scale >= 0)?;
+            let up = u32::try_from(target_scale.checked_sub(scale)?).ok().filter(|_| scale >= 0)?;
             let scale_up = i256::from_i128(10).checked_pow(up)?;
-            Some((
-                Kind::Wide,
-                Finish::DecimalAverage {
-                    scale_up,
-                    precision,
-                },
-            ))
+            Some((Kind::Wide, Finish::DecimalAverage { scale_up, precision }))
         }
     }
 }

@@ -43,13 +43,7 @@ impl Distinct {
             }};
         }
         dispatch_primitive!(column.data_type(), primitive, {
-            dispatch_bytes!(
-                column,
-                bytes,
-                for_each(mask, range, |row| self
-                    .numbers
-                    .extend(value_at(column, row)))
-            )
+            dispatch_bytes!(column, bytes, for_each(mask, range, |row| self.numbers.extend(value_at(column, row))))
         });
     }
 
@@ -65,9 +59,7 @@ impl Distinct {
     pub fn finish(&self, finish: &Finish) -> Result<Option<Value>, KernelError> {
         match finish {
             Finish::Distinct(kind, inner) => self.fold(*kind).finish(inner),
-            _ => Ok(Some(Value::Int(
-                (self.numbers.len() + self.bytes.len()) as i128,
-            ))),
+            _ => Ok(Some(Value::Int((self.numbers.len() + self.bytes.len()) as i128))),
         }
     }
 
@@ -76,16 +68,12 @@ impl Distinct {
         match kind {
             Kind::Moments => {
                 let mut moments = Moments::default();
-                self.numbers
-                    .iter()
-                    .for_each(|value| moments.add(f64::from_value(value)));
+                self.numbers.iter().for_each(|value| moments.add(f64::from_value(value)));
                 State::Moments(moments)
             }
             Kind::Float => {
                 let mut sum = FloatSum::default();
-                self.numbers
-                    .iter()
-                    .for_each(|value| sum.add(f64::from_value(value)));
+                self.numbers.iter().for_each(|value| sum.add(f64::from_value(value)));
                 State::Float(sum)
             }
             _ => {

@@ -40,14 +40,12 @@ impl Generic {
         ignore_nulls: bool,
         output: &FieldRef,
     ) -> Result<Self, KernelError> {
-        let exprs = args.iter().zip(&fields).enumerate().map(
-            |(index, (arg, field))| -> Arc<dyn PhysicalExpr> {
-                match arg {
-                    Argument::Column(_) => Arc::new(Column::new(field.name(), index)),
-                    Argument::Constant(value) => Arc::new(Literal::new(value.clone())),
-                }
-            },
-        );
+        let exprs = args.iter().zip(&fields).enumerate().map(|(index, (arg, field))| -> Arc<dyn PhysicalExpr> {
+            match arg {
+                Argument::Column(_) => Arc::new(Column::new(field.name(), index)),
+                Argument::Constant(value) => Arc::new(Literal::new(value.clone())),
+            }
+        });
         let generic = Generic {
             function: Arc::clone(function),
             distinct,
@@ -66,19 +64,12 @@ impl Generic {
     pub fn evaluate(&self, input: &Input, range: Range<usize>) -> Result<ScalarValue, KernelError> {
         let mut accumulator = self.accumulator()?;
         let mut length = range.len();
-        let mut columns: Vec<ArrayRef> = input
-            .args
-            .iter()
-            .map(|arg| arg.slice(range.start, range.len()))
-            .collect();
+        let mut columns: Vec<ArrayRef> = input.args.iter().map(|arg| arg.slice(range.start, range.len())).collect();
         if let Some(mask) = &input.mask {
             let mask: BooleanBuffer = mask.slice(range.start, range.len());
             length = mask.count_set_bits();
             let mask = BooleanArray::new(mask, None);
-            columns = columns
-                .iter()
-                .map(|column| filter(column, &mask))
-                .collect::<Result<_, _>>()?;
+            columns = columns.iter().map(|column| filter(column, &mask)).collect::<Result<_, _>>()?;
         }
         if length > 0 {
             accumulator.update_batch(&columns)?;
@@ -88,17 +79,10 @@ impl Generic {
 
     /// Results as a column of the aggregate's type; `None` is NULL.
     pub fn build(&self, values: Vec<Option<ScalarValue>>) -> Result<ArrayRef, KernelError> {
-        let data_type: DataType = values
-            .iter()
-            .flatten()
-            .next()
-            .map_or(self.output.data_type().clone(), ScalarValue::data_type);
+        let data_type: DataType =
+            values.iter().flatten().next().map_or(self.output.data_type().clone(), ScalarValue::data_type);
         let null = ScalarValue::try_from(&data_type)?;
-        let column = ScalarValue::iter_to_array(
-            values
-                .into_iter()
-                .map(|value| value.unwrap_or_else(|| null.clone())),
-        )?;
+        let column = ScalarValue::iter_to_array(values.into_iter().map(|value| value.unwrap_or_else(|| null.clone())))?;
         to_type(column, self.output.data_type())
     }
 
@@ -119,9 +103,5 @@ impl Generic {
 
 /// A column in exactly this type.
 pub(crate) fn to_type(column: ArrayRef, data_type: &DataType) -> Result<ArrayRef, KernelError> {
-    if column.data_type() == data_type {
-        Ok(column)
-    } else {
-        Ok(cast(&column, data_type)?)
-    }
+    if column.data_type() == data_type { Ok(column) } else { Ok(cast(&column, data_type)?) }
 }

@@ -24,13 +24,7 @@ impl Extreme {
                 let mut best: Option<<$type as ArrowPrimitiveType>::Native> = None;
                 for_each(mask, range, |row| {
                     let value = values[row];
-                    if best.is_none_or(|best| {
-                        if min {
-                            value.is_lt(best)
-                        } else {
-                            value.is_gt(best)
-                        }
-                    }) {
+                    if best.is_none_or(|best| if min { value.is_lt(best) } else { value.is_gt(best) }) {
                         best = Some(value);
                     }
                 });
@@ -78,12 +72,8 @@ impl Extreme {
     fn offer(&mut self, value: Option<Value>) {
         let Some(value) = value else { return };
         match self {
-            Extreme::Min(best) if best.as_ref().is_none_or(|best| value < *best) => {
-                *best = Some(value)
-            }
-            Extreme::Max(best) if best.as_ref().is_none_or(|best| value > *best) => {
-                *best = Some(value)
-            }
+            Extreme::Min(best) if best.as_ref().is_none_or(|best| value < *best) => *best = Some(value),
+            Extreme::Max(best) if best.as_ref().is_none_or(|best| value > *best) => *best = Some(value),
             _ => {}
         }
     }

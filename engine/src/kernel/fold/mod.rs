@@ -160,15 +160,11 @@ impl State {
             (State::Count(count), _) => Some(Value::Int(i128::from(*count))),
             (State::Wide(sum), finish) => sum.finish(finish)?,
             (State::Float(sum), finish) => sum.finish(finish),
-            (State::Moments(moments), Finish::Variance { sample, root }) => {
-                moments.finish(*sample, *root)
-            }
+            (State::Moments(moments), Finish::Variance { sample, root }) => moments.finish(*sample, *root),
             (State::Moments(_), _) => None,
             (State::Extreme(extreme), _) => extreme.value().cloned(),
             (State::Distinct(distinct), finish) => distinct.finish(finish)?,
-            (State::Position(position), _) => position
-                .as_ref()
-                .and_then(|position| position.value.clone()),
+            (State::Position(position), _) => position.as_ref().and_then(|position| position.value.clone()),
         })
     }
 
@@ -180,10 +176,9 @@ impl State {
             State::Moments(moments) => moments.sum.heap_size() + moments.squares.heap_size(),
             State::Extreme(extreme) => extreme.value().map_or(0, Value::heap_size),
             State::Distinct(distinct) => distinct.heap_size(),
-            State::Position(position) => position
-                .as_ref()
-                .and_then(|position| position.value.as_ref())
-                .map_or(0, Value::heap_size),
+            State::Position(position) => {
+                position.as_ref().and_then(|position| position.value.as_ref()).map_or(0, Value::heap_size)
+            }
         }
     }
 }
@@ -207,12 +202,7 @@ pub(crate) fn input(
 ) -> Result<Input, KernelError> {
     let args = args.iter().map(|arg| match arg {
         Argument::Column(index) => {
-            let missing = || {
-                KernelError::Rows(format!(
-                    "column {index} is missing, there are {}",
-                    columns.len()
-                ))
-            };
+            let missing = || KernelError::Rows(format!("column {index} is missing, there are {}", columns.len()));
             columns.get(*index).cloned().ok_or_else(missing)
         }
         Argument::Constant(value) => Ok(value.to_array_of_size(rows)?),
@@ -221,19 +211,12 @@ pub(crate) fn input(
     let mut nulls: Option<NullBuffer> = None;
     if skip_nulls {
         for arg in &args {
-            nulls = NullBuffer::union(
-                nulls.as_ref(),
-                arg.logical_nulls()
-                    .filter(|nulls| nulls.null_count() > 0)
-                    .as_ref(),
-            );
+            nulls =
+                NullBuffer::union(nulls.as_ref(), arg.logical_nulls().filter(|nulls| nulls.null_count() > 0).as_ref());
         }
     }
     let mut mask = nulls.map(|nulls| nulls.inner().clone());
-    if let Some(filter) = filter
-        .and_then(|index| columns.get(index))
-        .and_then(|column| column.as_boolean_opt())
-    {
+    if let Some(filter) = filter.and_then(|index| columns.get(index)).and_then(|column| column.as_boolean_opt()) {
         let passes = match filter.nulls() {
             Some(nulls) => filter.values() & nulls.inner(),
             None => filter.values().clone(),
@@ -261,9 +244,7 @@ fn for_each(mask: Option<&BooleanBuffer>, range: Range<usize>, mut each: impl Fn
         None => range.for_each(each),
         Some(mask) => {
             let start = range.start;
-            mask.slice(start, range.len())
-                .set_indices()
-                .for_each(|row| each(start + row));
+            mask.slice(start, range.len()).set_indices().for_each(|row| each(start + row));
         }
     }
 }

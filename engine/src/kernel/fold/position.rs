@@ -18,27 +18,15 @@ pub(crate) struct Position {
 
 impl Position {
     pub fn at(column: &ArrayRef, order: Order<'_>, row: usize) -> Self {
-        let place = (
-            order.times[row],
-            order.partitions.get(row),
-            order.offsets[row],
-        );
-        Position {
-            place,
-            value: value_at(column, row),
-        }
+        let place = (order.times[row], order.partitions.get(row), order.offsets[row]);
+        Position { place, value: value_at(column, row) }
     }
 }
 
 /// Keeps the earlier (or the later) of two positions.
 pub(crate) fn merge(position: &mut Option<Position>, other: Position, first: bool) {
-    let replaces = position.as_ref().is_none_or(|held| {
-        if first {
-            other.place < held.place
-        } else {
-            other.place > held.place
-        }
-    });
+    let replaces =
+        position.as_ref().is_none_or(|held| if first { other.place < held.place } else { other.place > held.place });
     if replaces {
         *position = Some(other);
     }
@@ -56,9 +44,5 @@ pub(crate) fn last(mask: Option<&BooleanBuffer>, mut range: Range<usize>) -> Opt
 pub(crate) fn nth(mask: Option<&BooleanBuffer>, mut range: Range<usize>, n: i64) -> Option<usize> {
     let index = usize::try_from(n.unsigned_abs()).ok()?.checked_sub(1)?;
     let counts = |row: &usize| mask.is_none_or(|mask| mask.value(*row));
-    if n > 0 {
-        range.by_ref().filter(counts).nth(index)
-    } else {
-        range.rev().filter(counts).nth(index)
-    }
+    if n > 0 { range.by_ref().filter(counts).nth(index) } else { range.rev().filter(counts).nth(index) }
 }

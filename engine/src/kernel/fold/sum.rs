@@ -5,9 +5,9 @@ use std::ops::Range;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{
-    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
-    Float64Type, Int64Type, TimeUnit, UInt64Type, i256,
+    DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float64Type, Int64Type, TimeUnit, UInt64Type,
+    i256,
 };
 
 use super::compile::Finish;
@@ -60,9 +60,7 @@ impl WideSum {
             DataType::Duration(TimeUnit::Nanosecond) => narrow!(DurationNanosecondType),
             _ => {
                 let values = column.as_primitive::<Decimal256Type>().values();
-                for_each(mask, range, |row| {
-                    self.sum = self.sum.wrapping_add(values[row])
-                });
+                for_each(mask, range, |row| self.sum = self.sum.wrapping_add(values[row]));
             }
         }
     }
@@ -82,14 +80,9 @@ impl WideSum {
             return Ok(None);
         }
         let value = match finish {
-            Finish::DecimalAverage {
-                scale_up,
-                precision,
-            } => self.decimal_average(*scale_up, *precision)?,
+            Finish::DecimalAverage { scale_up, precision } => self.decimal_average(*scale_up, *precision)?,
             // Of durations, which wrap at 64 bits.
-            Finish::Average => {
-                i256::from_i128(i128::from(self.sum.as_i128() as i64) / i128::from(self.count))
-            }
+            Finish::Average => i256::from_i128(i128::from(self.sum.as_i128() as i64) / i128::from(self.count)),
             _ => self.sum,
         };
         Ok(Some(Value::Wide(value)))
@@ -134,10 +127,6 @@ impl FloatSum {
             return None;
         }
         let sum = self.sum.value();
-        Some(Value::from_f64(if *finish == Finish::Average {
-            sum / self.count as f64
-        } else {
-            sum
-        }))
+        Some(Value::from_f64(if *finish == Finish::Average { sum / self.count as f64 } else { sum }))
     }
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanBuilder, LargeBinaryBuilder,
-    LargeStringBuilder, PrimitiveBuilder, StringBuilder, StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryBuilder, BinaryViewBuilder, BooleanBuilder, LargeBinaryBuilder, LargeStringBuilder,
+    PrimitiveBuilder, StringBuilder, StringViewBuilder,
 };
 use arrow::datatypes::{DataType, i256};
 
@@ -37,8 +37,7 @@ pub(crate) enum ValueKind {
 pub(crate) fn value_kind(data_type: &DataType) -> Option<ValueKind> {
     use DataType::*;
     Some(match data_type {
-        Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32
-        | Float64 => ValueKind::Int,
+        Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 => ValueKind::Int,
         Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(..) | Duration(_) => ValueKind::Int,
         Decimal32(..) | Decimal64(..) | Decimal128(..) => ValueKind::Int,
         Decimal256(..) => ValueKind::Wide,
@@ -210,14 +209,10 @@ pub(crate) fn value_at(array: &ArrayRef, row: usize) -> Option<Value> {
 }
 
 /// A column of `data_type` from values; `None` is NULL.
-pub(crate) fn build(
-    data_type: &DataType,
-    values: &[Option<Value>],
-) -> Result<ArrayRef, KernelError> {
+pub(crate) fn build(data_type: &DataType, values: &[Option<Value>]) -> Result<ArrayRef, KernelError> {
     macro_rules! primitive {
         ($type:ty) => {{
-            let mut builder = PrimitiveBuilder::<$type>::with_capacity(values.len())
-                .with_data_type(data_type.clone());
+            let mut builder = PrimitiveBuilder::<$type>::with_capacity(values.len()).with_data_type(data_type.clone());
             for value in values {
                 builder.append_option(value.as_ref().map(Native::from_value));
             }
@@ -231,9 +226,7 @@ pub(crate) fn build(
                 match value {
                     Some(Value::Bytes(bytes)) => builder.append_value($convert(bytes)?),
                     Some(_) => {
-                        return Err(KernelError::Rows(format!(
-                            "a number where {data_type} was expected"
-                        )));
+                        return Err(KernelError::Rows(format!("a number where {data_type} was expected")));
                     }
                     None => builder.append_null(),
                 }
@@ -256,16 +249,13 @@ pub(crate) fn build(
             DataType::Binary => bytes!(BinaryBuilder::new(), binary),
             DataType::LargeBinary => bytes!(LargeBinaryBuilder::new(), binary),
             DataType::BinaryView => bytes!(BinaryViewBuilder::new(), binary),
-            other => Err(KernelError::Spec(format!(
-                "no column of {other} can be built from values"
-            ))),
+            other => Err(KernelError::Spec(format!("no column of {other} can be built from values"))),
         }
     })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, KernelError> {
-    std::str::from_utf8(bytes)
-        .map_err(|error| KernelError::Rows(format!("a string isn't UTF-8: {error}")))
+    std::str::from_utf8(bytes).map_err(|error| KernelError::Rows(format!("a string isn't UTF-8: {error}")))
 }
 
 fn binary(bytes: &[u8]) -> Result<&[u8], KernelError> {
@@ -282,25 +272,13 @@ mod tests {
     #[test]
     fn floats_keep_their_bits_and_their_total_order() {
         let mut random = ChaCha8Rng::seed_from_u64(5);
-        let special = [
-            0.0,
-            -0.0,
-            f64::NAN,
-            -f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            5e-324,
-            -5e-324,
-        ];
+        let special = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, -5e-324];
         let drawn = (0..500).map(|_| f64::from_bits(random.next_u64()));
         let values: Vec<f64> = special.into_iter().chain(drawn).collect();
         for a in &values {
             assert_eq!(f64::from_value(&a.to_value()).to_bits(), a.to_bits());
             let narrow = *a as f32;
-            assert_eq!(
-                f32::from_value(&narrow.to_value()).to_bits(),
-                narrow.to_bits()
-            );
+            assert_eq!(f32::from_value(&narrow.to_value()).to_bits(), narrow.to_bits());
             for b in &values {
                 assert_eq!(a.to_value().cmp(&b.to_value()), a.total_cmp(b), "{a} {b}");
             }

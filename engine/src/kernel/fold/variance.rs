@@ -52,11 +52,7 @@ impl Moments {
             (1, false) => 0.0,
             _ if !self.sum.is_finite() => f64::NAN,
             (count, _) => {
-                let numerator = self
-                    .squares
-                    .exact()
-                    .times(count)
-                    .minus(&self.sum.exact().squared());
+                let numerator = self.squares.exact().times(count).minus(&self.sum.exact().squared());
                 let degrees = if sample { count - 1 } else { count };
                 let (numerator, exponent) = numerator.scaled();
                 let variance = numerator / (count as f64 * degrees as f64);
@@ -64,11 +60,7 @@ impl Moments {
                 variance * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
             }
         };
-        Some(Value::from_f64(if root {
-            variance.sqrt()
-        } else {
-            variance
-        }))
+        Some(Value::from_f64(if root { variance.sqrt() } else { variance }))
     }
 }
 
@@ -87,10 +79,7 @@ mod tests {
     fn nearly_equal_values_keep_their_variance() {
         // Around 1e15 a double's steps are 1/8: the textbook formula in doubles gives nonsense here.
         assert_eq!(variance(&[1e15, 1e15 + 0.125, 1e15 + 0.25]), 0.015625);
-        assert_eq!(
-            variance(&[1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0]),
-            30.0
-        );
+        assert_eq!(variance(&[1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0]), 30.0);
         assert_eq!(variance(&[0.1; 7]), 0.0);
         assert!(variance(&[1.0, f64::INFINITY]).is_nan());
     }

@@ -61,10 +61,7 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<Vec<Option<EntityKey>>, Kerne
     let mut parts = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
         if !is_key_type(column.data_type()) {
-            return Err(KernelError::KeyType {
-                index,
-                data_type: column.data_type().clone(),
-            });
+            return Err(KernelError::KeyType { index, data_type: column.data_type().clone() });
         }
         if column.len() != rows {
             return Err(KernelError::Rows(format!(
@@ -95,36 +92,23 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<Vec<Option<EntityKey>>, Kerne
 pub fn decode_keys(keys: &[EntityKey], fields: &[Field]) -> Result<Vec<ArrayRef>, KernelError> {
     let mut parts: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); fields.len()];
     for key in keys {
-        let error = |message: String| KernelError::KeyText {
-            key: key.to_string(),
-            message,
-        };
+        let error = |message: String| KernelError::KeyText { key: key.to_string(), message };
         let count = key.as_str().split('|').count();
         if count != fields.len() {
-            return Err(error(format!(
-                "it has {count} parts, expected {}",
-                fields.len()
-            )));
+            return Err(error(format!("it has {count} parts, expected {}", fields.len())));
         }
         for (texts, part) in parts.iter_mut().zip(key.as_str().split('|')) {
-            texts.push(
-                unescape(part).ok_or_else(|| error(format!("{part:?} has a broken %-escape")))?,
-            );
+            texts.push(unescape(part).ok_or_else(|| error(format!("{part:?} has a broken %-escape")))?);
         }
     }
-    parts
-        .into_iter()
-        .zip(fields)
-        .map(|(texts, field)| column(texts, field))
-        .collect()
+    parts.into_iter().zip(fields).map(|(texts, field)| column(texts, field)).collect()
 }
 
 /// A column's texts, before escaping.
 fn texts(column: &ArrayRef) -> Result<StringArray, KernelError> {
     use DataType::*;
-    let as_texts = |column: &ArrayRef| -> Result<StringArray, KernelError> {
-        Ok(cast(column, &Utf8)?.as_string::<i32>().clone())
-    };
+    let as_texts =
+        |column: &ArrayRef| -> Result<StringArray, KernelError> { Ok(cast(column, &Utf8)?.as_string::<i32>().clone()) };
     Ok(match column.data_type() {
         Dictionary(_, values) => texts(&cast(column, values)?)?,
         Date32 => {
@@ -133,10 +117,7 @@ fn texts(column: &ArrayRef) -> Result<StringArray, KernelError> {
         }
         Date64 => {
             let millis = column.as_primitive::<Date64Type>();
-            millis
-                .iter()
-                .map(|millis| millis.map(|millis| timestamp_text(millis, TimeUnit::Millisecond)))
-                .collect()
+            millis.iter().map(|millis| millis.map(|millis| timestamp_text(millis, TimeUnit::Millisecond))).collect()
         }
         Timestamp(unit, _) => {
             let ticks = cast(column, &Int64)?;
@@ -154,49 +135,25 @@ fn texts(column: &ArrayRef) -> Result<StringArray, KernelError> {
 fn column(texts: Vec<String>, field: &Field) -> Result<ArrayRef, KernelError> {
     use DataType::*;
     let numbers = |parse: &dyn Fn(&str) -> Option<i64>| -> Result<ArrayRef, KernelError> {
-        let numbers = texts
-            .iter()
-            .map(|text| parse(text).ok_or_else(|| unreadable(text, field)));
-        Ok(Arc::new(
-            numbers
-                .collect::<Result<Vec<i64>, _>>()
-                .map(arrow::array::Int64Array::from)?,
-        ))
+        let numbers = texts.iter().map(|text| parse(text).ok_or_else(|| unreadable(text, field)));
+        Ok(Arc::new(numbers.collect::<Result<Vec<i64>, _>>().map(arrow::array::Int64Array::from)?))
     };
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
     match field.data_type() {
         Dictionary(_, values) => {
-            let values = column(
-                texts,
-                &Field::new(field.name(), values.as_ref().clone(), field.is_nullable()),
-            )?;
+            let values = column(texts, &Field::new(field.name(), values.as_ref().clone(), field.is_nullable()))?;
             Ok(cast(&values, field.data_type())?)
         }
         Date32 => {
             let days = numbers(&parse_date)?;
-            Ok(cast_with_options(
-                &cast_with_options(&days, &Int32, &strict)?,
-                &Date32,
-                &strict,
-            )?)
+            Ok(cast_with_options(&cast_with_options(&days, &Int32, &strict)?, &Date32, &strict)?)
         }
-        Date64 => Ok(cast(
-            &numbers(&|text| parse_timestamp(text, TimeUnit::Millisecond))?,
-            &Date64,
-        )?),
-        Timestamp(unit, _) => Ok(cast(
-            &numbers(&|text| parse_timestamp(text, *unit))?,
-            field.data_type(),
-        )?),
+        Date64 => Ok(cast(&numbers(&|text| parse_timestamp(text, TimeUnit::Millisecond))?, &Date64)?),
+        Timestamp(unit, _) => Ok(cast(&numbers(&|text| parse_timestamp(text, *unit))?, field.data_type())?),
         data_type => {
             let texts: ArrayRef = Arc::new(StringArray::from(texts));
-            cast_with_options(&texts, data_type, &strict).map_err(|error| KernelError::KeyText {
-                key: field.name().clone(),
-                message: error.to_string(),
-            })
+            cast_with_options(&texts, data_type, &strict)
+                .map_err(|error| KernelError::KeyText { key: field.name().clone(), message: error.to_string() })
         }
     }
 }
@@ -204,11 +161,7 @@ fn column(texts: Vec<String>, field: &Field) -> Result<ArrayRef, KernelError> {
 fn unreadable(text: &str, field: &Field) -> KernelError {
     KernelError::KeyText {
         key: text.to_owned(),
-        message: format!(
-            "it doesn't read as {}, the type of {:?}",
-            field.data_type(),
-            field.name()
-        ),
+        message: format!("it doesn't read as {}, the type of {:?}", field.data_type(), field.name()),
     }
 }
 
@@ -219,20 +172,13 @@ mod tests {
 
     fn round_trip(columns: Vec<ArrayRef>, expected: &[Option<&str>]) {
         let keys = encode_keys(&columns).unwrap();
-        let texts: Vec<Option<&str>> = keys
-            .iter()
-            .map(|key| key.as_ref().map(EntityKey::as_str))
-            .collect();
+        let texts: Vec<Option<&str>> = keys.iter().map(|key| key.as_ref().map(EntityKey::as_str)).collect();
         assert_eq!(texts, expected);
         let present: Vec<EntityKey> = keys.iter().flatten().cloned().collect();
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|column| Field::new("key", column.data_type().clone(), true))
-            .collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|column| Field::new("key", column.data_type().clone(), true)).collect();
         let decoded = decode_keys(&present, &fields).unwrap();
-        let rows: UInt32Array = (0..keys.len() as u32)
-            .filter(|row| keys[*row as usize].is_some())
-            .collect();
+        let rows: UInt32Array = (0..keys.len() as u32).filter(|row| keys[*row as usize].is_some()).collect();
         for (column, decoded) in columns.iter().zip(decoded) {
             let column = arrow::compute::take(column, &rows, None).unwrap();
             assert_eq!(&column, &decoded);
@@ -242,93 +188,40 @@ mod tests {
     #[test]
     fn parts_are_joined_and_escaped() {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(-1), None, Some(0)]));
-        let names: ArrayRef = Arc::new(StringArray::from(vec![
-            Some("a|b%{c}"),
-            Some("zwölf monate"),
-            Some("x"),
-            Some(""),
-        ]));
-        round_trip(
-            vec![numbers, names],
-            &[
-                Some("7|a%7Cb%25%7Bc%7D"),
-                Some("-1|zwölf%20monate"),
-                None,
-                Some("0|"),
-            ],
-        );
+        let names: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("a|b%{c}"), Some("zwölf monate"), Some("x"), Some("")]));
+        round_trip(vec![numbers, names], &[Some("7|a%7Cb%25%7Bc%7D"), Some("-1|zwölf%20monate"), None, Some("0|")]);
         let odd: ArrayRef = Arc::new(LargeStringArray::from(vec!["\u{a0}\n", "%41"]));
         round_trip(vec![odd], &[Some("%C2%A0%0A"), Some("%2541")]);
     }
 
     #[test]
     fn every_type_comes_back() {
-        round_trip(
-            vec![Arc::new(UInt64Array::from(vec![u64::MAX]))],
-            &[Some("18446744073709551615")],
-        );
+        round_trip(vec![Arc::new(UInt64Array::from(vec![u64::MAX]))], &[Some("18446744073709551615")]);
         round_trip(vec![Arc::new(Int8Array::from(vec![-128]))], &[Some("-128")]);
         round_trip(
-            vec![Arc::new(BooleanArray::from(vec![
-                Some(true),
-                None,
-                Some(false),
-            ]))],
+            vec![Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))],
             &[Some("true"), None, Some("false")],
         );
         round_trip(
-            vec![Arc::new(StringViewArray::from(vec![
-                "a string longer than a view's twelve bytes",
-            ]))],
-            &[Some(
-                "a%20string%20longer%20than%20a%20view's%20twelve%20bytes",
-            )],
+            vec![Arc::new(StringViewArray::from(vec!["a string longer than a view's twelve bytes"]))],
+            &[Some("a%20string%20longer%20than%20a%20view's%20twelve%20bytes")],
         );
-        let dictionary: DictionaryArray<arrow::datatypes::Int32Type> =
-            vec!["a", "b", "a"].into_iter().collect();
-        round_trip(
-            vec![Arc::new(dictionary)],
-            &[Some("a"), Some("b"), Some("a")],
-        );
+        let dictionary: DictionaryArray<arrow::datatypes::Int32Type> = vec!["a", "b", "a"].into_iter().collect();
+        round_trip(vec![Arc::new(dictionary)], &[Some("a"), Some("b"), Some("a")]);
         let dates = Date32Array::from(vec![0, -1, 19_782, i32::MAX, i32::MIN, -719_162, -719_163]);
-        let texts = [
-            "1970-01-01",
-            "1969-12-31",
-            "2024-02-29",
-            "@2147483647",
-            "@-2147483648",
-            "0001-01-01",
-            "@-719163",
-        ];
+        let texts = ["1970-01-01", "1969-12-31", "2024-02-29", "@2147483647", "@-2147483648", "0001-01-01", "@-719163"];
         round_trip(vec![Arc::new(dates)], &texts.map(Some));
-        round_trip(
-            vec![Arc::new(Date64Array::from(vec![86_400_000]))],
-            &[Some("1970-01-02T00:00:00Z")],
-        );
-        let times =
-            TimestampMicrosecondArray::from(vec![-1, 0, 1_500_000, i64::MAX]).with_timezone("UTC");
-        let texts = [
-            "1969-12-31T23:59:59.999999Z",
-            "1970-01-01T00:00:00Z",
-            "1970-01-01T00:00:01.500Z",
-            "@9223372036854775807",
-        ];
+        round_trip(vec![Arc::new(Date64Array::from(vec![86_400_000]))], &[Some("1970-01-02T00:00:00Z")]);
+        let times = TimestampMicrosecondArray::from(vec![-1, 0, 1_500_000, i64::MAX]).with_timezone("UTC");
+        let texts =
+            ["1969-12-31T23:59:59.999999Z", "1970-01-01T00:00:00Z", "1970-01-01T00:00:01.500Z", "@9223372036854775807"];
         round_trip(vec![Arc::new(times)], &texts.map(Some));
-        round_trip(
-            vec![Arc::new(TimestampNanosecondArray::from(vec![1]))],
-            &[Some("1970-01-01T00:00:00.000000001Z")],
-        );
-        round_trip(
-            vec![Arc::new(TimestampSecondArray::from(vec![i64::MIN]))],
-            &[Some("@-9223372036854775808")],
-        );
-        let decimals = Decimal128Array::from(vec![150, -5])
-            .with_precision_and_scale(10, 2)
-            .unwrap();
+        round_trip(vec![Arc::new(TimestampNanosecondArray::from(vec![1]))], &[Some("1970-01-01T00:00:00.000000001Z")]);
+        round_trip(vec![Arc::new(TimestampSecondArray::from(vec![i64::MIN]))], &[Some("@-9223372036854775808")]);
+        let decimals = Decimal128Array::from(vec![150, -5]).with_precision_and_scale(10, 2).unwrap();
         round_trip(vec![Arc::new(decimals)], &[Some("1.50"), Some("-0.05")]);
-        let decimals = Decimal64Array::from(vec![150])
-            .with_precision_and_scale(10, 2)
-            .unwrap();
+        let decimals = Decimal64Array::from(vec![150]).with_precision_and_scale(10, 2).unwrap();
         round_trip(vec![Arc::new(decimals)], &[Some("1.50")]);
     }
 
@@ -337,16 +230,10 @@ mod tests {
         let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
         assert!(!is_key_type(doubles.data_type()));
         let error = encode_keys(&[doubles]).unwrap_err().to_string();
-        assert!(
-            error.contains("Float64") && error.contains("hint"),
-            "{error}"
-        );
+        assert!(error.contains("Float64") && error.contains("hint"), "{error}");
         let field = [Field::new("user_id", DataType::Int64, false)];
         for text in ["x", "1|2", "%4", "%GG", "99999999999999999999"] {
-            assert!(
-                decode_keys(&[EntityKey::from(text.to_owned())], &field).is_err(),
-                "{text}"
-            );
+            assert!(decode_keys(&[EntityKey::from(text.to_owned())], &field).is_err(), "{text}");
         }
     }
 }

@@ -9,16 +9,12 @@ const EPOCH_DAY: i32 = 719_163;
 pub(super) fn parse_date(text: &str) -> Option<i64> {
     match text.strip_prefix('@') {
         Some(days) => days.parse().ok(),
-        None => Some(i64::from(
-            text.parse::<NaiveDate>().ok()?.num_days_from_ce() - EPOCH_DAY,
-        )),
+        None => Some(i64::from(text.parse::<NaiveDate>().ok()?.num_days_from_ce() - EPOCH_DAY)),
     }
 }
 
 pub(super) fn date_text(days: i32) -> String {
-    let date = days
-        .checked_add(EPOCH_DAY)
-        .and_then(NaiveDate::from_num_days_from_ce_opt);
+    let date = days.checked_add(EPOCH_DAY).and_then(NaiveDate::from_num_days_from_ce_opt);
     match date.filter(|date| (1..=9999).contains(&date.year())) {
         Some(date) => date.to_string(),
         None => format!("@{days}"),
@@ -37,8 +33,7 @@ fn ticks_per_second(unit: TimeUnit) -> i64 {
 pub(super) fn timestamp_text(ticks: i64, unit: TimeUnit) -> String {
     let per_second = ticks_per_second(unit);
     let nanos = (ticks.rem_euclid(per_second) * (1_000_000_000 / per_second)) as u32;
-    let instant = DateTime::from_timestamp(ticks.div_euclid(per_second), nanos)
-        .map(|instant| instant.naive_utc());
+    let instant = DateTime::from_timestamp(ticks.div_euclid(per_second), nanos).map(|instant| instant.naive_utc());
     match instant.filter(|instant| (1..=9999).contains(&instant.year())) {
         // `%.f` writes a fraction of three, six or nine digits, or none: as many as it takes.
         Some(instant) => instant.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string(),
@@ -50,23 +45,15 @@ pub(super) fn parse_timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
     if let Some(ticks) = text.strip_prefix('@') {
         return ticks.parse().ok();
     }
-    let instant = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.fZ")
-        .ok()?
-        .and_utc();
+    let instant = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.fZ").ok()?.and_utc();
     let per_second = ticks_per_second(unit);
     let nanos = i64::from(instant.timestamp_subsec_nanos()) / (1_000_000_000 / per_second);
-    instant
-        .timestamp()
-        .checked_mul(per_second)?
-        .checked_add(nanos)
+    instant.timestamp().checked_mul(per_second)?.checked_add(nanos)
 }
 
 pub(super) fn escape(part: &str, text: &mut String) {
     for character in part.chars() {
-        if matches!(character, '%' | '|' | '{' | '}')
-            || character.is_whitespace()
-            || character.is_control()
-        {
+        if matches!(character, '%' | '|' | '{' | '}') || character.is_whitespace() || character.is_control() {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
                 text.push('%');

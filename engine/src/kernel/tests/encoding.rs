@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{
-    DataType, Field, Fields, Int32Type, IntervalMonthDayNano, IntervalUnit, TimeUnit, i256,
-};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, IntervalMonthDayNano, IntervalUnit, TimeUnit, i256};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -28,21 +26,10 @@ fn round_trip(array: &ArrayRef) {
 
 fn every_type() -> Vec<ArrayRef> {
     let mut random = ChaCha8Rng::seed_from_u64(11);
-    let mut arrays: Vec<ArrayRef> = columns()
-        .iter()
-        .map(|field| random_column(&mut random, field.data_type(), 100))
-        .collect();
-    for unit in [
-        TimeUnit::Second,
-        TimeUnit::Millisecond,
-        TimeUnit::Microsecond,
-        TimeUnit::Nanosecond,
-    ] {
-        arrays.push(random_column(
-            &mut random,
-            &DataType::Timestamp(unit, None),
-            20,
-        ));
+    let mut arrays: Vec<ArrayRef> =
+        columns().iter().map(|field| random_column(&mut random, field.data_type(), 100)).collect();
+    for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
+        arrays.push(random_column(&mut random, &DataType::Timestamp(unit, None), 20));
         arrays.push(random_column(&mut random, &DataType::Duration(unit), 20));
     }
     for data_type in [
@@ -60,36 +47,20 @@ fn every_type() -> Vec<ArrayRef> {
     ] {
         let values = random_column(&mut random, &DataType::Utf8, 20);
         let numbers = random_column(&mut random, &DataType::Int64, 20);
-        let source = if matches!(data_type, DataType::LargeBinary | DataType::BinaryView) {
-            values
-        } else {
-            numbers
-        };
+        let source = if matches!(data_type, DataType::LargeBinary | DataType::BinaryView) { values } else { numbers };
         arrays.push(arrow::compute::cast(&source, &data_type).unwrap());
     }
     arrays.push(Arc::new(
-        Decimal256Array::from(vec![Some(i256::MIN), None, Some(i256::MAX)])
-            .with_precision_and_scale(76, 0)
-            .unwrap(),
+        Decimal256Array::from(vec![Some(i256::MIN), None, Some(i256::MAX)]).with_precision_and_scale(76, 0).unwrap(),
     ));
     arrays.push(Arc::new(Time32SecondArray::from(vec![Some(1), None])));
     arrays.push(Arc::new(Time64MicrosecondArray::from(vec![Some(1), None])));
-    arrays.push(Arc::new(IntervalMonthDayNanoArray::from(vec![
-        Some(IntervalMonthDayNano::new(1, 2, 3)),
-        None,
-    ])));
-    arrays.push(new_null_array(
-        &DataType::Interval(IntervalUnit::DayTime),
-        3,
-    ));
+    arrays.push(Arc::new(IntervalMonthDayNanoArray::from(vec![Some(IntervalMonthDayNano::new(1, 2, 3)), None])));
+    arrays.push(new_null_array(&DataType::Interval(IntervalUnit::DayTime), 3));
     arrays.push(Arc::new(NullArray::new(5)));
     arrays.push(new_empty_array(&DataType::Utf8));
-    arrays.push(Arc::new(
-        FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4]].iter()).unwrap(),
-    ));
-    let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("b"), Some("a")]
-        .into_iter()
-        .collect();
+    arrays.push(Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4]].iter()).unwrap()));
+    let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("b"), Some("a")].into_iter().collect();
     arrays.push(Arc::new(dictionary));
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
         Some(vec![Some(1), None]),
@@ -99,36 +70,22 @@ fn every_type() -> Vec<ArrayRef> {
     ]);
     // A slice: its items don't begin at the first.
     arrays.push(Arc::new(list.slice(1, 3)));
-    let large = LargeListArray::from_iter_primitive::<Int32Type, _, _>(vec![
-        Some(vec![Some(1), None]),
-        None,
-    ]);
+    let large = LargeListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None]);
     arrays.push(Arc::new(large));
     let fixed = FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
-        vec![
-            Some(vec![Some(1), Some(2)]),
-            None,
-            Some(vec![None, Some(4)]),
-        ],
+        vec![Some(vec![Some(1), Some(2)]), None, Some(vec![None, Some(4)])],
         2,
     );
     arrays.push(Arc::new(fixed.slice(1, 2)));
-    let fields = Fields::from(vec![
-        Field::new("list", list.data_type().clone(), true),
-        Field::new("n", DataType::Int64, true),
-    ]);
+    let fields =
+        Fields::from(vec![Field::new("list", list.data_type().clone(), true), Field::new("n", DataType::Int64, true)]);
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3), Some(4)]));
-    let nested = StructArray::try_new(
-        fields.clone(),
-        vec![Arc::new(list), numbers],
-        Some(vec![true, true, false, true].into()),
-    )
-    .unwrap();
+    let nested =
+        StructArray::try_new(fields.clone(), vec![Arc::new(list), numbers], Some(vec![true, true, false, true].into()))
+            .unwrap();
     arrays.push(Arc::new(nested.slice(1, 3)));
-    let entries = Fields::from(vec![
-        Field::new("key", DataType::Utf8, false),
-        Field::new("value", DataType::Int64, true),
-    ]);
+    let entries =
+        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int64, true)]);
     let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
     let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
     let entries_array = StructArray::try_new(entries.clone(), vec![keys, values], None).unwrap();
@@ -154,18 +111,10 @@ fn every_type_comes_back() {
     }
     let union = Field::new(
         "u",
-        DataType::Union(
-            arrow::datatypes::UnionFields::empty(),
-            arrow::datatypes::UnionMode::Sparse,
-        ),
+        DataType::Union(arrow::datatypes::UnionFields::empty(), arrow::datatypes::UnionMode::Sparse),
         true,
     );
-    assert!(
-        column::check_type(&union)
-            .unwrap_err()
-            .to_string()
-            .contains("can't store")
-    );
+    assert!(column::check_type(&union).unwrap_err().to_string().contains("can't store"));
 }
 
 /// A piece with all that a piece can hold, written.
@@ -176,30 +125,16 @@ fn written(seed: u64) -> Option<(Kernel, i32, PieceDelta)> {
     let mut piece = kernel.empty_piece(rows.partition);
     let half = rows.len() / 2;
     kernel.fold(&mut piece, &rows.slice(0, half)).unwrap();
-    kernel
-        .fold(&mut piece, &rows.slice(half, rows.len()))
-        .unwrap();
+    kernel.fold(&mut piece, &rows.slice(half, rows.len())).unwrap();
     let delta = kernel.encode_changes(&mut piece).unwrap();
-    let kept = delta
-        .chunks
-        .iter()
-        .map(|(id, bytes)| (*id, bytes.as_slice()));
-    let again = kernel
-        .decode_piece(rows.partition, &delta.head, kept)
-        .unwrap();
+    let kept = delta.chunks.iter().map(|(id, bytes)| (*id, bytes.as_slice()));
+    let again = kernel.decode_piece(rows.partition, &delta.head, kept).unwrap();
     assert_eq!(again.rows(), piece.rows());
     Some((kernel, rows.partition, delta))
 }
 
 fn decode(kernel: &Kernel, partition: i32, delta: &PieceDelta) -> Result<Piece, EncodingError> {
-    kernel.decode_piece(
-        partition,
-        &delta.head,
-        delta
-            .chunks
-            .iter()
-            .map(|(id, bytes)| (*id, bytes.as_slice())),
-    )
+    kernel.decode_piece(partition, &delta.head, delta.chunks.iter().map(|(id, bytes)| (*id, bytes.as_slice())))
 }
 
 #[test]
@@ -223,11 +158,7 @@ fn damaged_bytes_are_errors() {
         for _ in 0..60 {
             let mut damaged = delta.clone();
             let part = random.random_range(0..=damaged.chunks.len());
-            let bytes = if part == 0 {
-                &mut damaged.head
-            } else {
-                &mut damaged.chunks[part - 1].1
-            };
+            let bytes = if part == 0 { &mut damaged.head } else { &mut damaged.chunks[part - 1].1 };
             let place = random.random_range(0..bytes.len());
             if random.random() {
                 bytes.truncate(place);
@@ -248,16 +179,10 @@ fn damaged_bytes_with_a_good_checksum_never_panic() {
         for _ in 0..200 {
             let mut damaged = delta.clone();
             let part = random.random_range(0..=damaged.chunks.len());
-            let bytes = if part == 0 {
-                &mut damaged.head
-            } else {
-                &mut damaged.chunks[part - 1].1
-            };
+            let bytes = if part == 0 { &mut damaged.head } else { &mut damaged.chunks[part - 1].1 };
             bytes.truncate(bytes.len() - 4);
             for _ in 0..random.random_range(1..4) {
-                let place = random
-                    .random_range(1..bytes.len().max(2))
-                    .min(bytes.len() - 1);
+                let place = random.random_range(1..bytes.len().max(2)).min(bytes.len() - 1);
                 match random.random_range(0..3) {
                     0 => bytes[place] = random.random(),
                     1 => bytes[place] = 0xff,

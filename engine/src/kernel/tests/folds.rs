@@ -20,17 +20,11 @@ fn rows_of(spec: &TimelineSpec, frame: &Frame, times: &[i64], t: i64) -> Vec<u32
     let kept: Vec<usize> = match frame {
         Frame::Range { start, end } => {
             let floor = |t: i64| spec.tile.map_or(t, |tile| floor(t, tile));
-            let starts =
-                |time: i64| start.is_none_or(|start| floor(time) >= floor(start.before(t)));
-            seen.into_iter()
-                .filter(|row| starts(times[*row]) && times[*row] <= end.before(t))
-                .collect()
+            let starts = |time: i64| start.is_none_or(|start| floor(time) >= floor(start.before(t)));
+            seen.into_iter().filter(|row| starts(times[*row]) && times[*row] <= end.before(t)).collect()
         }
         Frame::Rows { start, end } => {
-            let latest = seen
-                .iter()
-                .rev()
-                .take(start.map_or(usize::MAX, |start| start as usize + 1));
+            let latest = seen.iter().rev().take(start.map_or(usize::MAX, |start| start as usize + 1));
             let mut kept: Vec<usize> = latest.skip(*end as usize).copied().collect();
             kept.reverse();
             kept
@@ -40,24 +34,12 @@ fn rows_of(spec: &TimelineSpec, frame: &Frame, times: &[i64], t: i64) -> Vec<u32
 }
 
 /// What DataFusion's accumulator says.
-fn expected(
-    spec: &TimelineSpec,
-    aggregate: &Aggregate,
-    timeline: &Timeline,
-    rows: &[u32],
-) -> ScalarValue {
+fn expected(spec: &TimelineSpec, aggregate: &Aggregate, timeline: &Timeline, rows: &[u32]) -> ScalarValue {
     let rows = UInt32Array::from(rows.to_vec());
-    let mut columns: Vec<ArrayRef> = timeline
-        .columns
-        .iter()
-        .map(|column| take(column, &rows, None).unwrap())
-        .collect();
+    let mut columns: Vec<ArrayRef> = timeline.columns.iter().map(|column| take(column, &rows, None).unwrap()).collect();
     if let Some(index) = aggregate.filter {
         let mask = columns[index].as_boolean().clone();
-        columns = columns
-            .iter()
-            .map(|column| filter(column, &mask).unwrap())
-            .collect();
+        columns = columns.iter().map(|column| filter(column, &mask).unwrap()).collect();
     }
     let length = columns[0].len();
     let args: Vec<ArrayRef> = aggregate
@@ -71,9 +53,8 @@ fn expected(
     let function = match &aggregate.function {
         Function::Udaf(function) => function,
         position => {
-            let mut rows: Vec<usize> = (0..length)
-                .filter(|row| !aggregate.ignore_nulls || !args[0].is_null(*row))
-                .collect();
+            let mut rows: Vec<usize> =
+                (0..length).filter(|row| !aggregate.ignore_nulls || !args[0].is_null(*row)).collect();
             let n = match position {
                 Function::FirstValue => 1,
                 Function::LastValue => -1,
@@ -100,9 +81,7 @@ fn expected(
         .iter()
         .enumerate()
         .map(|(index, arg)| match arg {
-            Argument::Column(_) => {
-                Arc::new(Column::new(&format!("c{index}"), index)) as Arc<dyn PhysicalExpr>
-            }
+            Argument::Column(_) => Arc::new(Column::new(&format!("c{index}"), index)) as Arc<dyn PhysicalExpr>,
             Argument::Constant(value) => Arc::new(Literal::new(value.clone())),
         })
         .collect();
@@ -129,10 +108,7 @@ fn expected(
 }
 
 fn close(found: f64, expected: f64, largest: f64) -> bool {
-    if found.to_bits() == expected.to_bits()
-        || (found.is_nan() && expected.is_nan())
-        || found == expected
-    {
+    if found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()) || found == expected {
         return true;
     }
     // DataFusion's own sums are off by what rounding the largest intermediate result takes.
@@ -150,12 +126,7 @@ fn every_frame_of_every_aggregate_is_what_datafusion_computes() {
         for (column, aggregate) in evaluation.columns.iter().zip(&case.spec.aggregates) {
             assert_eq!(column.data_type(), aggregate.output.data_type());
             for (index, t) in case.instants.iter().enumerate() {
-                let rows = rows_of(
-                    &case.spec,
-                    &case.spec.frames[aggregate.frame],
-                    timeline.times.values(),
-                    *t,
-                );
+                let rows = rows_of(&case.spec, &case.spec.frames[aggregate.frame], timeline.times.values(), *t);
                 let expected = expected(&case.spec, aggregate, &timeline, &rows);
                 let found = ScalarValue::try_from_array(column, index).unwrap();
                 let equal = match (&found, &expected) {
@@ -173,10 +144,7 @@ fn every_frame_of_every_aggregate_is_what_datafusion_computes() {
                 assert!(
                     equal,
                     "seed {seed}: {} of {:?} (distinct {}) over {:?} at {t}: {found:?}, DataFusion says {expected:?}",
-                    aggregate.output,
-                    aggregate.args,
-                    aggregate.distinct,
-                    case.spec.frames[aggregate.frame]
+                    aggregate.output, aggregate.args, aggregate.distinct, case.spec.frames[aggregate.frame]
                 );
                 compared += 1;
             }
@@ -187,9 +155,8 @@ fn every_frame_of_every_aggregate_is_what_datafusion_computes() {
 
 #[test]
 fn typed_is_what_a_tile_can_hold() {
-    let is_typed = |function, data_type: DataType, distinct| {
-        Kernel::is_typed(&Function::Udaf(function), &[data_type], distinct)
-    };
+    let is_typed =
+        |function, data_type: DataType, distinct| Kernel::is_typed(&Function::Udaf(function), &[data_type], distinct);
     use datafusion::functions_aggregate::*;
     assert!(is_typed(count::count_udaf(), DataType::Utf8, true));
     assert!(is_typed(sum::sum_udaf(), DataType::Float64, true));
@@ -199,14 +166,6 @@ fn typed_is_what_a_tile_can_hold() {
     assert!(is_typed(count::count_udaf(), list.clone(), false));
     assert!(!is_typed(min_max::min_udaf(), list.clone(), false));
     assert!(!Kernel::is_typed(&Function::LastValue, &[list], false));
-    assert!(Kernel::is_typed(
-        &Function::LastValue,
-        &[DataType::Utf8View],
-        false
-    ));
-    assert!(!Kernel::is_typed(
-        &Function::NthValue(2),
-        &[DataType::Int64],
-        false
-    ));
+    assert!(Kernel::is_typed(&Function::LastValue, &[DataType::Utf8View], false));
+    assert!(!Kernel::is_typed(&Function::NthValue(2), &[DataType::Int64], false));
 }

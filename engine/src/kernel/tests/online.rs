@@ -25,20 +25,13 @@ impl Stored {
     }
 
     fn read(&self, kernel: &Kernel, partition: i32) -> Piece {
-        let chunks = self
-            .chunks
-            .iter()
-            .map(|(id, bytes)| (*id, bytes.as_slice()));
+        let chunks = self.chunks.iter().map(|(id, bytes)| (*id, bytes.as_slice()));
         kernel.decode_piece(partition, &self.head, chunks).unwrap()
     }
 }
 
 /// Folds one partition in random batches, some rows twice, with writes and reads of the stored form between.
-fn fold_in_batches(
-    kernel: &Kernel,
-    rows: &EventRows,
-    random: &mut ChaCha8Rng,
-) -> (Piece, FoldCounts) {
+fn fold_in_batches(kernel: &Kernel, rows: &EventRows, random: &mut ChaCha8Rng) -> (Piece, FoldCounts) {
     let mut piece = kernel.empty_piece(rows.partition);
     let mut stored = Stored::default();
     let mut total = FoldCounts::default();
@@ -47,9 +40,7 @@ fn fold_in_batches(
     while done < rows.len() {
         let again = random.random_range(0..=done.min(5));
         let length = random.random_range(1..most);
-        let counts = kernel
-            .fold(&mut piece, &rows.slice(done - again, again + length))
-            .unwrap();
+        let counts = kernel.fold(&mut piece, &rows.slice(done - again, again + length)).unwrap();
         done = (done + length).min(rows.len());
         assert_eq!(counts.skipped, again);
         assert_eq!(piece.absorbed(), Some(rows.offsets.value(done - 1)));
@@ -67,27 +58,14 @@ fn fold_in_batches(
     }
     stored.write(kernel.encode_changes(&mut piece).unwrap());
     let again = kernel.encode_changes(&mut piece).unwrap();
-    assert!(
-        again.chunks.is_empty() && again.removed.is_empty(),
-        "a second write writes the head only"
-    );
-    (
-        if random.random() {
-            stored.read(kernel, rows.partition)
-        } else {
-            piece
-        },
-        total,
-    )
+    assert!(again.chunks.is_empty() && again.removed.is_empty(), "a second write writes the head only");
+    (if random.random() { stored.read(kernel, rows.partition) } else { piece }, total)
 }
 
 fn check(seed: u64) -> (usize, usize) {
     let mut case = Case::new(seed);
-    let kernel = Kernel::new(case.spec.clone())
-        .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{:?}", case.spec));
-    let offline = kernel
-        .evaluate(&case.offline(&kernel), &case.instants)
-        .unwrap();
+    let kernel = Kernel::new(case.spec.clone()).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{:?}", case.spec));
+    let offline = kernel.evaluate(&case.offline(&kernel), &case.instants).unwrap();
     let mut evaluations = Vec::new();
     for _ in 0..2 {
         let mut random = ChaCha8Rng::seed_from_u64(case.random.next_u64());
@@ -96,58 +74,31 @@ fn check(seed: u64) -> (usize, usize) {
             .iter()
             .map(|rows| {
                 let (piece, counts) = fold_in_batches(&kernel, rows, &mut random);
-                assert_eq!(
-                    counts.folded + counts.late + counts.duplicate,
-                    rows.len(),
-                    "seed {seed}"
-                );
+                assert_eq!(counts.folded + counts.late + counts.duplicate, rows.len(), "seed {seed}");
                 piece
             })
             .collect();
         let timeline = kernel.timeline(&pieces).unwrap();
         evaluations.push(kernel.evaluate(&timeline, &case.instants).unwrap());
     }
-    let newest = case
-        .partitions
-        .iter()
-        .filter_map(|rows| rows.times.values().iter().max())
-        .max();
+    let newest = case.partitions.iter().filter_map(|rows| rows.times.values().iter().max()).max();
     let (mut exact, mut outside) = (0, 0);
     for (row, t) in case.instants.iter().enumerate() {
-        let place = format!(
-            "seed {seed}, instant {t}, newest {newest:?}\n{:#?}",
-            Fewer(&case.spec)
-        );
-        let [first, second] = evaluations.as_slice() else {
-            panic!()
-        };
-        assert_eq!(
-            first.status[row], second.status[row],
-            "status depends on batches: {place}"
-        );
-        assert_eq!(
-            first.newest[row], second.newest[row],
-            "newest depends on batches: {place}"
-        );
+        let place = format!("seed {seed}, instant {t}, newest {newest:?}\n{:#?}", Fewer(&case.spec));
+        let [first, second] = evaluations.as_slice() else { panic!() };
+        assert_eq!(first.status[row], second.status[row], "status depends on batches: {place}");
+        assert_eq!(first.newest[row], second.newest[row], "newest depends on batches: {place}");
         for evaluation in &evaluations {
-            for (index, (online, offline)) in
-                evaluation.columns.iter().zip(&offline.columns).enumerate()
-            {
+            for (index, (online, offline)) in evaluation.columns.iter().zip(&offline.columns).enumerate() {
                 let (online, offline) = (online.slice(row, 1), offline.slice(row, 1));
                 if evaluation.status[row] == Status::OutsideRetention {
                     assert!(online.is_null(0), "{place}");
                 } else {
-                    assert!(
-                        same(&online, &offline),
-                        "column {index}: online {online:?}, offline {offline:?}, {place}"
-                    );
+                    assert!(same(&online, &offline), "column {index}: online {online:?}, offline {offline:?}, {place}");
                 }
             }
             if evaluation.status[row] == Status::OutsideRetention {
-                assert!(
-                    newest.is_some_and(|newest| t < newest),
-                    "a read at now is outside retention: {place}"
-                );
+                assert!(newest.is_some_and(|newest| t < newest), "a read at now is outside retention: {place}");
                 outside += 1;
             } else {
                 assert_eq!(evaluation.status[row], offline.status[row], "{place}");
@@ -180,17 +131,17 @@ impl std::fmt::Debug for Fewer<'_> {
                 other => format!("{other:?}"),
             };
             let Aggregate { args, filter, distinct, ignore_nulls, frame, .. } = aggregate;
-            writeln!(formatter, "{name} {args:?} filter {filter:?} distinct {distinct} ignore_nulls {ignore_nulls} frame {frame}")
+            writeln!(
+                formatter,
+                "{name} {args:?} filter {filter:?} distinct {distinct} ignore_nulls {ignore_nulls} frame {frame}"
+            )
         })
     }
 }
 
 #[test]
 fn online_equals_offline_whatever_the_batches() {
-    let cases = std::env::var("TIDEMARK_KERNEL_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(150);
+    let cases = std::env::var("TIDEMARK_KERNEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
     let (mut exact, mut outside) = (0, 0);
     for seed in 0..cases {
         let counts = check(seed);
@@ -198,8 +149,5 @@ fn online_equals_offline_whatever_the_batches() {
         outside += counts.1;
     }
     // The cases are worth something only if both happen, and often.
-    assert!(
-        exact > outside && outside > exact / 50,
-        "{exact} exact, {outside} outside retention"
-    );
+    assert!(exact > outside && outside > exact / 50, "{exact} exact, {outside} outside retention");
 }

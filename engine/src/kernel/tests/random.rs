@@ -67,10 +67,7 @@ pub fn generic() -> Vec<(Arc<AggregateUDF>, Vec<Argument>)> {
         (bit_and_or_xor::bit_xor_udaf(), vec![column(1)]),
         (array_agg::array_agg_udaf(), vec![column(3)]),
         (correlation::corr_udaf(), vec![column(0), column(0)]),
-        (
-            string_agg::string_agg_udaf(),
-            vec![column(3), Argument::Constant(ScalarValue::from(", "))],
-        ),
+        (string_agg::string_agg_udaf(), vec![column(3), Argument::Constant(ScalarValue::from(", "))]),
         (
             approx_percentile_cont::approx_percentile_cont_udaf(),
             vec![column(0), Argument::Constant(ScalarValue::from(0.9f64))],
@@ -94,12 +91,10 @@ impl Case {
         let partitions = draw.random_range(1..4);
         // Cross-partition duplicates are exact only while rows: give each partition ids of its own otherwise.
         let rows_only = spec.tile.is_none()
-            && spec.frames.iter().all(|frame| {
-                !matches!(
-                    frame,
-                    Frame::Range { start: None, .. } | Frame::Rows { start: None, .. }
-                )
-            });
+            && spec
+                .frames
+                .iter()
+                .all(|frame| !matches!(frame, Frame::Range { start: None, .. } | Frame::Rows { start: None, .. }));
         let partitions: Vec<EventRows> = (0..partitions)
             .map(|partition| {
                 let rows = if draw.random_range(0..12) == 0 {
@@ -112,38 +107,17 @@ impl Case {
                 events(draw, &spec, partition, owner, rows)
             })
             .collect();
-        let times: Vec<i64> = partitions
-            .iter()
-            .flat_map(|rows| rows.times.values().to_vec())
-            .collect();
+        let times: Vec<i64> = partitions.iter().flat_map(|rows| rows.times.values().to_vec()).collect();
         let mut instants = Vec::new();
         for _ in 0..12 {
-            let near = times
-                .get(draw.random_range(0..times.len().max(1)))
-                .copied()
-                .unwrap_or(0);
+            let near = times.get(draw.random_range(0..times.len().max(1))).copied().unwrap_or(0);
             // On edges of frames as often as between them.
-            let shift = draw.random_range(-3..40) * SECOND
-                + if draw.random() {
-                    0
-                } else {
-                    draw.random_range(-2..3)
-                };
+            let shift = draw.random_range(-3..40) * SECOND + if draw.random() { 0 } else { draw.random_range(-2..3) };
             instants.push(near + shift);
         }
         let newest = times.iter().max().copied().unwrap_or(0);
-        instants.extend([
-            newest,
-            newest + 1,
-            newest + 30 * SECOND,
-            newest + 1_000_000 * SECOND,
-        ]);
-        Case {
-            random,
-            spec,
-            partitions,
-            instants,
-        }
+        instants.extend([newest, newest + 1, newest + 30 * SECOND, newest + 1_000_000 * SECOND]);
+        Case { random, spec, partitions, instants }
     }
 
     /// The whole history as one timeline.
@@ -158,37 +132,18 @@ impl Case {
         }
         let blocks: Vec<&EventRows> = self.partitions.iter().rev().collect();
         let all = EventRows::concat(&blocks).unwrap();
-        kernel
-            .timeline_from_rows(
-                times.into(),
-                partitions.into(),
-                offsets.into(),
-                all.ids,
-                all.columns,
-            )
-            .unwrap()
+        kernel.timeline_from_rows(times.into(), partitions.into(), offsets.into(), all.ids, all.columns).unwrap()
     }
 }
 
 pub fn field_of(function: &AggregateUDF, args: &[DataType], name: &str) -> FieldRef {
-    let fields: Vec<FieldRef> = args
-        .iter()
-        .map(|arg| Arc::new(Field::new("arg", arg.clone(), true)))
-        .collect();
-    Arc::new(
-        function
-            .return_field(&fields)
-            .unwrap()
-            .as_ref()
-            .clone()
-            .with_name(name),
-    )
+    let fields: Vec<FieldRef> = args.iter().map(|arg| Arc::new(Field::new("arg", arg.clone(), true))).collect();
+    Arc::new(function.return_field(&fields).unwrap().as_ref().clone().with_name(name))
 }
 
 fn spec(random: &mut ChaCha8Rng) -> TimelineSpec {
     let columns = columns();
-    let tile = (random.random_range(0..3) == 0)
-        .then(|| [SECOND, 7 * SECOND, 10 * SECOND][random.random_range(0..3)]);
+    let tile = (random.random_range(0..3) == 0).then(|| [SECOND, 7 * SECOND, 10 * SECOND][random.random_range(0..3)]);
     let interval = |random: &mut ChaCha8Rng, most: i64| Interval {
         months: 0,
         days: 0,
@@ -197,47 +152,20 @@ fn spec(random: &mut ChaCha8Rng) -> TimelineSpec {
     let frames: Vec<Frame> = (0..random.random_range(1..4))
         .map(|_| match random.random_range(0..10) {
             0..5 => {
-                let end = if random.random_range(0..3) == 0 {
-                    interval(random, 10)
-                } else {
-                    Interval::default()
-                };
+                let end = if random.random_range(0..3) == 0 { interval(random, 10) } else { Interval::default() };
                 let start = interval(random, 60);
-                Frame::Range {
-                    start: Some(Interval {
-                        micros: start.micros + end.micros,
-                        ..start
-                    }),
-                    end,
-                }
+                Frame::Range { start: Some(Interval { micros: start.micros + end.micros, ..start }), end }
             }
             5..7 => Frame::Range {
                 start: None,
-                end: if random.random() {
-                    interval(random, 10)
-                } else {
-                    Interval::default()
-                },
+                end: if random.random() { interval(random, 10) } else { Interval::default() },
             },
-            _ if tile.is_some() => Frame::Range {
-                start: Some(interval(random, 30)),
-                end: Interval::default(),
-            },
+            _ if tile.is_some() => Frame::Range { start: Some(interval(random, 30)), end: Interval::default() },
             7..9 => {
-                let end = if random.random() {
-                    0
-                } else {
-                    random.random_range(0..3)
-                };
-                Frame::Rows {
-                    start: Some(end + random.random_range(0..10)),
-                    end,
-                }
+                let end = if random.random() { 0 } else { random.random_range(0..3) };
+                Frame::Rows { start: Some(end + random.random_range(0..10)), end }
             }
-            _ => Frame::Rows {
-                start: None,
-                end: random.random_range(0..3),
-            },
+            _ => Frame::Rows { start: None, end: random.random_range(0..3) },
         })
         .collect();
     let with_generic = tile.is_none() && random.random_range(0..3) == 0;
@@ -251,21 +179,13 @@ fn spec(random: &mut ChaCha8Rng) -> TimelineSpec {
         tile,
         lateness: random.random_range(0..3) * 10 * SECOND,
         event_id: (random.random_range(0..2) == 0).then(|| {
-            let data_type = [DataType::Utf8, DataType::Int64, DataType::Utf8View]
-                [random.random_range(0..3)]
-            .clone();
+            let data_type = [DataType::Utf8, DataType::Int64, DataType::Utf8View][random.random_range(0..3)].clone();
             Field::new("event_id", data_type, true)
         }),
     }
 }
 
-fn aggregate(
-    random: &mut ChaCha8Rng,
-    columns: &[Field],
-    frames: usize,
-    with_generic: bool,
-    index: usize,
-) -> Aggregate {
+fn aggregate(random: &mut ChaCha8Rng, columns: &[Field], frames: usize, with_generic: bool, index: usize) -> Aggregate {
     let name = format!("f{index}");
     let frame = random.random_range(0..frames);
     let filter = (random.random_range(0..3) == 0).then_some(FLAG);
@@ -299,26 +219,13 @@ fn aggregate(
             (Arc::clone(function), Vec::new(), false)
         } else {
             let column = takes[random.random_range(0..takes.len())];
-            let no_distinct =
-                function.name().starts_with("stddev") || (function.name() == "avg" && column == 13);
-            (
-                Arc::clone(function),
-                vec![Argument::Column(column)],
-                !no_distinct && random.random_range(0..4) == 0,
-            )
+            let no_distinct = function.name().starts_with("stddev") || (function.name() == "avg" && column == 13);
+            (Arc::clone(function), vec![Argument::Column(column)], !no_distinct && random.random_range(0..4) == 0)
         }
     };
     let types = types(columns, &args);
     let output = field_of(&function, &types, &name);
-    Aggregate {
-        function: Function::Udaf(function),
-        args,
-        filter,
-        distinct,
-        ignore_nulls: false,
-        frame,
-        output,
-    }
+    Aggregate { function: Function::Udaf(function), args, filter, distinct, ignore_nulls: false, frame, output }
 }
 
 pub fn types(columns: &[Field], args: &[Argument]) -> Vec<DataType> {
@@ -331,13 +238,7 @@ pub fn types(columns: &[Field], args: &[Argument]) -> Vec<DataType> {
 }
 
 /// Events whose times drift forward, with ties, disorder, a few very late ones, and repeated ids.
-pub fn events(
-    random: &mut ChaCha8Rng,
-    spec: &TimelineSpec,
-    partition: i32,
-    owner: i32,
-    rows: usize,
-) -> EventRows {
+pub fn events(random: &mut ChaCha8Rng, spec: &TimelineSpec, partition: i32, owner: i32, rows: usize) -> EventRows {
     let mut clock = random.random_range(-200..200) * SECOND;
     let pace = random.random_range(1..4);
     let mut offset = random.random_range(0..5);
@@ -351,8 +252,7 @@ pub fn events(
             1..6 => random.random_range(0..5) * SECOND,
             _ => 0,
         };
-        let repeated =
-            (row > 0 && random.random_range(0..10) == 0).then(|| random.random_range(0..row));
+        let repeated = (row > 0 && random.random_range(0..10) == 0).then(|| random.random_range(0..row));
         times.push(repeated.map_or(clock - late, |row| times[row]));
         ids.push(match repeated {
             Some(row) => ids[row],
@@ -367,14 +267,7 @@ pub fn events(
         times: times.into(),
         partition,
         offsets: offsets.into(),
-        ids: spec
-            .event_id
-            .as_ref()
-            .map(|field| arrow::compute::cast(&ids, field.data_type()).unwrap()),
-        columns: spec
-            .columns
-            .iter()
-            .map(|field| column(random, field.data_type(), rows))
-            .collect(),
+        ids: spec.event_id.as_ref().map(|field| arrow::compute::cast(&ids, field.data_type()).unwrap()),
+        columns: spec.columns.iter().map(|field| column(random, field.data_type(), rows)).collect(),
     }
 }

@@ -10,17 +10,11 @@ use super::random::{SECOND, field_of};
 use crate::kernel::*;
 
 fn seconds(seconds: i64) -> Interval {
-    Interval {
-        micros: seconds * SECOND,
-        ..Interval::default()
-    }
+    Interval { micros: seconds * SECOND, ..Interval::default() }
 }
 
 fn last(start: i64) -> Frame {
-    Frame::Range {
-        start: Some(seconds(start)),
-        end: Interval::default(),
-    }
+    Frame::Range { start: Some(seconds(start)), end: Interval::default() }
 }
 
 /// `SUM(x)` over each frame.
@@ -47,160 +41,64 @@ fn sums(frames: Vec<Frame>, tile: Option<i64>, lateness: i64, event_id: bool) ->
 /// Rows of (seconds, x), with ids "a", "b", … if there is one.
 fn rows(first_offset: i64, rows: &[(i64, i64)], ids: Option<&[&str]>) -> EventRows {
     EventRows {
-        times: rows
-            .iter()
-            .map(|(time, _)| time * SECOND)
-            .collect::<Vec<_>>()
-            .into(),
+        times: rows.iter().map(|(time, _)| time * SECOND).collect::<Vec<_>>().into(),
         partition: 0,
-        offsets: (first_offset..first_offset + rows.len() as i64)
-            .collect::<Vec<_>>()
-            .into(),
+        offsets: (first_offset..first_offset + rows.len() as i64).collect::<Vec<_>>().into(),
         ids: ids.map(|ids| Arc::new(StringArray::from(ids.to_vec())) as ArrayRef),
-        columns: vec![Arc::new(Int64Array::from_iter_values(
-            rows.iter().map(|(_, x)| *x),
-        ))],
+        columns: vec![Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, x)| *x)))],
     }
 }
 
 fn read(kernel: &Kernel, piece: &Piece, second: i64) -> (Vec<Option<i64>>, Status) {
-    let evaluation = kernel
-        .evaluate(&kernel.timeline([piece]).unwrap(), &[second * SECOND])
-        .unwrap();
+    let evaluation = kernel.evaluate(&kernel.timeline([piece]).unwrap(), &[second * SECOND]).unwrap();
     let value = |column: &ArrayRef| column.as_primitive::<Int64Type>().iter().next().unwrap();
-    (
-        evaluation.columns.iter().map(value).collect(),
-        evaluation.status[0],
-    )
+    (evaluation.columns.iter().map(value).collect(), evaluation.status[0])
 }
 
 #[test]
 fn both_ends_of_a_frame_count() {
-    let kernel = Kernel::new(sums(
-        vec![
-            last(10),
-            Frame::Range {
-                start: Some(seconds(10)),
-                end: seconds(1),
-            },
-        ],
-        None,
-        0,
-        false,
-    ))
-    .unwrap();
+    let kernel =
+        Kernel::new(sums(vec![last(10), Frame::Range { start: Some(seconds(10)), end: seconds(1) }], None, 0, false))
+            .unwrap();
     let mut piece = kernel.empty_piece(0);
-    kernel
-        .fold(&mut piece, &rows(0, &[(-5, 1), (5, 10), (5, 100)], None))
-        .unwrap();
-    assert_eq!(
-        read(&kernel, &piece, 5),
-        (vec![Some(111), Some(1)], Status::Present)
-    );
-    assert_eq!(
-        read(&kernel, &piece, 6),
-        (vec![Some(110), Some(110)], Status::Present)
-    );
-    assert_eq!(
-        read(&kernel, &piece, 15),
-        (vec![Some(110), Some(110)], Status::Present)
-    );
-    assert_eq!(
-        read(&kernel, &piece, 16),
-        (vec![None, None], Status::Present)
-    );
-    assert_eq!(
-        read(&kernel, &piece, -6),
-        (vec![None, None], Status::NotFound)
-    );
+    kernel.fold(&mut piece, &rows(0, &[(-5, 1), (5, 10), (5, 100)], None)).unwrap();
+    assert_eq!(read(&kernel, &piece, 5), (vec![Some(111), Some(1)], Status::Present));
+    assert_eq!(read(&kernel, &piece, 6), (vec![Some(110), Some(110)], Status::Present));
+    assert_eq!(read(&kernel, &piece, 15), (vec![Some(110), Some(110)], Status::Present));
+    assert_eq!(read(&kernel, &piece, 16), (vec![None, None], Status::Present));
+    assert_eq!(read(&kernel, &piece, -6), (vec![None, None], Status::NotFound));
 }
 
 #[test]
 fn what_is_too_late_is_dropped_and_said() {
     let kernel = Kernel::new(sums(vec![last(10)], None, 5, false)).unwrap();
     let mut piece = kernel.empty_piece(0);
-    let counts = kernel
-        .fold(
-            &mut piece,
-            &rows(0, &[(100, 1), (84, 2), (85, 4), (90, 8)], None),
-        )
-        .unwrap();
-    assert_eq!(
-        counts,
-        FoldCounts {
-            folded: 3,
-            late: 1,
-            ..FoldCounts::default()
-        }
-    );
+    let counts = kernel.fold(&mut piece, &rows(0, &[(100, 1), (84, 2), (85, 4), (90, 8)], None)).unwrap();
+    assert_eq!(counts, FoldCounts { folded: 3, late: 1, ..FoldCounts::default() });
     assert_eq!(read(&kernel, &piece, 100), (vec![Some(9)], Status::Present));
     assert_eq!(read(&kernel, &piece, 95), (vec![Some(12)], Status::Present));
-    assert_eq!(
-        read(&kernel, &piece, 94),
-        (vec![None], Status::OutsideRetention)
-    );
+    assert_eq!(read(&kernel, &piece, 94), (vec![None], Status::OutsideRetention));
     assert_eq!(read(&kernel, &piece, 83), (vec![None], Status::NotFound));
     // Absorbed to the last offset; once more changes nothing.
     assert_eq!(piece.absorbed(), Some(3));
-    let counts = kernel
-        .fold(&mut piece, &rows(2, &[(85, 4), (90, 8), (95, 16)], None))
-        .unwrap();
-    assert_eq!(
-        counts,
-        FoldCounts {
-            folded: 1,
-            skipped: 2,
-            ..FoldCounts::default()
-        }
-    );
-    assert_eq!(
-        read(&kernel, &piece, 100),
-        (vec![Some(25)], Status::Present)
-    );
+    let counts = kernel.fold(&mut piece, &rows(2, &[(85, 4), (90, 8), (95, 16)], None)).unwrap();
+    assert_eq!(counts, FoldCounts { folded: 1, skipped: 2, ..FoldCounts::default() });
+    assert_eq!(read(&kernel, &piece, 100), (vec![Some(25)], Status::Present));
 }
 
 #[test]
 fn an_id_counts_once_also_when_its_first_is_long_folded() {
     for tile in [None, Some(10)] {
-        let kernel = Kernel::new(sums(
-            vec![Frame::Range {
-                start: None,
-                end: Interval::default(),
-            }],
-            tile,
-            0,
-            true,
-        ))
-        .unwrap();
+        let kernel =
+            Kernel::new(sums(vec![Frame::Range { start: None, end: Interval::default() }], tile, 0, true)).unwrap();
         let mut piece = kernel.empty_piece(0);
-        kernel
-            .fold(&mut piece, &rows(0, &[(0, 1), (0, 2)], Some(&["a", "b"])))
-            .unwrap();
-        kernel
-            .fold(&mut piece, &rows(2, &[(1000, 4)], Some(&["a"])))
-            .unwrap();
+        kernel.fold(&mut piece, &rows(0, &[(0, 1), (0, 2)], Some(&["a", "b"]))).unwrap();
+        kernel.fold(&mut piece, &rows(2, &[(1000, 4)], Some(&["a"]))).unwrap();
         let counts = kernel
-            .fold(
-                &mut piece,
-                &rows(
-                    3,
-                    &[(0, 64), (0, 8), (0, 16), (1000, 32)],
-                    Some(&["a", "c", "c", "a"]),
-                ),
-            )
+            .fold(&mut piece, &rows(3, &[(0, 64), (0, 8), (0, 16), (1000, 32)], Some(&["a", "c", "c", "a"])))
             .unwrap();
-        assert_eq!(
-            counts,
-            FoldCounts {
-                folded: 1,
-                duplicate: 3,
-                ..FoldCounts::default()
-            }
-        );
-        assert_eq!(
-            read(&kernel, &piece, 1000),
-            (vec![Some(15)], Status::Present)
-        );
+        assert_eq!(counts, FoldCounts { folded: 1, duplicate: 3, ..FoldCounts::default() });
+        assert_eq!(read(&kernel, &piece, 1000), (vec![Some(15)], Status::Present));
         assert_eq!(read(&kernel, &piece, -1), (vec![None], Status::NotFound));
     }
 }
@@ -212,22 +110,16 @@ fn a_hot_key_writes_its_newest_chunk_only() {
     let many: Vec<(i64, i64)> = (0..3000).map(|second| (second, 1)).collect();
     kernel.fold(&mut piece, &rows(0, &many, None)).unwrap();
     assert_eq!(kernel.encode_changes(&mut piece).unwrap().chunks.len(), 12);
-    kernel
-        .fold(&mut piece, &rows(3000, &[(3000, 1)], None))
-        .unwrap();
+    kernel.fold(&mut piece, &rows(3000, &[(3000, 1)], None)).unwrap();
     let delta = kernel.encode_changes(&mut piece).unwrap();
     assert_eq!((delta.chunks.len(), delta.removed.len()), (1, 0));
     assert!(delta.chunks[0].1.len() < 4096 && delta.head.len() < 64);
     // In the middle: one full chunk becomes two halves.
-    kernel
-        .fold(&mut piece, &rows(3001, &[(1500, 1)], None))
-        .unwrap();
+    kernel.fold(&mut piece, &rows(3001, &[(1500, 1)], None)).unwrap();
     assert_eq!(kernel.encode_changes(&mut piece).unwrap().chunks.len(), 2);
     assert_eq!(read(&kernel, &piece, 3000).0, [Some(3002)]);
     // Far ahead: all chunks go but the newest.
-    kernel
-        .fold(&mut piece, &rows(3002, &[(1_000_000, 1)], None))
-        .unwrap();
+    kernel.fold(&mut piece, &rows(3002, &[(1_000_000, 1)], None)).unwrap();
     let delta = kernel.encode_changes(&mut piece).unwrap();
     assert_eq!((delta.chunks.len(), delta.removed.len()), (1, 12));
 }
@@ -236,20 +128,12 @@ fn a_hot_key_writes_its_newest_chunk_only() {
 fn tiles_round_the_tail_only() {
     let kernel = Kernel::new(sums(vec![last(20)], Some(10), 100, false)).unwrap();
     let mut piece = kernel.empty_piece(0);
-    kernel
-        .fold(
-            &mut piece,
-            &rows(0, &[(-11, 1), (-1, 2), (0, 4), (9, 8), (55, 16)], None),
-        )
-        .unwrap();
+    kernel.fold(&mut piece, &rows(0, &[(-11, 1), (-1, 2), (0, 4), (9, 8), (55, 16)], None)).unwrap();
     assert_eq!(piece.rows(), 1);
     // floor(15 - 20) = -10: the event at -11 is in the tile before.
     assert_eq!(read(&kernel, &piece, 15), (vec![Some(14)], Status::Present));
     // This read cuts the sealed tile that holds 0 and 9.
-    assert_eq!(
-        read(&kernel, &piece, 5),
-        (vec![None], Status::OutsideRetention)
-    );
+    assert_eq!(read(&kernel, &piece, 5), (vec![None], Status::OutsideRetention));
     assert_eq!(read(&kernel, &piece, -1), (vec![Some(3)], Status::Present));
     assert_eq!(read(&kernel, &piece, 55), (vec![Some(16)], Status::Present));
 }
@@ -257,18 +141,7 @@ fn tiles_round_the_tail_only() {
 #[test]
 fn specs_and_rows_that_can_not_be_are_refused() {
     let error = |spec: TimelineSpec| Kernel::new(spec).unwrap_err().to_string();
-    assert!(
-        error(sums(
-            vec![Frame::Rows {
-                start: Some(1),
-                end: 0
-            }],
-            Some(10),
-            0,
-            false
-        ))
-        .contains("ROWS")
-    );
+    assert!(error(sums(vec![Frame::Rows { start: Some(1), end: 0 }], Some(10), 0, false)).contains("ROWS"));
     assert!(error(sums(vec![last(1)], Some(-1), 0, false)).contains("tile"));
     assert!(error(sums(vec![last(1)], None, -1, false)).contains("lateness"));
     let mut spec = sums(vec![last(1)], Some(10), 0, false);
@@ -279,41 +152,21 @@ fn specs_and_rows_that_can_not_be_are_refused() {
     let kernel = Kernel::new(sums(vec![last(1)], None, 0, false)).unwrap();
     let mut bad = rows(0, &[(1, 1), (2, 2)], None);
     bad.offsets = vec![2, 1].into();
-    assert!(
-        kernel
-            .fold(&mut kernel.empty_piece(0), &bad)
-            .unwrap_err()
-            .to_string()
-            .contains("ascend")
-    );
-    assert!(
-        kernel
-            .fold(&mut kernel.empty_piece(1), &rows(0, &[(1, 1)], None))
-            .is_err()
-    );
+    assert!(kernel.fold(&mut kernel.empty_piece(0), &bad).unwrap_err().to_string().contains("ascend"));
+    assert!(kernel.fold(&mut kernel.empty_piece(1), &rows(0, &[(1, 1)], None)).is_err());
     let mut bad = rows(0, &[(1, 1)], None);
     bad.columns[0] = Arc::new(StringArray::from(vec!["x"]));
-    assert!(
-        kernel
-            .fold(&mut kernel.empty_piece(0), &bad)
-            .unwrap_err()
-            .to_string()
-            .contains("Utf8")
-    );
+    assert!(kernel.fold(&mut kernel.empty_piece(0), &bad).unwrap_err().to_string().contains("Utf8"));
 }
 
 #[test]
 fn constants_are_arguments_too() {
     let mut spec = sums(vec![last(10)], Some(10), 0, false);
     spec.aggregates[0].function = Function::Udaf(count_udaf());
-    spec.aggregates[0].args = vec![Argument::Constant(datafusion::common::ScalarValue::from(
-        1i64,
-    ))];
+    spec.aggregates[0].args = vec![Argument::Constant(datafusion::common::ScalarValue::from(1i64))];
     spec.aggregates[0].output = field_of(&count_udaf(), &[DataType::Int64], "n");
     let kernel = Kernel::new(spec).unwrap();
     let mut piece = kernel.empty_piece(0);
-    kernel
-        .fold(&mut piece, &rows(0, &[(0, 1), (1, 2), (100, 1)], None))
-        .unwrap();
+    kernel.fold(&mut piece, &rows(0, &[(0, 1), (1, 2), (100, 1)], None)).unwrap();
     assert_eq!(read(&kernel, &piece, 100).0, [Some(1)]);
 }

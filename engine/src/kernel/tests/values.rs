@@ -17,16 +17,7 @@ pub fn column(random: &mut ChaCha8Rng, data_type: &DataType, rows: usize) -> Arr
         })
         .collect();
     let integers: ArrayRef = Arc::new(integers);
-    let special = [
-        f64::NAN,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        -0.0,
-        0.0,
-        -f64::NAN,
-        1e9,
-        1e-9,
-    ];
+    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, -f64::NAN, 1e9, 1e-9];
     match data_type {
         DataType::Float64 => {
             let odd = random.random_range(0..4) == 0;
@@ -52,32 +43,20 @@ pub fn column(random: &mut ChaCha8Rng, data_type: &DataType, rows: usize) -> Arr
                 .collect::<BooleanArray>(),
         ),
         DataType::UInt64 => {
-            let values = (0..rows).map(|_| {
-                (random.random_range(0..9) > 0)
-                    .then(|| random.next_u64() >> random.random_range(0..64))
-            });
+            let values = (0..rows)
+                .map(|_| (random.random_range(0..9) > 0).then(|| random.next_u64() >> random.random_range(0..64)));
             Arc::new(values.collect::<UInt64Array>())
         }
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Binary => {
-            let words = [
-                "",
-                "DE",
-                "FR",
-                "Österreich",
-                "a rather long string of more than twelve bytes",
-                "zz",
-            ];
-            let values = (0..rows).map(|_| {
-                (random.random_range(0..8) > 0).then(|| words[random.random_range(0..words.len())])
-            });
+            let words = ["", "DE", "FR", "Österreich", "a rather long string of more than twelve bytes", "zz"];
+            let values =
+                (0..rows).map(|_| (random.random_range(0..8) > 0).then(|| words[random.random_range(0..words.len())]));
             let values: ArrayRef = Arc::new(values.collect::<StringArray>());
             arrow::compute::cast(&values, data_type).unwrap()
         }
-        DataType::Date32 => arrow::compute::cast(
-            &arrow::compute::cast(&integers, &DataType::Int32).unwrap(),
-            data_type,
-        )
-        .unwrap(),
+        DataType::Date32 => {
+            arrow::compute::cast(&arrow::compute::cast(&integers, &DataType::Int32).unwrap(), data_type).unwrap()
+        }
         DataType::Decimal32(..) => arrow::compute::cast(&integers, data_type).unwrap(),
         _ => arrow::compute::cast(&integers, data_type).unwrap(),
     }
@@ -88,9 +67,7 @@ pub fn same(left: &ArrayRef, right: &ArrayRef) -> bool {
     left.data_type() == right.data_type() && left.to_data() == right.to_data() || {
         // `==` on doubles says NaN differs from NaN: compare as rows of text and bits instead.
         (0..left.len()).all(|row| {
-            let scalar = |array: &ArrayRef| {
-                datafusion::common::ScalarValue::try_from_array(array, row).unwrap()
-            };
+            let scalar = |array: &ArrayRef| datafusion::common::ScalarValue::try_from_array(array, row).unwrap();
             scalar(left) == scalar(right)
         }) && left.len() == right.len()
     }

@@ -16,36 +16,17 @@ where
     for round in 0..3i64 {
         let store = open("durability").await.map_err(text)?;
         let held = read_one(&store, &view, &a).await?;
-        let expected = if round == 0 {
-            vec![]
-        } else {
-            vec![piece(0, round - 1, &[(round as u32 - 1, "chunk")])]
-        };
+        let expected = if round == 0 { vec![] } else { vec![piece(0, round - 1, &[(round as u32 - 1, "chunk")])] };
         same("state after opening again", held, expected)?;
         let progress: BTreeMap<i32, i64> = (round > 0).then_some((0, round)).into_iter().collect();
-        same(
-            "progress after opening again",
-            store.progress(&view).await.map_err(text)?,
-            progress,
-        )?;
+        same("progress after opening again", store.progress(&view).await.map_err(text)?, progress)?;
         let write = PieceWrite {
             chunks: vec![(round as u32, Bytes::from_static(b"chunk"))],
-            removed: round
-                .checked_sub(1)
-                .and_then(|n| u32::try_from(n).ok())
-                .into_iter()
-                .collect(),
+            removed: round.checked_sub(1).and_then(|n| u32::try_from(n).ok()).into_iter().collect(),
             ..put(&a, 0, (round > 0).then_some(round - 1), round)
         };
-        same(
-            "written",
-            store.write(&view, vec![write]).await.map_err(text)?,
-            vec![WriteOutcome::Written],
-        )?;
-        store
-            .set_progress(&view, 0, round + 1)
-            .await
-            .map_err(text)?;
+        same("written", store.write(&view, vec![write]).await.map_err(text)?, vec![WriteOutcome::Written])?;
+        store.set_progress(&view, 0, round + 1).await.map_err(text)?;
         store.flush().await.map_err(text)?;
     }
     Ok(())
@@ -57,15 +38,8 @@ pub(super) async fn concurrency(store: &impl OnlineStore) -> Result<(), String> 
     let writer = async {
         for i in 0..200i64 {
             let chunk = (0, Bytes::from(format!("head {i}")));
-            let write = PieceWrite {
-                chunks: vec![chunk],
-                ..put(&a, 0, (i > 0).then_some(i - 1), i)
-            };
-            same(
-                "written",
-                store.write(&view, vec![write]).await.map_err(text)?,
-                vec![WriteOutcome::Written],
-            )?;
+            let write = PieceWrite { chunks: vec![chunk], ..put(&a, 0, (i > 0).then_some(i - 1), i) };
+            same("written", store.write(&view, vec![write]).await.map_err(text)?, vec![WriteOutcome::Written])?;
         }
         Ok::<(), String>(())
     };
@@ -73,11 +47,7 @@ pub(super) async fn concurrency(store: &impl OnlineStore) -> Result<(), String> 
         let mut last = -1;
         while last < 199 {
             if let [piece] = read_one(store, &view, &a).await?.as_slice() {
-                same(
-                    "a whole piece",
-                    piece.chunks.clone(),
-                    vec![(0, piece.head.clone())],
-                )?;
+                same("a whole piece", piece.chunks.clone(), vec![(0, piece.head.clone())])?;
                 same("never back", piece.absorbed >= last, true)?;
                 last = piece.absorbed;
             }

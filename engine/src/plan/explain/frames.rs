@@ -16,13 +16,20 @@ pub fn covers(frame: &Frame, tile: Option<i64>) -> String {
             format!("{}{rounded}", range(start.as_ref(), end))
         }
         Frame::Rows { start: None, end: 0 } => "all events up to and including the read instant".into(),
-        Frame::Rows { start: None, end } => format!("all events up to and including the read instant, but the latest {end}"),
+        Frame::Rows { start: None, end } => {
+            format!("all events up to and including the read instant, but the latest {end}")
+        }
         Frame::Rows { start: Some(0), end: 0 } => "the latest event at or before the read instant".into(),
-        Frame::Rows { start: Some(start), end: 0 } => format!("the {} latest events at or before the read instant", start + 1),
+        Frame::Rows { start: Some(start), end: 0 } => {
+            format!("the {} latest events at or before the read instant", start + 1)
+        }
         Frame::Rows { start: Some(start), end } => {
             let count = start + 1 - end.min(start);
             let behind = counted(i64::try_from(*end).unwrap_or(i64::MAX), "event");
-            format!("{}, behind the latest {behind} at or before the read instant", counted(i64::try_from(count).unwrap_or(i64::MAX), "event"))
+            format!(
+                "{}, behind the latest {behind} at or before the read instant",
+                counted(i64::try_from(count).unwrap_or(i64::MAX), "event")
+            )
         }
     }
 }
@@ -32,9 +39,18 @@ fn range(start: Option<&Interval>, end: &Interval) -> String {
     match start {
         None if now => "everything up to and including the read instant".into(),
         None => format!("everything up to and including {} before the read instant", words::interval(end)),
-        Some(start) if *start == Interval::default() => "only events at the read instant itself, all ties included".into(),
-        Some(start) if now => format!("the last {}, up to and including the read instant; both ends included", one(&words::interval(start))),
-        Some(start) => format!("from {} to {} before the read instant; both ends included", words::interval(start), words::interval(end)),
+        Some(start) if *start == Interval::default() => {
+            "only events at the read instant itself, all ties included".into()
+        }
+        Some(start) if now => format!(
+            "the last {}, up to and including the read instant; both ends included",
+            one(&words::interval(start))
+        ),
+        Some(start) => format!(
+            "from {} to {} before the read instant; both ends included",
+            words::interval(start),
+            words::interval(end)
+        ),
     }
 }
 
@@ -53,7 +69,12 @@ pub fn state(view: &FeatureView) -> State {
     let columns: Vec<Column> = spec
         .columns
         .iter()
-        .map(|f| Column { name: f.name().clone(), data_type: sql_type(f.data_type()), expression: None, description: None })
+        .map(|f| Column {
+            name: f.name().clone(),
+            data_type: sql_type(f.data_type()),
+            expression: None,
+            description: None,
+        })
         .collect();
     let longest = spec.frames.iter().max_by_key(|f| reach(f)).filter(|f| reach(f) > 0);
     let unbounded = |frame: &Frame| matches!(frame, Frame::Range { start: None, .. } | Frame::Rows { start: None, .. });
@@ -67,11 +88,18 @@ pub fn state(view: &FeatureView) -> State {
     match kept {
         None => {
             let names: Vec<String> = other.iter().map(|a| super::view::label(spec, a)).collect();
-            notes.push(("kept".into(), format!("every event for ever: {} over an unbounded window needs them all", words::list(&names))));
+            notes.push((
+                "kept".into(),
+                format!("every event for ever: {} over an unbounded window needs them all", words::list(&names)),
+            ));
         }
         Some(kept) => {
             let of = match longest {
-                Some(frame) => format!("the longest window ({}) and the lateness ({})", words::interval(&reach_interval(frame)), duration(spec.lateness)),
+                Some(frame) => format!(
+                    "the longest window ({}) and the lateness ({})",
+                    words::interval(&reach_interval(frame)),
+                    duration(spec.lateness)
+                ),
                 None => format!("the lateness ({})", duration(spec.lateness)),
             };
             notes.push(("kept".into(), format!("{} behind the key's newest event: {of}", duration(kept))));
@@ -82,21 +110,36 @@ pub fn state(view: &FeatureView) -> State {
         }
     }
     if let Some(tile) = spec.tile {
-        notes.push(("tiles".into(), format!(
-            "rows for the newest two tiles of {}; what is older is one partial state a tile for each aggregate",
-            duration(tile)
-        )));
+        notes.push((
+            "tiles".into(),
+            format!(
+                "rows for the newest two tiles of {}; what is older is one partial state a tile for each aggregate",
+                duration(tile)
+            ),
+        ));
     }
     if base {
         notes.push(("base".into(), "what is older folds into one base state for the unbounded windows, late events too: nothing is ever lost from them".into()));
     }
     if view.source.event_id.is_some() && (base || spec.tile.is_some()) {
-        notes.push(("ids".into(), "of an event that is no longer a row, a 64-bit hash of its id and time, to know a duplicate by".into()));
+        notes.push((
+            "ids".into(),
+            "of an event that is no longer a row, a 64-bit hash of its id and time, to know a duplicate by".into(),
+        ));
     }
     match kept {
         None => notes.push(("late events".into(), "land in their place, however late".into())),
-        Some(kept) if base => notes.push(("late events".into(), format!("land in their place; those older than {}, in the base state", duration(kept)))),
-        Some(kept) => notes.push(("late events".into(), format!("land in their place; those older than {} are dropped and counted in a metric (the archive keeps them)", duration(kept)))),
+        Some(kept) if base => notes.push((
+            "late events".into(),
+            format!("land in their place; those older than {}, in the base state", duration(kept)),
+        )),
+        Some(kept) => notes.push((
+            "late events".into(),
+            format!(
+                "land in their place; those older than {} are dropped and counted in a metric (the archive keeps them)",
+                duration(kept)
+            ),
+        )),
     }
     if kept.is_some() {
         let sealed = if spec.tile.is_some() { ", or an instant inside an older tile," } else { "" };
@@ -160,17 +203,33 @@ mod tests {
     fn frames_read_as_sentences() {
         let now = Interval::default();
         let cases = [
-            (Frame::Range { start: Some(HOUR), end: now }, None, "the last hour, up to and including the read instant; both ends included"),
-            (Frame::Range { start: Some(DAY), end: HOUR }, None, "from 1 day to 1 hour before the read instant; both ends included"),
+            (
+                Frame::Range { start: Some(HOUR), end: now },
+                None,
+                "the last hour, up to and including the read instant; both ends included",
+            ),
+            (
+                Frame::Range { start: Some(DAY), end: HOUR },
+                None,
+                "from 1 day to 1 hour before the read instant; both ends included",
+            ),
             (Frame::Range { start: None, end: now }, None, "everything up to and including the read instant"),
-            (Frame::Range { start: None, end: HOUR }, None, "everything up to and including 1 hour before the read instant"),
+            (
+                Frame::Range { start: None, end: HOUR },
+                None,
+                "everything up to and including 1 hour before the read instant",
+            ),
             (
                 Frame::Range { start: Some(DAY), end: now },
                 Some(300_000_000),
                 "the last day, up to and including the read instant; both ends included; the start is rounded down to a whole 5 minutes",
             ),
             (Frame::Rows { start: Some(9), end: 0 }, None, "the 10 latest events at or before the read instant"),
-            (Frame::Rows { start: Some(9), end: 1 }, None, "9 events, behind the latest 1 event at or before the read instant"),
+            (
+                Frame::Rows { start: Some(9), end: 1 },
+                None,
+                "9 events, behind the latest 1 event at or before the read instant",
+            ),
             (Frame::Rows { start: Some(0), end: 0 }, None, "the latest event at or before the read instant"),
         ];
         for (frame, tile, words) in cases {

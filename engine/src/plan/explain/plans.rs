@@ -27,7 +27,12 @@ pub fn view(project: &Project, view: &FeatureView) -> Result<String> {
     let signature: SchemaRef = Arc::new(Schema::new(view.keys.clone()));
     let on: Vec<String> = view.keys.iter().map(|k| format!("v.{0} = {REQUEST}.{0}", identifier(k.name()))).collect();
     let features: Vec<String> = view.features().map(|f| format!("v.{}", identifier(f.name()))).collect();
-    let sql = format!("SELECT {} FROM {REQUEST} LEFT JOIN {} v ON {}", features.join(", "), identifier(&view.name), on.join(" AND "));
+    let sql = format!(
+        "SELECT {} FROM {REQUEST} LEFT JOIN {} v ON {}",
+        features.join(", "),
+        identifier(&view.name),
+        on.join(" AND ")
+    );
     let parsed = Parser::parse_sql(&GenericDialect {}, &sql).map_err(|e| DataFusionError::External(Box::new(e)))?;
     let Some(Statement::Query(query)) = parsed.into_iter().next() else {
         return datafusion::common::internal_err!("not a query: {sql}");
@@ -36,8 +41,9 @@ pub fn view(project: &Project, view: &FeatureView) -> Result<String> {
         .with(REQUEST, Relation::Rows(signature.clone()))
         .with(&view.name, Relation::Rows(view.schema.clone()));
     let plan = planner.plan(&query)?;
-    let (pipeline, schema) = service::compile(&plan, &|name| project.kind(name))
-        .map_err(|problems| DataFusionError::Plan(problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ")))?;
+    let (pipeline, schema) = service::compile(&plan, &|name| project.kind(name)).map_err(|problems| {
+        DataFusionError::Plan(problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; "))
+    })?;
     let alone = FeatureService {
         name: view.name.clone(),
         signature: signature.clone(),
@@ -65,7 +71,8 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<String> {
 
 fn over(project: &Project, service: &FeatureService, spine: &SchemaRef, timestamp: &str) -> Result<String> {
     let empty = RecordBatch::new_empty(spine.clone());
-    let plan = Spine::new(&[empty], spine, timestamp).and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
+    let plan = Spine::new(&[empty], spine, timestamp)
+        .and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
     match plan {
         Ok(plan) => Ok(optimised(plan)?.display_indent().to_string()),
         Err(TrainingError::Plan(e)) => Err(e),

@@ -14,9 +14,17 @@ use crate::plan::{FeatureService, Project, TrainingSet};
 pub fn facts(project: &Project, service: &FeatureService) -> Result<ServiceFacts> {
     let mut lookups = vec![];
     gather(project, &service.plan, &mut lookups);
-    let missing = service.pipeline.table_joins().flat_map(|j| &j.tables).find(|t| project.tables.get(*t).is_some_and(|t| !t.present()));
+    let missing = service
+        .pipeline
+        .table_joins()
+        .flat_map(|j| &j.tables)
+        .find(|t| project.tables.get(*t).is_some_and(|t| !t.present()));
     Ok(ServiceFacts {
-        about: About { name: service.name.clone(), description: service.description.clone(), owner: service.owner.clone() },
+        about: About {
+            name: service.name.clone(),
+            description: service.description.clone(),
+            owner: service.owner.clone(),
+        },
         request: columns(&service.signature, |_| None),
         columns: described(project, service),
         lookups,
@@ -32,7 +40,12 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<TrainingFact
     let spine = set.spine.schema();
     let own = columns(spine.as_arrow(), |_| None);
     let added = described(project, &set.service).into_iter().filter(|c| !own.iter().any(|o| o.name == c.name));
-    let missing = set.service.pipeline.table_joins().flat_map(|j| &j.tables).find(|t| project.tables.get(*t).is_some_and(|t| !t.present()));
+    let missing = set
+        .service
+        .pipeline
+        .table_joins()
+        .flat_map(|j| &j.tables)
+        .find(|t| project.tables.get(*t).is_some_and(|t| !t.present()));
     let batch_plan = match missing {
         Some(table) => format!("not known yet: table {table} has no files"),
         None => plans::training_set(project, set)?,

@@ -13,7 +13,10 @@ use crate::sql::{Connector, FileFormat, Start};
 pub fn reads(project: &Project, source: &Source) -> String {
     match source.connector {
         Connector::Kafka => {
-            let contract = source.contract.as_ref().map(|_| source.options.schema.as_ref().map(|s| s.value.as_str()).unwrap_or_default());
+            let contract = source
+                .contract
+                .as_ref()
+                .map(|_| source.options.schema.as_ref().map(|s| s.value.as_str()).unwrap_or_default());
             let contract = contract.map(|c| format!(", Avro contract {c}")).unwrap_or_default();
             format!("topic {}{contract}", topic(source))
         }
@@ -26,9 +29,16 @@ pub fn reads(project: &Project, source: &Source) -> String {
 
 pub fn facts(project: &Project, source: &Source) -> RelationFacts {
     let options = &source.options;
-    let mut stated = vec![("reads".to_owned(), reads(project, source)), ("timestamp".to_owned(), source.timestamp.clone())];
+    let mut stated =
+        vec![("reads".to_owned(), reads(project, source)), ("timestamp".to_owned(), source.timestamp.clone())];
     let mut add = |name: &str, value: Option<String>| stated.extend(value.map(|v| (name.to_owned(), v)));
-    add("event_id", source.event_id.as_ref().map(|id| format!("{id}: the same id at the same instant, for the same key, is one event and counts once")));
+    add(
+        "event_id",
+        source
+            .event_id
+            .as_ref()
+            .map(|id| format!("{id}: the same id at the same instant, for the same key, is one event and counts once")),
+    );
     add("history", options.history.as_ref().map(|h| h.value.clone()));
     add("max_future", Some(format!("{}: an event further past the clock is refused", duration(options.max_future))));
     if source.connector == Connector::Kafka {
@@ -41,7 +51,11 @@ pub fn facts(project: &Project, source: &Source) -> RelationFacts {
         }
     }
     RelationFacts {
-        about: About { name: source.name.clone(), description: source.description.clone(), owner: options.owner.clone() },
+        about: About {
+            name: source.name.clone(),
+            description: source.description.clone(),
+            owner: options.owner.clone(),
+        },
         options: stated,
         columns: columns(&source.schema),
         plan: None,
@@ -95,7 +109,9 @@ fn start(start: Start) -> String {
         Start::Earliest => "earliest".into(),
         Start::Latest => "latest".into(),
         Start::Offset(offset) => format!("offset {offset}"),
-        Start::Time(micros) => chrono::DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |t| t.to_rfc3339()),
+        Start::Time(micros) => {
+            chrono::DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |t| t.to_rfc3339())
+        }
     }
 }
 

@@ -22,12 +22,16 @@ pub fn render(facts: &Facts) -> String {
 fn feature_view(page: &mut Page, view: &ViewFacts) {
     page.title("feature view", &view.about);
     let key: Vec<String> = view.keys.iter().map(|k| k.name.clone()).collect();
-    let mut head = vec![("source".to_owned(), format!("{}: {}, in the order of {}", view.source.name, view.source.reads, view.source.timestamp))];
+    let mut head = vec![(
+        "source".to_owned(),
+        format!("{}: {}, in the order of {}", view.source.name, view.source.reads, view.source.timestamp),
+    )];
     if let Some(id) = &view.source.event_id {
         head.push(("duplicates".into(), format!("the same {id} at the same instant counts once")));
     }
     head.extend(view.about.owner.iter().map(|o| ("owner".to_owned(), o.clone())));
-    let fingerprint = view.fingerprint.clone().unwrap_or_else(|| "not known yet: the files of a dimension table are missing".into());
+    let fingerprint =
+        view.fingerprint.clone().unwrap_or_else(|| "not known yet: the files of a dimension table are missing".into());
     head.push(("fingerprint".into(), fingerprint));
     page.pairs(&head, "");
 
@@ -89,8 +93,11 @@ fn feature_service(page: &mut Page, service: &ServiceFacts) {
     page.heading("Answer", "");
     page.columns(&service.columns);
     page.heading("Lookups", "in one round trip, each at the read instant; a table's content is constant");
-    let rows: Vec<Vec<String>> =
-        service.lookups.iter().map(|l| vec![l.alias.clone(), format!("{} {}", l.of, l.relation), format!("on {}", l.on)]).collect();
+    let rows: Vec<Vec<String>> = service
+        .lookups
+        .iter()
+        .map(|l| vec![l.alias.clone(), format!("{} {}", l.of, l.relation), format!("on {}", l.on)])
+        .collect();
     page.table(&rows, "  ");
     page.heading("Request plan", "over the call's rows; a join to a feature view is a lookup");
     page.block(&service.request_plan, "  ");

@@ -18,7 +18,12 @@ pub fn facts(project: &Project, view: &FeatureView) -> Result<ViewFacts> {
     let key: Vec<String> = view.keys.iter().map(|k| k.name().clone()).collect();
     let column = |i: usize, expression: Option<String>| {
         let field = view.schema.field(i);
-        Column { name: field.name().clone(), data_type: sql_type(field.data_type()), expression, description: view.docs.get(field.name()).cloned() }
+        Column {
+            name: field.name().clone(),
+            data_type: sql_type(field.data_type()),
+            expression,
+            description: view.docs.get(field.name()).cloned(),
+        }
     };
     let expressions = expressions(view);
     let features = |key: bool| {
@@ -32,7 +37,11 @@ pub fn facts(project: &Project, view: &FeatureView) -> Result<ViewFacts> {
         .collect();
     let windows = windows(view);
     Ok(ViewFacts {
-        about: About { name: view.name.clone(), description: view.options.description.clone(), owner: view.options.owner.clone() },
+        about: About {
+            name: view.name.clone(),
+            description: view.options.description.clone(),
+            owner: view.options.owner.clone(),
+        },
         source: SourceFacts {
             name: view.source.name.clone(),
             reads: source::reads(project, &view.source),
@@ -78,7 +87,11 @@ fn windows(view: &FeatureView) -> Vec<Window> {
         for a in spec.aggregates.iter().filter(|a| a.frame == i) {
             let expression = label(spec, a);
             if !aggregates.iter().any(|seen| seen.expression == expression) {
-                aggregates.push(Aggregate { expression, data_type: sql_type(a.output.data_type()), evaluation: evaluation(view, a) });
+                aggregates.push(Aggregate {
+                    expression,
+                    data_type: sql_type(a.output.data_type()),
+                    evaluation: evaluation(view, a),
+                });
             }
         }
         Window { name: window_name(i), covers: frames::covers(frame, spec.tile), aggregates }
@@ -145,7 +158,8 @@ pub fn argument_type(spec: &TimelineSpec, argument: &Argument) -> DataType {
 /// Each column of the view over the windows' results.
 fn expressions(view: &FeatureView) -> Vec<String> {
     let spec = view.kernel.spec();
-    let labels: BTreeMap<&str, String> = spec.aggregates.iter().map(|a| (a.output.name().as_str(), over(spec, a))).collect();
+    let labels: BTreeMap<&str, String> =
+        spec.aggregates.iter().map(|a| (a.output.name().as_str(), over(spec, a))).collect();
     resolve(&view.plans.whole, &labels).iter().map(sql).collect()
 }
 

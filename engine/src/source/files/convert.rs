@@ -1,8 +1,6 @@
 //! A file's rows in the source's columns, and the rows that don't fit.
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::array_value_to_string;
@@ -71,17 +69,8 @@ pub(super) fn convert(
     columns: &SchemaRef,
     payload: impl Fn(&RecordBatch, usize) -> Bytes,
 ) -> Result<Chunk, String> {
-    let RawRows {
-        first,
-        rows,
-        batch,
-        numbers,
-        mut rejects,
-    } = raw;
-    let lenient = CastOptions {
-        safe: true,
-        ..Default::default()
-    };
+    let RawRows { first, rows, batch, numbers, mut rejects } = raw;
+    let lenient = CastOptions { safe: true, ..Default::default() };
     let mut reasons: Vec<Option<String>> = vec![None; batch.num_rows()];
     let mut cast_columns: Vec<ArrayRef> = Vec::with_capacity(columns.fields().len());
     for field in columns.fields() {
@@ -98,54 +87,26 @@ pub(super) fn convert(
                 given.data_type()
             ));
         }
-        let cast = cast_with_options(given, wanted, &lenient).map_err(|e| {
-            format!(
-                "\"{}\" is {}, expected {wanted}: {e}",
-                field.name(),
-                given.data_type()
-            )
-        })?;
+        let cast = cast_with_options(given, wanted, &lenient)
+            .map_err(|e| format!("\"{}\" is {}, expected {wanted}: {e}", field.name(), given.data_type()))?;
         if cast.null_count() > given.null_count() {
             for (row, reason) in reasons.iter_mut().enumerate() {
                 if reason.is_none() && cast.is_null(row) && given.is_valid(row) {
                     let value = array_value_to_string(given, row).unwrap_or_default();
-                    *reason = Some(format!(
-                        "\"{}\" is \"{value}\", expected {}",
-                        field.name(),
-                        words(wanted)
-                    ));
+                    *reason = Some(format!("\"{}\" is \"{value}\", expected {}", field.name(), words(wanted)));
                 }
             }
         }
         cast_columns.push(cast);
     }
-    for (field, column) in columns
-        .fields()
-        .iter()
-        .zip(&cast_columns)
-        .filter(|(field, _)| !field.is_nullable())
-    {
+    for (field, column) in columns.fields().iter().zip(&cast_columns).filter(|(field, _)| !field.is_nullable()) {
         let null = |row: usize| column.is_null(row);
-        for (_, reason) in reasons
-            .iter_mut()
-            .enumerate()
-            .filter(|(row, reason)| reason.is_none() && null(*row))
-        {
-            *reason = Some(format!(
-                "\"{}\" is NULL, expected {}",
-                field.name(),
-                words(field.data_type())
-            ));
+        for (_, reason) in reasons.iter_mut().enumerate().filter(|(row, reason)| reason.is_none() && null(*row)) {
+            *reason = Some(format!("\"{}\" is NULL, expected {}", field.name(), words(field.data_type())));
         }
     }
-    let keep: BooleanArray = reasons
-        .iter()
-        .map(|reason| Some(reason.is_none()))
-        .collect();
-    let bad = reasons
-        .into_iter()
-        .enumerate()
-        .filter_map(|(row, reason)| Some((row, reason?)));
+    let keep: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
+    let bad = reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row, reason?)));
     rejects.extend(bad.map(|(row, reason)| RowReject {
         number: numbers.get(row).copied().unwrap_or(first),
         payload: payload(&batch, row),
@@ -153,36 +114,20 @@ pub(super) fn convert(
     }));
     rejects.sort_by_key(|reject| reject.number);
     // Rows that are NULL where they must not be are still among these.
-    let nullable = columns
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true));
+    let nullable = columns.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(nullable.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let batch = RecordBatch::try_new_with_options(schema, cast_columns, &options)
-        .map_err(|e| e.to_string())?;
+    let batch = RecordBatch::try_new_with_options(schema, cast_columns, &options).map_err(|e| e.to_string())?;
     let batch = filter_record_batch(&batch, &keep).map_err(|e| e.to_string())?;
-    let numbers = numbers
-        .into_iter()
-        .zip(&keep)
-        .filter_map(|(number, keep)| keep?.then_some(number))
-        .collect();
-    Ok(Chunk {
-        first,
-        rows,
-        batch,
-        numbers,
-        rejects,
-    })
+    let numbers = numbers.into_iter().zip(&keep).filter_map(|(number, keep)| keep?.then_some(number)).collect();
+    Ok(Chunk { first, rows, batch, numbers, rejects })
 }
 
 fn words(data_type: &DataType) -> String {
     match data_type {
         DataType::Timestamp(_, _) => "a timestamp, such as 2026-01-31T13:45:00Z".into(),
         DataType::Float32 | DataType::Float64 => "a number".into(),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            "a whole number".into()
-        }
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => "a whole number".into(),
         DataType::Boolean => "true or false".into(),
         DataType::Date32 | DataType::Date64 => "a date, such as 2026-01-31".into(),
         other => other.to_string(),

@@ -30,10 +30,7 @@ pub fn infer(source: &str, location: &str) -> Result<Schema, SourceError> {
             continue;
         };
         match schema_of(&file.path, format) {
-            Ok(schema) => schema
-                .fields()
-                .iter()
-                .for_each(|field| merge(&mut fields, field)),
+            Ok(schema) => schema.fields().iter().for_each(|field| merge(&mut fields, field)),
             Err(cause) => {
                 failed.get_or_insert(format!("{}: {cause}", file.path.display()));
             }
@@ -44,20 +41,10 @@ pub fn infer(source: &str, location: &str) -> Result<Schema, SourceError> {
         (false, _) => {}
         (true, None) => {
             let what = format!("no files match \"{location}\"");
-            return Err(files_error(
-                source,
-                what,
-                "Parquet, CSV, NDJSON or Avro files",
-                hint,
-            ));
+            return Err(files_error(source, what, "Parquet, CSV, NDJSON or Avro files", hint));
         }
         (true, Some(cause)) => {
-            return Err(files_error(
-                source,
-                cause,
-                "at least one file that can be read",
-                hint,
-            ));
+            return Err(files_error(source, cause, "at least one file that can be read", hint));
         }
     }
     // A column that was empty all over is text.
@@ -69,11 +56,7 @@ pub fn infer(source: &str, location: &str) -> Result<Schema, SourceError> {
 }
 
 /// A source's columns: the inferred ones, with the timestamp column as an instant.
-pub fn file_columns(
-    source: &str,
-    inferred: &Schema,
-    timestamp: &str,
-) -> Result<SchemaRef, SourceError> {
+pub fn file_columns(source: &str, inferred: &Schema, timestamp: &str) -> Result<SchemaRef, SourceError> {
     let names = || inferred.fields().iter().map(|field| field.name());
     let Some((at, field)) = inferred.column_with_name(timestamp) else {
         let all = names().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -86,32 +69,16 @@ pub fn file_columns(
     };
     if let Some(reserved) = names().find(|name| META_COLUMNS.contains(&name.as_str())) {
         let what = format!("column \"{reserved}\" has a name of the platform's own columns");
-        return Err(files_error(
-            source,
-            what,
-            "any other name",
-            "rename it in the files",
-        ));
+        return Err(files_error(source, what, "any other name", "rename it in the files"));
     }
-    let accepted = matches!(
-        field.data_type(),
-        DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 | DataType::Utf8
-    );
+    let accepted =
+        matches!(field.data_type(), DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 | DataType::Utf8);
     if !accepted {
         let what = format!("column \"{timestamp}\" is {}", field.data_type());
         let hint = "a number does not say its unit: write it as a timestamp or as text such as 2026-01-31T13:45:00Z";
-        return Err(files_error(
-            source,
-            what,
-            "a timestamp, a date or RFC 3339 text",
-            hint,
-        ));
+        return Err(files_error(source, what, "a timestamp, a date or RFC 3339 text", hint));
     }
-    let mut fields: Vec<Field> = inferred
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone())
-        .collect();
+    let mut fields: Vec<Field> = inferred.fields().iter().map(|field| field.as_ref().clone()).collect();
     if let Some(field) = fields.get_mut(at) {
         *field = Field::new(timestamp, utc_micros(), false);
     }
@@ -137,38 +104,25 @@ fn schema_of(path: &Path, format: Format) -> Result<Schema, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     match format {
         Format::Parquet => {
-            let builder =
-                ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
             Ok(builder.schema().as_ref().clone())
         }
         Format::Csv => {
             let format = arrow::csv::reader::Format::default().with_header(true);
-            let (schema, _) = format
-                .infer_schema(BufReader::new(file), Some(SAMPLE_ROWS))
-                .map_err(|e| e.to_string())?;
-            if schema.fields().is_empty() {
-                Err("the file is empty".into())
-            } else {
-                Ok(schema)
-            }
+            let (schema, _) =
+                format.infer_schema(BufReader::new(file), Some(SAMPLE_ROWS)).map_err(|e| e.to_string())?;
+            if schema.fields().is_empty() { Err("the file is empty".into()) } else { Ok(schema) }
         }
         Format::NdJson => {
             let good = super::rows::json_lines(BufReader::new(file))
                 .filter_map(|line| line.ok()?.value.ok())
                 .take(SAMPLE_ROWS)
                 .map(Ok);
-            let schema = arrow::json::reader::infer_json_schema_from_iterator(good)
-                .map_err(|e| e.to_string())?;
-            if schema.fields().is_empty() {
-                Err("no line is a JSON object".into())
-            } else {
-                Ok(schema)
-            }
+            let schema = arrow::json::reader::infer_json_schema_from_iterator(good).map_err(|e| e.to_string())?;
+            if schema.fields().is_empty() { Err("no line is a JSON object".into()) } else { Ok(schema) }
         }
         Format::Avro => {
-            let reader = AvroReaderBuilder::new()
-                .build(BufReader::new(file))
-                .map_err(|e| e.to_string())?;
+            let reader = AvroReaderBuilder::new().build(BufReader::new(file)).map_err(|e| e.to_string())?;
             Ok(reader.schema().as_ref().clone())
         }
     }

@@ -48,30 +48,14 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn open(
-        source: &str,
-        location: &str,
-        manifest: Option<PathBuf>,
-    ) -> Result<Listing, SourceError> {
-        let mut listing = Listing {
-            source: source.into(),
-            location: location.into(),
-            manifest,
-            files: Vec::new(),
-        };
+    pub(super) fn open(source: &str, location: &str, manifest: Option<PathBuf>) -> Result<Listing, SourceError> {
+        let mut listing = Listing { source: source.into(), location: location.into(), manifest, files: Vec::new() };
         if let Some(path) = listing.manifest.clone().filter(|path| path.exists()) {
             let text = fs::read_to_string(&path).map_err(|e| listing.io(&path, &e))?;
-            let files = text
-                .lines()
-                .map(serde_json::from_str)
-                .collect::<Result<_, _>>();
+            let files = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
             listing.files = files.map_err(|e: serde_json::Error| {
                 let what = format!("the manifest {} is damaged: {e}", path.display());
-                listing.error(
-                    what,
-                    "a line of JSON per file",
-                    "delete it if no event of these files was read yet",
-                )
+                listing.error(what, "a line of JSON per file", "delete it if no event of these files was read yet")
             })?;
         }
         listing.refresh()?;
@@ -83,12 +67,7 @@ impl Listing {
         let before = self.files.len();
         let last = self.files.last().map(|file| file.path.clone());
         for found in list(&self.source, &self.location)? {
-            let known = self
-                .files
-                .get(..before)
-                .unwrap_or_default()
-                .iter()
-                .find(|known| known.path == found.path);
+            let known = self.files.get(..before).unwrap_or_default().iter().find(|known| known.path == found.path);
             match (known, &last) {
                 (Some(known), _) if known.bytes != found.bytes => {
                     let what = format!(
@@ -102,26 +81,14 @@ impl Listing {
                 }
                 (Some(_), _) => {}
                 (None, Some(last)) if found.path < *last => {
-                    let what = format!(
-                        "{} is new but sorts before {}",
-                        found.path.display(),
-                        last.display()
-                    );
+                    let what = format!("{} is new but sorts before {}", found.path.display(), last.display());
                     let hint = "name files so that new ones come last, by their time for instance";
-                    return Err(self.error(
-                        what,
-                        "a name that sorts after the files already read",
-                        hint,
-                    ));
+                    return Err(self.error(what, "a name that sorts after the files already read", hint));
                 }
                 (None, _) => self.files.push(found),
             }
         }
-        if self.files.len() > before {
-            self.save()
-        } else {
-            Ok(())
-        }
+        if self.files.len() > before { self.save() } else { Ok(()) }
     }
 
     /// The numbers are on disk before an event is handed out under them.
@@ -146,11 +113,7 @@ impl Listing {
     }
 
     fn io(&self, path: &Path, e: &std::io::Error) -> SourceError {
-        self.error(
-            format!("{}: {e}", path.display()),
-            "a file that can be read and written",
-            "check its permissions",
-        )
+        self.error(format!("{}: {e}", path.display()), "a file that can be read and written", "check its permissions")
     }
 
     fn error(&self, what: String, expected: &str, hint: &str) -> SourceError {
@@ -159,32 +122,19 @@ impl Listing {
 }
 
 pub(super) fn files_error(source: &str, what: String, expected: &str, hint: &str) -> SourceError {
-    SourceError::Files {
-        source_name: source.into(),
-        what,
-        expected: expected.into(),
-        hint: hint.into(),
-    }
+    SourceError::Files { source_name: source.into(), what, expected: expected.into(), hint: hint.into() }
 }
 
 /// The event files of a location, in the order of their paths.
 pub(super) fn list(source: &str, location: &str) -> Result<Vec<ListedFile>, SourceError> {
     if location.contains("://") && !location.starts_with("file://") {
         let what = format!("location \"{location}\" is not on this machine");
-        return Err(files_error(
-            source,
-            what,
-            "a file, a folder or a pattern",
-            "copy the files here first",
-        ));
+        return Err(files_error(source, what, "a file, a folder or a pattern", "copy the files here first"));
     }
     let location = location.strip_prefix("file://").unwrap_or(location);
     let path = Path::new(location);
     let pattern = if path.is_dir() {
-        format!(
-            "{}/**/*",
-            glob::Pattern::escape(location.trim_end_matches('/'))
-        )
+        format!("{}/**/*", glob::Pattern::escape(location.trim_end_matches('/')))
     } else if path.exists() {
         glob::Pattern::escape(location)
     } else {
@@ -192,17 +142,9 @@ pub(super) fn list(source: &str, location: &str) -> Result<Vec<ListedFile>, Sour
     };
     let cant_list = |cause: String| {
         let what = format!("can't list \"{location}\": {cause}");
-        files_error(
-            source,
-            what,
-            "a file, a folder or a pattern",
-            "try events/*.parquet",
-        )
+        files_error(source, what, "a file, a folder or a pattern", "try events/*.parquet")
     };
-    let options = glob::MatchOptions {
-        require_literal_leading_dot: true,
-        ..Default::default()
-    };
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let mut files = Vec::new();
     for entry in glob::glob_with(&pattern, options).map_err(|e| cant_list(e.to_string()))? {
         let path = entry.map_err(|e| cant_list(e.to_string()))?;
@@ -223,18 +165,9 @@ pub(super) fn list(source: &str, location: &str) -> Result<Vec<ListedFile>, Sour
             ));
         }
         let metadata = fs::metadata(&path).map_err(|e| cant_list(e.to_string()))?;
-        let modified = metadata
-            .modified()
-            .ok()
-            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        let modified = modified
-            .and_then(|since| i64::try_from(since.as_micros()).ok())
-            .unwrap_or(0);
-        files.push(ListedFile {
-            path,
-            bytes: metadata.len(),
-            modified,
-        });
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = modified.and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(0);
+        files.push(ListedFile { path, bytes: metadata.len(), modified });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)

@@ -60,25 +60,11 @@ impl FileSource {
     }
 
     /// As [`FileSource::open`], with columns that are known: the timestamp column among them is an instant.
-    pub fn with_columns(
-        name: &str,
-        config: FilesConfig,
-        columns: SchemaRef,
-    ) -> Result<FileSource, SourceError> {
+    pub fn with_columns(name: &str, config: FilesConfig, columns: SchemaRef) -> Result<FileSource, SourceError> {
         let listing = Listing::open(name, &config.location, config.manifest)?;
         let schema = event_schema(&columns);
-        let reader = Reader::new(
-            listing,
-            columns,
-            Arc::clone(&schema),
-            config.timestamp,
-            config.max_future,
-        );
-        Ok(FileSource {
-            name: name.into(),
-            schema,
-            reader: Arc::new(Mutex::new(reader)),
-        })
+        let reader = Reader::new(listing, columns, Arc::clone(&schema), config.timestamp, config.max_future);
+        Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -100,11 +86,7 @@ impl FileSource {
         if partition == 0 {
             return Ok(());
         }
-        Err(SourceError::NoPartition {
-            source_name: self.name.clone(),
-            partition,
-            partitions: "only 0".into(),
-        })
+        Err(SourceError::NoPartition { source_name: self.name.clone(), partition, partitions: "only 0".into() })
     }
 }
 
@@ -119,14 +101,7 @@ impl EventSource for FileSource {
     }
 
     async fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
-        self.blocking(|reader| {
-            Ok(if reader.end_offset()? > 0 {
-                vec![0]
-            } else {
-                Vec::new()
-            })
-        })
-        .await
+        self.blocking(|reader| Ok(if reader.end_offset()? > 0 { vec![0] } else { Vec::new() })).await
     }
 
     async fn end_offset(&mut self, partition: i32) -> Result<i64, SourceError> {
@@ -141,16 +116,13 @@ impl EventSource for FileSource {
         max_records: usize,
     ) -> Result<Option<SourceBatch>, SourceError> {
         self.check(partition)?;
-        self.blocking(move |reader| reader.read(from, max_records.max(1)))
-            .await
+        self.blocking(move |reader| reader.read(from, max_records.max(1))).await
     }
 
     async fn wait(&mut self) {
         let known = self.blocking(|reader| Ok(reader.known_files())).await;
         loop {
-            let found = self
-                .blocking(|reader| reader.end_offset().map(|_| reader.known_files()))
-                .await;
+            let found = self.blocking(|reader| reader.end_offset().map(|_| reader.known_files())).await;
             // An error is for the next read to report.
             match (&known, found) {
                 (Ok(known), Ok(found)) if *known == found => tokio::time::sleep(POLL).await,

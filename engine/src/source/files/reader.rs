@@ -39,10 +39,7 @@ struct Cursor {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let at = self.cursor.as_ref().map(|cursor| (cursor.file, cursor.row));
-        f.debug_struct("Reader")
-            .field("listing", &self.listing)
-            .field("at", &at)
-            .finish_non_exhaustive()
+        f.debug_struct("Reader").field("listing", &self.listing).field("at", &at).finish_non_exhaustive()
     }
 }
 
@@ -54,14 +51,7 @@ impl Reader {
         timestamp: String,
         max_future: i64,
     ) -> Reader {
-        Reader {
-            listing,
-            columns,
-            schema,
-            timestamp,
-            max_future,
-            cursor: None,
-        }
+        Reader { listing, columns, schema, timestamp, max_future, cursor: None }
     }
 
     pub(super) fn known_files(&self) -> usize {
@@ -75,11 +65,7 @@ impl Reader {
     }
 
     /// Events from an offset on, of one file; at a file's end the next offset is the next file's first.
-    pub(super) fn read(
-        &mut self,
-        from: i64,
-        max: usize,
-    ) -> Result<Option<SourceBatch>, SourceError> {
+    pub(super) fn read(&mut self, from: i64, max: usize) -> Result<Option<SourceBatch>, SourceError> {
         let mut at = from;
         loop {
             let (index, row) = ((at >> ROW_BITS) as usize, (at & ROW_MASK) as u32);
@@ -88,11 +74,7 @@ impl Reader {
             }
             let Some(file) = self.listing.files.get(index).cloned() else {
                 // Files without rows may have been stepped over.
-                return if at > from {
-                    self.batch(from, at, Vec::new(), None).map(Some)
-                } else {
-                    Ok(None)
-                };
+                return if at > from { self.batch(from, at, Vec::new(), None).map(Some) } else { Ok(None) };
             };
             let after = offset(index + 1, 0);
             let next = self.next_chunk(index, row, &file, max);
@@ -104,11 +86,7 @@ impl Reader {
                 }
                 Err(reason) => {
                     self.cursor = None;
-                    let whole = if row == 0 {
-                        "the file"
-                    } else {
-                        "the rest of the file"
-                    };
+                    let whole = if row == 0 { "the file" } else { "the rest of the file" };
                     let reject = Reject {
                         offset: at,
                         ingested_at: file.modified,
@@ -118,14 +96,8 @@ impl Reader {
                     return self.batch(from, after, vec![reject], None).map(Some);
                 }
             };
-            let next_offset = if last {
-                after
-            } else {
-                offset(index, chunk.first + chunk.rows)
-            };
-            return self
-                .batch(from, next_offset, Vec::new(), Some((index, &file, chunk)))
-                .map(Some);
+            let next_offset = if last { after } else { offset(index, chunk.first + chunk.rows) };
+            return self.batch(from, next_offset, Vec::new(), Some((index, &file, chunk))).map(Some);
         }
     }
 
@@ -142,12 +114,7 @@ impl Reader {
             _ => {
                 let mut rows = rows::open(&file.path, &self.columns, row)?;
                 let ahead = rows.next();
-                Cursor {
-                    file: index,
-                    row,
-                    rows,
-                    ahead,
-                }
+                Cursor { file: index, row, rows, ahead }
             }
         };
         let cursor = self.cursor.insert(cursor);
@@ -178,21 +145,13 @@ impl Reader {
     ) -> Result<SourceBatch, SourceError> {
         let mut events = RecordBatch::new_empty(Arc::clone(&self.schema));
         if let Some((index, file, chunk)) = chunk {
-            events = self.events(index, file, chunk, &mut rejects).map_err(|e| {
-                SourceError::Internal {
-                    source_name: self.listing.source.clone(),
-                    what: format!("{}: {e}", file.path.display()),
-                }
+            events = self.events(index, file, chunk, &mut rejects).map_err(|e| SourceError::Internal {
+                source_name: self.listing.source.clone(),
+                what: format!("{}: {e}", file.path.display()),
             })?;
         }
         rejects.sort_by_key(|reject| reject.offset);
-        Ok(SourceBatch {
-            partition: 0,
-            first_offset,
-            next_offset,
-            events,
-            rejects,
-        })
+        Ok(SourceBatch { partition: 0, first_offset, next_offset, events, rejects })
     }
 
     /// A chunk with the platform's columns; rows whose time is refused join the rejects.
@@ -203,12 +162,7 @@ impl Reader {
         chunk: Chunk,
         rejects: &mut Vec<Reject>,
     ) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let Chunk {
-            mut batch,
-            mut numbers,
-            rejects: bad,
-            ..
-        } = chunk;
+        let Chunk { mut batch, mut numbers, rejects: bad, .. } = chunk;
         let place = |number: u32| format!("{}, row {}", file.path.display(), u64::from(number) + 1);
         rejects.extend(bad.into_iter().map(|bad| Reject {
             offset: offset(index, bad.number),
@@ -218,10 +172,8 @@ impl Reader {
         }));
         if let Some(times) = batch.column_by_name(&self.timestamp) {
             let times = times.as_primitive::<TimestampMicrosecondType>();
-            let refused: Vec<Option<String>> = times
-                .iter()
-                .map(|time| refuse_time(&self.timestamp, time, file.modified, self.max_future))
-                .collect();
+            let refused: Vec<Option<String>> =
+                times.iter().map(|time| refuse_time(&self.timestamp, time, file.modified, self.max_future)).collect();
             for ((row, number), reason) in numbers.iter().enumerate().zip(&refused) {
                 let Some(reason) = reason else { continue };
                 rejects.push(Reject {
@@ -232,28 +184,15 @@ impl Reader {
                 });
             }
             if refused.iter().any(Option::is_some) {
-                let keep: BooleanArray = refused
-                    .iter()
-                    .map(|reason| Some(reason.is_none()))
-                    .collect();
+                let keep: BooleanArray = refused.iter().map(|reason| Some(reason.is_none())).collect();
                 batch = filter_record_batch(&batch, &keep)?;
-                numbers = numbers
-                    .into_iter()
-                    .zip(refused)
-                    .filter(|(_, r)| r.is_none())
-                    .map(|(n, _)| n)
-                    .collect();
+                numbers = numbers.into_iter().zip(refused).filter(|(_, r)| r.is_none()).map(|(n, _)| n).collect();
             }
         }
         let rows = numbers.len();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         columns.push(Arc::new(Int32Array::from(vec![0; rows])));
-        columns.push(Arc::new(
-            numbers
-                .iter()
-                .map(|number| offset(index, *number))
-                .collect::<Int64Array>(),
-        ));
+        columns.push(Arc::new(numbers.iter().map(|number| offset(index, *number)).collect::<Int64Array>()));
         let ingested = TimestampMicrosecondArray::from(vec![file.modified; rows]);
         columns.push(Arc::new(ingested.with_timezone("UTC")));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
@@ -267,10 +206,6 @@ fn offset(file: usize, row: u32) -> i64 {
 /// A row as JSON: what a reject shows of a row whose text is gone.
 pub(super) fn row_json(batch: &RecordBatch, row: usize) -> Bytes {
     let mut line = arrow::json::LineDelimitedWriter::new(Vec::new());
-    let written = line
-        .write(&batch.slice(row, 1))
-        .and_then(|()| line.finish());
-    written
-        .map(|()| line.into_inner().into())
-        .unwrap_or_default()
+    let written = line.write(&batch.slice(row, 1)).and_then(|()| line.finish());
+    written.map(|()| line.into_inner().into()).unwrap_or_default()
 }

@@ -41,21 +41,13 @@ pub(super) fn open(path: &Path, columns: &SchemaRef, from: u32) -> Result<Rows, 
 
 fn parquet(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
-    let reader = builder
-        .with_batch_size(CHUNK_ROWS)
-        .with_offset(from as usize)
-        .build()
-        .map_err(|e| e.to_string())?;
+    let reader = builder.with_batch_size(CHUNK_ROWS).with_offset(from as usize).build().map_err(|e| e.to_string())?;
     let mut next = from;
-    Ok(Box::new(reader.map(move |batch| {
-        columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns)
-    })))
+    Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))
 }
 
 fn avro(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
-    let reader = AvroReaderBuilder::new()
-        .with_batch_size(CHUNK_ROWS)
-        .build(BufReader::new(file));
+    let reader = AvroReaderBuilder::new().with_batch_size(CHUNK_ROWS).build(BufReader::new(file));
     let reader = reader.map_err(|e| e.to_string())?;
     let mut row = 0u32;
     let batches = reader.filter_map(move |batch| {
@@ -75,34 +67,20 @@ fn avro(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
 fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<Chunk, String> {
     let (first, rows) = (*next, batch.num_rows() as u32);
     *next += rows;
-    let raw = RawRows {
-        first,
-        rows,
-        batch,
-        numbers: (first..first + rows).collect(),
-        rejects: Vec::new(),
-    };
+    let raw = RawRows { first, rows, batch, numbers: (first..first + rows).collect(), rejects: Vec::new() };
     convert(raw, columns, row_json)
 }
 
 fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| e.to_string())?.clone();
-    let fields: Vec<Field> = header
-        .iter()
-        .map(|name| Field::new(name, DataType::Utf8, true))
-        .collect();
+    let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let schema = Arc::new(Schema::new(fields));
-    let mut records = reader
-        .into_byte_records()
-        .zip(0u32..)
-        .skip(from as usize)
-        .peekable();
+    let mut records = reader.into_byte_records().zip(0u32..).skip(from as usize).peekable();
     Ok(Box::new(std::iter::from_fn(move || {
         let first = records.peek()?.1;
         let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); schema.fields().len()];
-        let (mut numbers, mut rejects, mut rows, mut texts) =
-            (Vec::new(), Vec::new(), 0, Vec::new());
+        let (mut numbers, mut rejects, mut rows, mut texts) = (Vec::new(), Vec::new(), 0, Vec::new());
         for (record, number) in records.by_ref().take(CHUNK_ROWS) {
             rows += 1;
             let record = match record {
@@ -111,24 +89,13 @@ fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
             };
             let text = Bytes::from(record.iter().collect::<Vec<_>>().join(&b","[..]));
             let line = record.position().map_or(0, ::csv::Position::line);
-            let refuse = |reason: String| RowReject {
-                number,
-                payload: text.clone(),
-                reason,
-            };
+            let refuse = |reason: String| RowReject { number, payload: text.clone(), reason };
             if record.len() != values.len() {
                 let expected = values.len();
-                rejects.push(refuse(format!(
-                    "line {line}: {} values, expected {expected}",
-                    record.len()
-                )));
+                rejects.push(refuse(format!("line {line}: {} values, expected {expected}", record.len())));
                 continue;
             }
-            let Ok(strings) = record
-                .iter()
-                .map(std::str::from_utf8)
-                .collect::<Result<Vec<_>, _>>()
-            else {
+            let Ok(strings) = record.iter().map(std::str::from_utf8).collect::<Result<Vec<_>, _>>() else {
                 rejects.push(refuse(format!("line {line}: not UTF-8 text")));
                 continue;
             };
@@ -138,23 +105,12 @@ fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
             numbers.push(number);
             texts.push(text);
         }
-        let arrays = values
-            .into_iter()
-            .map(|column| Arc::new(StringArray::from(column)) as ArrayRef)
-            .collect();
+        let arrays = values.into_iter().map(|column| Arc::new(StringArray::from(column)) as ArrayRef).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &options);
         Some(batch.map_err(|e| e.to_string()).and_then(|batch| {
-            let raw = RawRows {
-                first,
-                rows,
-                batch,
-                numbers,
-                rejects,
-            };
-            convert(raw, &columns, |_, row| {
-                texts.get(row).cloned().unwrap_or_default()
-            })
+            let raw = RawRows { first, rows, batch, numbers, rejects };
+            convert(raw, &columns, |_, row| texts.get(row).cloned().unwrap_or_default())
         }))
     })))
 }
@@ -168,9 +124,7 @@ pub(super) struct JsonLine {
 
 /// The lines of an NDJSON file that are not blank; an error ends them.
 pub(super) fn json_lines(file: impl BufRead) -> impl Iterator<Item = Result<JsonLine, String>> {
-    let lines = file
-        .split(b'\n')
-        .filter(|line| !matches!(line, Ok(line) if line.trim_ascii().is_empty()));
+    let lines = file.split(b'\n').filter(|line| !matches!(line, Ok(line) if line.trim_ascii().is_empty()));
     lines.map(|line| {
         let text = Bytes::from(line.map_err(|e| e.to_string())?);
         let value = match serde_json::from_slice::<Json>(&text) {
@@ -184,56 +138,28 @@ pub(super) fn json_lines(file: impl BufRead) -> impl Iterator<Item = Result<Json
 
 fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
     // Instants are read as text, so that a number is refused and not taken for some unit.
-    let raw_fields = columns
-        .fields()
-        .iter()
-        .map(|field| match field.data_type() {
-            DataType::Timestamp(_, _) => Field::new(field.name(), DataType::Utf8, true),
-            other => Field::new(field.name(), other.clone(), true),
-        });
+    let raw_fields = columns.fields().iter().map(|field| match field.data_type() {
+        DataType::Timestamp(_, _) => Field::new(field.name(), DataType::Utf8, true),
+        other => Field::new(field.name(), other.clone(), true),
+    });
     let schema = Arc::new(Schema::new(raw_fields.collect::<Vec<_>>()));
-    let mut lines = json_lines(BufReader::new(file))
-        .zip(0u32..)
-        .skip(from as usize)
-        .peekable();
+    let mut lines = json_lines(BufReader::new(file)).zip(0u32..).skip(from as usize).peekable();
     Box::new(std::iter::from_fn(move || {
         let first = lines.peek()?.1;
         let (mut good, mut rejects, mut rows) = (Vec::new(), Vec::new(), 0);
         for (line, number) in lines.by_ref().take(CHUNK_ROWS) {
             rows += 1;
             match line {
-                Ok(JsonLine {
-                    text,
-                    value: Ok(value),
-                }) => good.push((number, text, value)),
-                Ok(JsonLine {
-                    text,
-                    value: Err(reason),
-                }) => rejects.push(RowReject {
-                    number,
-                    payload: text,
-                    reason,
-                }),
+                Ok(JsonLine { text, value: Ok(value) }) => good.push((number, text, value)),
+                Ok(JsonLine { text, value: Err(reason) }) => rejects.push(RowReject { number, payload: text, reason }),
                 Err(e) => return Some(Err(e)),
             }
         }
-        Some(
-            decode_lines(&schema, good, &mut rejects).and_then(|(batch, good)| {
-                let numbers = good.iter().map(|(number, _, _)| *number).collect();
-                let raw = RawRows {
-                    first,
-                    rows,
-                    batch,
-                    numbers,
-                    rejects,
-                };
-                convert(raw, &columns, |_, row| {
-                    good.get(row)
-                        .map(|(_, text, _)| text.clone())
-                        .unwrap_or_default()
-                })
-            }),
-        )
+        Some(decode_lines(&schema, good, &mut rejects).and_then(|(batch, good)| {
+            let numbers = good.iter().map(|(number, _, _)| *number).collect();
+            let raw = RawRows { first, rows, batch, numbers, rejects };
+            convert(raw, &columns, |_, row| good.get(row).map(|(_, text, _)| text.clone()).unwrap_or_default())
+        }))
     }))
 }
 
@@ -266,11 +192,7 @@ fn decode_lines(
                 batches.push(batch);
                 good.push(line);
             }
-            Err(reason) => rejects.push(RowReject {
-                number: line.0,
-                payload: line.1,
-                reason,
-            }),
+            Err(reason) => rejects.push(RowReject { number: line.0, payload: line.1, reason }),
         }
     }
     let batch = arrow::compute::concat_batches(schema, &batches).map_err(|e| e.to_string())?;

@@ -2,8 +2,8 @@ use std::fs;
 use std::path::Path;
 
 use arrow::array::{
-    ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch,
-    StringArray, TimestampMillisecondArray,
+    ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
@@ -28,8 +28,7 @@ fn open(location: &Path) -> FileSource {
 
 fn write_parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut writer =
-        ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -39,21 +38,9 @@ fn ten(path: &Path, from: i64) {
     write_parquet(
         path,
         vec![
-            (
-                "at",
-                Arc::new(
-                    (0..10)
-                        .map(|i| Some(millis(i)))
-                        .collect::<TimestampMillisecondArray>(),
-                ),
-            ),
+            ("at", Arc::new((0..10).map(|i| Some(millis(i))).collect::<TimestampMillisecondArray>())),
             ("id", Arc::new((from..from + 10).collect::<Int64Array>())),
-            (
-                "name",
-                Arc::new(LargeStringArray::from_iter(
-                    (0..10).map(|i| (i % 3 > 0).then(|| format!("n{i}"))),
-                )),
-            ),
+            ("name", Arc::new(LargeStringArray::from_iter((0..10).map(|i| (i % 3 > 0).then(|| format!("n{i}")))))),
         ],
     );
 }
@@ -64,25 +51,14 @@ async fn drain(source: &mut FileSource) -> (RecordBatch, Vec<(i64, i64, String)>
     while let Some(batch) = source.read(0, at, 100).await.unwrap() {
         at = batch.next_offset;
         batches.push(batch.events);
-        rejects.extend(
-            batch
-                .rejects
-                .into_iter()
-                .map(|r| (r.offset >> 32, r.offset & 0xFFFF_FFFF, r.reason)),
-        );
+        rejects.extend(batch.rejects.into_iter().map(|r| (r.offset >> 32, r.offset & 0xFFFF_FFFF, r.reason)));
     }
     assert_eq!(at, source.end_offset(0).await.unwrap());
-    (
-        arrow::compute::concat_batches(&source.schema(), &batches).unwrap(),
-        rejects,
-    )
+    (arrow::compute::concat_batches(&source.schema(), &batches).unwrap(), rejects)
 }
 
 fn doubles(events: &RecordBatch, column: &str) -> Vec<Option<f64>> {
-    events[column]
-        .as_primitive::<Float64Type>()
-        .iter()
-        .collect()
+    events[column].as_primitive::<Float64Type>().iter().collect()
 }
 
 #[tokio::test]
@@ -91,18 +67,12 @@ async fn parquet_conforms() {
     for i in 0..3 {
         ten(&dir.path().join(format!("{i}.parquet")), i * 10);
     }
-    fs::write(
-        dir.path().join("3.parquet"),
-        &fs::read(dir.path().join("2.parquet")).unwrap()[..200],
-    )
-    .unwrap();
+    fs::write(dir.path().join("3.parquet"), &fs::read(dir.path().join("2.parquet")).unwrap()[..200]).unwrap();
     let mut source = open(&dir.path().join("*.parquet"));
     let add = async || {
-        let batch: Vec<(&str, ArrayRef)> =
-            vec![("at", Arc::new(TimestampMillisecondArray::from(vec![5])))];
+        let batch: Vec<(&str, ArrayRef)> = vec![("at", Arc::new(TimestampMillisecondArray::from(vec![5])))];
         write_parquet(&dir.path().join("new.tmp"), batch);
-        fs::rename(dir.path().join("new.tmp"), dir.path().join("4.parquet"))
-            .map_err(|e| e.to_string())
+        fs::rename(dir.path().join("new.tmp"), dir.path().join("4.parquet")).map_err(|e| e.to_string())
     };
     conformance::run(&mut source, 30, 1, add).await.unwrap();
 }
@@ -112,42 +82,26 @@ async fn csv_and_ndjson_conform() {
     let dir = tempfile::tempdir().unwrap();
     let mut csv = "at,id,note\n".to_owned();
     for i in 0..20 {
-        csv += &if i % 6 == 5 {
-            format!("never,{i},x\n")
-        } else {
-            format!("2026-01-01T00:00:{i:02}Z,{i},\"a, b\nc\"\n")
-        };
+        csv +=
+            &if i % 6 == 5 { format!("never,{i},x\n") } else { format!("2026-01-01T00:00:{i:02}Z,{i},\"a, b\nc\"\n") };
     }
     fs::write(dir.path().join("a.csv"), csv).unwrap();
     let lines: Vec<String> = (0..20)
         .map(|i| match i % 7 {
             3 => "{broken".into(),
             5 => "\n".into(),
-            _ => format!(
-                r#"{{"at": "2026-01-01T00:00:{i:02}+01:00", "id": {i}, "extra": {{"x": [1]}}}}"#
-            ),
+            _ => format!(r#"{{"at": "2026-01-01T00:00:{i:02}+01:00", "id": {i}, "extra": {{"x": [1]}}}}"#),
         })
         .collect();
     fs::write(dir.path().join("b.ndjson"), lines.join("\n")).unwrap();
     fs::write(dir.path().join("readme.txt"), "not events").unwrap();
     let mut source = open(dir.path());
     let add = async || {
-        fs::write(
-            dir.path().join("c.json"),
-            "{\"at\": \"2026-01-01T00:00:00Z\", \"id\": 9}",
-        )
-        .map_err(|e| e.to_string())
+        fs::write(dir.path().join("c.json"), "{\"at\": \"2026-01-01T00:00:00Z\", \"id\": 9}").map_err(|e| e.to_string())
     };
     let bad_csv = 3;
     let (bad_lines, blank) = (3, 3);
-    conformance::run(
-        &mut source,
-        40 - bad_csv - bad_lines - blank,
-        bad_csv + bad_lines,
-        add,
-    )
-    .await
-    .unwrap();
+    conformance::run(&mut source, 40 - bad_csv - bad_lines - blank, bad_csv + bad_lines, add).await.unwrap();
 }
 
 #[tokio::test]
@@ -163,13 +117,8 @@ async fn avro_files_conform() {
         for i in 0..rows {
             let mut record = apache_avro::types::Record::new(&schema).unwrap();
             record.put("at", apache_avro::types::Value::TimestampMillis(i));
-            record.put(
-                "kind",
-                apache_avro::types::Value::Enum(
-                    i as u32 % 2,
-                    if i % 2 == 0 { "a" } else { "b" }.into(),
-                ),
-            );
+            record
+                .put("kind", apache_avro::types::Value::Enum(i as u32 % 2, if i % 2 == 0 { "a" } else { "b" }.into()));
             record.put("x", (i % 3 > 0).then_some(i as f64));
             writer.append_value(record).unwrap();
         }
@@ -178,19 +127,9 @@ async fn avro_files_conform() {
     write("1.avro", 25);
     let mut source = open(&dir.path().join("*.avro"));
     let (events, _) = drain(&mut source).await;
-    let kinds: Vec<&str> = events["kind"]
-        .as_string::<i32>()
-        .iter()
-        .flatten()
-        .take(3)
-        .collect();
+    let kinds: Vec<&str> = events["kind"].as_string::<i32>().iter().flatten().take(3).collect();
     assert_eq!(kinds, ["a", "b", "a"]);
-    assert_eq!(
-        events["at"]
-            .as_primitive::<TimestampMicrosecondType>()
-            .value(7),
-        7_000
-    );
+    assert_eq!(events["at"].as_primitive::<TimestampMicrosecondType>().value(7), 7_000);
     let add = async || {
         write("2.avro", 1);
         Ok(())
@@ -214,10 +153,7 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
     file("f.parquet", &whole[..whole.len() - 9]);
     write_parquet(
         &dir.path().join("g.parquet"),
-        vec![
-            ("at", Arc::new(Int64Array::from(vec![1]))),
-            ("amount", Arc::new(Float64Array::from(vec![1.0]))),
-        ],
+        vec![("at", Arc::new(Int64Array::from(vec![1]))), ("amount", Arc::new(Float64Array::from(vec![1.0])))],
     );
     write_parquet(
         &dir.path().join("h.parquet"),
@@ -232,23 +168,10 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
     let (events, rejects) = drain(&mut source).await;
     assert_eq!(
         doubles(&events, "amount"),
-        [
-            Some(0.5),
-            Some(1.5),
-            Some(2.0),
-            None,
-            Some(2.5),
-            Some(7.0),
-            Some(8.5),
-            Some(11.0)
-        ]
+        [Some(0.5), Some(1.5), Some(2.0), None, Some(2.5), Some(7.0), Some(8.5), Some(11.0)]
     );
     let expected = [
-        (
-            1,
-            1,
-            "a.csv, row 2: \"amount\" is \"abc\", expected a number",
-        ),
+        (1, 1, "a.csv, row 2: \"amount\" is \"abc\", expected a number"),
         (1, 3, "a.csv, row 4: \"at\" is NULL, expected a timestamp"),
         (1, 4, "a.csv, row 5: line 6: 3 values, expected 2"),
         (2, 0, "b.csv: the file can't be read: the file is empty"),
@@ -276,65 +199,31 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
 #[tokio::test]
 async fn an_event_far_in_the_future_of_its_file_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(
-        dir.path().join("a.csv"),
-        "at,x\n2020-01-01,1\n2999-01-01,2\n2020-01-01,3\n",
-    )
-    .unwrap();
-    let mut source = FileSource::open(
-        "t",
-        FilesConfig {
-            max_future: 86_400_000_000,
-            ..config(dir.path())
-        },
-    )
-    .unwrap();
+    fs::write(dir.path().join("a.csv"), "at,x\n2020-01-01,1\n2999-01-01,2\n2020-01-01,3\n").unwrap();
+    let mut source = FileSource::open("t", FilesConfig { max_future: 86_400_000_000, ..config(dir.path()) }).unwrap();
     let (events, rejects) = drain(&mut source).await;
     assert_eq!((events.num_rows(), rejects.len()), (2, 1));
     let reason = &rejects[0].2;
-    assert!(
-        reason.contains("row 2: \"at\" is 2999-01-01T00:00:00Z, later than its ingestion at"),
-        "{reason}"
-    );
+    assert!(reason.contains("row 2: \"at\" is 2999-01-01T00:00:00Z, later than its ingestion at"), "{reason}");
 }
 
 #[test]
 fn columns_are_inferred_and_normalised() {
     let dir = tempfile::tempdir().unwrap();
     ten(&dir.path().join("a.parquet"), 0);
-    fs::write(
-        dir.path().join("b.csv"),
-        "at,id,more,void\n2026-01-01,1.5,true,\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("b.csv"), "at,id,more,void\n2026-01-01,1.5,true,\n").unwrap();
     let schema = infer("t", &dir.path().to_string_lossy()).unwrap();
     let of = |name: &str| schema.field_with_name(name).unwrap().data_type().clone();
     assert_eq!(of("id"), DataType::Float64);
-    assert_eq!(
-        (of("name"), of("more"), of("void")),
-        (DataType::Utf8, DataType::Boolean, DataType::Utf8)
-    );
+    assert_eq!((of("name"), of("more"), of("void")), (DataType::Utf8, DataType::Boolean, DataType::Utf8));
     assert!(schema.fields().iter().all(|field| field.is_nullable()));
     let columns = file_columns("t", &schema, "at").unwrap();
-    assert_eq!(
-        columns.field(0),
-        &Field::new("at", super::super::normalise::utc_micros(), false)
-    );
-    let refusal = |schema: &Schema, timestamp: &str| {
-        file_columns("t", schema, timestamp)
-            .unwrap_err()
-            .to_string()
-    };
+    assert_eq!(columns.field(0), &Field::new("at", super::super::normalise::utc_micros(), false));
+    let refusal = |schema: &Schema, timestamp: &str| file_columns("t", schema, timestamp).unwrap_err().to_string();
     let error = refusal(&schema, "mor");
-    assert!(
-        error.contains("no column \"mor\"") && error.contains("did you mean \"more\"?"),
-        "{error}"
-    );
+    assert!(error.contains("no column \"mor\"") && error.contains("did you mean \"more\"?"), "{error}");
     assert!(refusal(&schema, "id").contains("column \"id\" is Float64; expected a timestamp"));
-    let reserved = Schema::new(vec![
-        Field::new("at", DataType::Utf8, true),
-        Field::new(OFFSET, DataType::Int64, true),
-    ]);
+    let reserved = Schema::new(vec![Field::new("at", DataType::Utf8, true), Field::new(OFFSET, DataType::Int64, true)]);
     assert!(refusal(&reserved, "at").contains("rename it"));
 }
 
@@ -356,10 +245,7 @@ fn a_location_without_events_says_so() {
 async fn new_files_come_last_or_are_refused_across_restarts_too() {
     let dir = tempfile::tempdir().unwrap();
     let state = tempfile::tempdir().unwrap();
-    let config = || FilesConfig {
-        manifest: Some(state.path().join("state/t.files")),
-        ..config(dir.path())
-    };
+    let config = || FilesConfig { manifest: Some(state.path().join("state/t.files")), ..config(dir.path()) };
     let file = |name: &str| fs::write(dir.path().join(name), "at,x\n2026-01-01,1\n").unwrap();
     file("2.csv");
     file("4.csv");
@@ -373,38 +259,15 @@ async fn new_files_come_last_or_are_refused_across_restarts_too() {
     let mut source = FileSource::open("t", config()).unwrap();
     assert_eq!(source.end_offset(0).await.unwrap(), 4 << 32);
     let next = source.read(0, 2 << 32, 10).await.unwrap().unwrap();
-    assert_eq!(
-        (next.first_offset, next.next_offset, next.events.num_rows()),
-        (2 << 32, 3 << 32, 1)
-    );
+    assert_eq!((next.first_offset, next.next_offset, next.events.num_rows()), (2 << 32, 3 << 32, 1));
     file("3.csv");
     let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(
-        error.contains("3.csv is new but sorts before") && error.contains("6.csv"),
-        "{error}"
-    );
+    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
     let error = FileSource::open("t", config()).unwrap_err().to_string();
-    assert!(
-        error.contains("3.csv is new but sorts before") && error.contains("6.csv"),
-        "{error}"
-    );
+    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
     fs::remove_file(dir.path().join("3.csv")).unwrap();
-    fs::write(
-        dir.path().join("4.csv"),
-        "at,x\n2026-01-01,1\n2026-01-01,1\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("4.csv"), "at,x\n2026-01-01,1\n2026-01-01,1\n").unwrap();
     let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(
-        error.contains("4.csv has changed since it was numbered"),
-        "{error}"
-    );
-    assert!(
-        source
-            .read(1, 0, 1)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("no partition 1; it has only 0")
-    );
+    assert!(error.contains("4.csv has changed since it was numbered"), "{error}");
+    assert!(source.read(1, 0, 1).await.unwrap_err().to_string().contains("no partition 1; it has only 0"));
 }

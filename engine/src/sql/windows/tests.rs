@@ -8,7 +8,11 @@ fn resolved(sql: &str) -> Result<String, Vec<String>> {
     let file = SourceFile::new("a.sql", sql);
     let mut query = Parser::new(&DIALECT).try_with_sql(sql).unwrap().parse_query().unwrap();
     let errors = resolve_windows(&mut query, &file);
-    if errors.is_empty() { Ok(query.to_string()) } else { Err(errors.iter().map(|e| format!("{}:{} {}", e.span.line, e.span.column, e.message)).collect()) }
+    if errors.is_empty() {
+        Ok(query.to_string())
+    } else {
+        Err(errors.iter().map(|e| format!("{}:{} {}", e.span.line, e.span.column, e.message)).collect())
+    }
 }
 
 /// That resolving `sql` gives what parsing `plain` gives.
@@ -31,7 +35,10 @@ fn clauses_are_added_to_the_named_ones() {
         "SELECT sum(a) OVER (w ROWS 3 PRECEDING), sum(b) OVER (p ORDER BY x), sum(c) OVER (w), sum(d) OVER () FROM t WINDOW p AS (PARTITION BY k), w AS (p ORDER BY ts)",
         "SELECT sum(a) OVER (PARTITION BY k ORDER BY ts ROWS 3 PRECEDING), sum(b) OVER (PARTITION BY k ORDER BY x), sum(c) OVER (PARTITION BY k ORDER BY ts), sum(d) OVER () FROM t",
     );
-    same("SELECT sum(a) OVER v FROM t WINDOW w AS (ORDER BY ts ROWS 1 PRECEDING), v AS w", "SELECT sum(a) OVER (ORDER BY ts ROWS 1 PRECEDING) FROM t");
+    same(
+        "SELECT sum(a) OVER v FROM t WINDOW w AS (ORDER BY ts ROWS 1 PRECEDING), v AS w",
+        "SELECT sum(a) OVER (ORDER BY ts ROWS 1 PRECEDING) FROM t",
+    );
 }
 
 #[test]
@@ -48,7 +55,10 @@ fn every_select_has_its_own_windows() {
         "(SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY x)) UNION ALL SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY y) UNION SELECT sum(a) OVER (ORDER BY z) FROM t",
         "(SELECT sum(a) OVER (ORDER BY x) FROM t) UNION ALL SELECT sum(a) OVER (ORDER BY y) FROM t UNION SELECT sum(a) OVER (ORDER BY z) FROM t",
     );
-    same("SELECT sum(a) OVER \"W\" FROM t WINDOW \"W\" AS (ORDER BY x), w AS (ORDER BY y)", "SELECT sum(a) OVER (ORDER BY x) FROM t");
+    same(
+        "SELECT sum(a) OVER \"W\" FROM t WINDOW \"W\" AS (ORDER BY x), w AS (ORDER BY y)",
+        "SELECT sum(a) OVER (ORDER BY x) FROM t",
+    );
     same(
         "SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY (SELECT sum(b) OVER v FROM u WINDOW v AS (ORDER BY z)))",
         "SELECT sum(a) OVER (ORDER BY (SELECT sum(b) OVER (ORDER BY z) FROM u)) FROM t",
@@ -61,8 +71,14 @@ fn a_window_of_another_select_is_unknown() {
     assert_eq!(resolved("SELECT sum(a) OVER hour FROM t"), unknown("1:20", "hour"));
     assert_eq!(resolved("SELECT (SELECT sum(a) OVER w FROM u) FROM t WINDOW w AS (ORDER BY x)"), unknown("1:28", "w"));
     assert_eq!(resolved("SELECT a FROM t UNION SELECT sum(a) OVER w FROM t ORDER BY 1"), unknown("1:42", "w"));
-    assert_eq!(resolved("SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY x) UNION SELECT sum(a) OVER w FROM t"), unknown("1:79", "w"));
-    assert_eq!(resolved("SELECT 1 FROM t WINDOW w AS (ORDER BY x), v AS (ORDER BY sum(a) OVER w)"), unknown("1:70", "w"));
+    assert_eq!(
+        resolved("SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY x) UNION SELECT sum(a) OVER w FROM t"),
+        unknown("1:79", "w")
+    );
+    assert_eq!(
+        resolved("SELECT 1 FROM t WINDOW w AS (ORDER BY x), v AS (ORDER BY sum(a) OVER w)"),
+        unknown("1:70", "w")
+    );
 }
 
 #[test]
@@ -83,11 +99,26 @@ fn a_name_that_is_nearly_right_is_offered() {
 #[test]
 fn what_the_standard_forbids_is_an_error() {
     let error = |sql: &str, message: &str| assert_eq!(resolved(sql), Err(vec![message.to_owned()]), "{sql}");
-    error("SELECT sum(a) OVER (w PARTITION BY k) FROM t WINDOW w AS (ORDER BY x)", "1:21 a window that extends `w` can't have its own PARTITION BY");
-    error("SELECT sum(a) OVER (w ORDER BY k) FROM t WINDOW w AS (ORDER BY x)", "1:21 window `w` already has an ORDER BY");
-    error("SELECT sum(a) OVER (w ROWS 1 PRECEDING) FROM t WINDOW w AS (ORDER BY x ROWS 2 PRECEDING)", "1:21 window `w` has a frame, so it can't be extended");
-    error("SELECT sum(a) OVER (w) FROM t WINDOW w AS (ORDER BY x ROWS 2 PRECEDING)", "1:21 window `w` has a frame, so it can't be extended");
+    error(
+        "SELECT sum(a) OVER (w PARTITION BY k) FROM t WINDOW w AS (ORDER BY x)",
+        "1:21 a window that extends `w` can't have its own PARTITION BY",
+    );
+    error(
+        "SELECT sum(a) OVER (w ORDER BY k) FROM t WINDOW w AS (ORDER BY x)",
+        "1:21 window `w` already has an ORDER BY",
+    );
+    error(
+        "SELECT sum(a) OVER (w ROWS 1 PRECEDING) FROM t WINDOW w AS (ORDER BY x ROWS 2 PRECEDING)",
+        "1:21 window `w` has a frame, so it can't be extended",
+    );
+    error(
+        "SELECT sum(a) OVER (w) FROM t WINDOW w AS (ORDER BY x ROWS 2 PRECEDING)",
+        "1:21 window `w` has a frame, so it can't be extended",
+    );
     error("SELECT sum(a) OVER w FROM t WINDOW w AS (v), v AS (w)", "1:42 window `v` isn't defined before it is used");
     error("SELECT sum(a) OVER w FROM t WINDOW w AS (w ORDER BY x)", "1:42 window `w` isn't defined before it is used");
-    error("SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY x), W AS (ORDER BY y)", "1:55 window `w` is defined twice");
+    error(
+        "SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY x), W AS (ORDER BY y)",
+        "1:55 window `w` is defined twice",
+    );
 }

@@ -46,7 +46,8 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let direct = engine::online_view(&reader, &project.views[&view.name], view, spine).await.map_err(&failed)?;
         let offline = engine::offline(world, &project, service, view, spine).await.map_err(&failed)?;
         oracle::load_spine(plain, view, spine);
-        let truth = by_id(&oracle::run(plain, &oracle::frames(world, view)).await.map_err(&failed)?).map_err(&failed)?;
+        let truth =
+            by_id(&oracle::run(plain, &oracle::frames(world, view)).await.map_err(&failed)?).map_err(&failed)?;
         let mut case = Case { world, view, spine, online: &online, offline: &offline, coverage };
         case.same_online(&direct).map_err(&failed)?;
         let mut retention = Retention::new(world, view);
@@ -56,7 +57,8 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         case.plain(&truth, &all, true).map_err(&failed)?;
         let sliding = oracle::sliding(world, view);
         if !sliding.is_empty() {
-            let slid = by_id(&oracle::run(plain, &oracle::windows(world, view, &sliding)).await.map_err(&failed)?).map_err(&failed)?;
+            let slid = by_id(&oracle::run(plain, &oracle::windows(world, view, &sliding)).await.map_err(&failed)?)
+                .map_err(&failed)?;
             case.plain(&slid, &sliding, false).map_err(&failed)?;
             case.coverage.count("oracle: window expressions");
         }
@@ -107,7 +109,10 @@ impl Case<'_> {
             for row in 0..self.spine.len() {
                 let (service, view) = (service(row)?, view(row)?);
                 if service != view {
-                    return Err(format!("{}: the service reads {service:?}, the view {view:?}", self.place(row, &feature.name)));
+                    return Err(format!(
+                        "{}: the service reads {service:?}, the view {view:?}",
+                        self.place(row, &feature.name)
+                    ));
                 }
             }
         }
@@ -115,7 +120,12 @@ impl Case<'_> {
     }
 
     /// Every status is the right one, and OUTSIDE_RETENTION stands only where something is really missing.
-    async fn statuses(&mut self, truth: &RecordBatch, retention: &mut Retention<'_>, plain: &SessionContext) -> Result<(), String> {
+    async fn statuses(
+        &mut self,
+        truth: &RecordBatch,
+        retention: &mut Retention<'_>,
+        plain: &SessionContext,
+    ) -> Result<(), String> {
         let number = |name: &str| -> Result<_, String> { Ok(truth.column_by_name(name).ok_or(name)?.clone()) };
         let (seen, newest, last) = (number(SEEN)?, number(NEWEST)?, number(LAST)?);
         let instants = |array: &arrow::array::ArrayRef, row: usize| -> Option<i64> {
@@ -126,7 +136,9 @@ impl Case<'_> {
             self.coverage.count(&format!("status {}", status.as_str()));
             let seen = seen.as_primitive::<Int64Type>().value(row) > 0;
             let t = self.spine[row].at;
-            let wrong = |expected: &str| Err(format!("{}: status {}, expected {expected}", self.place(row, "*"), status.as_str()));
+            let wrong = |expected: &str| {
+                Err(format!("{}: status {}, expected {expected}", self.place(row, "*"), status.as_str()))
+            };
             match status {
                 _ if self.has_null_key(row) => {
                     if status != ReadStatus::NullKey {
@@ -164,7 +176,9 @@ impl Case<'_> {
             for row in 0..self.spine.len() {
                 let (online, offline) = (online(row)?, offline(row)?);
                 let expected = match self.status(row) {
-                    ReadStatus::OutsideRetention if name != "computed" => ScalarValue::try_from(&offline.data_type()).map_err(|e| e.to_string())?,
+                    ReadStatus::OutsideRetention if name != "computed" => {
+                        ScalarValue::try_from(&offline.data_type()).map_err(|e| e.to_string())?
+                    }
                     ReadStatus::OutsideRetention => continue,
                     _ => offline.clone(),
                 };
@@ -197,7 +211,11 @@ impl Case<'_> {
                 continue;
             }
             let size_name = format!("__m{}", feature.aggregates[0]);
-            let size = if sized && truth.column_by_name(&size_name).is_some() { Some(value(truth, &size_name)?) } else { None };
+            let size = if sized && truth.column_by_name(&size_name).is_some() {
+                Some(value(truth, &size_name)?)
+            } else {
+                None
+            };
             for row in 0..self.spine.len() {
                 if self.has_null_key(row) {
                     continue;
@@ -216,7 +234,12 @@ impl Case<'_> {
                 }
                 if !close(&ours, &theirs, aggregate, size) {
                     let form = if sized { "one aggregate a frame" } else { "window expressions" };
-                    return Err(format!("{}: ours {ours:?} ({}), plain DataFusion ({form}) {theirs:?} ({})", self.place(row, &feature.name), ours.data_type(), theirs.data_type()));
+                    return Err(format!(
+                        "{}: ours {ours:?} ({}), plain DataFusion ({form}) {theirs:?} ({})",
+                        self.place(row, &feature.name),
+                        ours.data_type(),
+                        theirs.data_type()
+                    ));
                 }
                 self.coverage.count("values = plain DataFusion");
             }
@@ -266,14 +289,18 @@ fn close(ours: &ScalarValue, theirs: &ScalarValue, aggregate: &Aggregate, size: 
         }
         (ScalarValue::List(a), ScalarValue::List(b)) if aggregate.distinct => {
             let sorted = |list: &dyn Array| {
-                let mut values: Vec<String> =
-                    (0..list.len()).filter_map(|i| ScalarValue::try_from_array(list, i).ok()).map(|v| format!("{v:?}")).collect();
+                let mut values: Vec<String> = (0..list.len())
+                    .filter_map(|i| ScalarValue::try_from_array(list, i).ok())
+                    .map(|v| format!("{v:?}"))
+                    .collect();
                 values.sort();
                 values
             };
             a.is_null(0) == b.is_null(0) && sorted(a.value(0).as_ref()) == sorted(b.value(0).as_ref())
         }
-        (ScalarValue::List(a), ScalarValue::List(b)) => a.is_null(0) == b.is_null(0) && (a.is_null(0) || a.value(0).as_ref() == b.value(0).as_ref()),
+        (ScalarValue::List(a), ScalarValue::List(b)) => {
+            a.is_null(0) == b.is_null(0) && (a.is_null(0) || a.value(0).as_ref() == b.value(0).as_ref())
+        }
         (a, b) => a == b,
     }
 }

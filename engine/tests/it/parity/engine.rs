@@ -34,7 +34,12 @@ pub struct Run {
 }
 
 /// Streams the events into a store, with crashes on the way.
-pub async fn stream(world: &World, project: &Project, folder: &Path, run: &mut Run) -> Result<Arc<dyn OnlineStore>, String> {
+pub async fn stream(
+    world: &World,
+    project: &Project,
+    folder: &Path,
+    run: &mut Run,
+) -> Result<Arc<dyn OnlineStore>, String> {
     let mut rng = world.rng(1);
     let path = folder.join("online.redb");
     let mut store: Arc<dyn OnlineStore> = Arc::new(EmbeddedStore::open(&path).map_err(|e| e.to_string())?);
@@ -55,9 +60,10 @@ pub async fn stream(world: &World, project: &Project, folder: &Path, run: &mut R
         let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;
         let letters = DeadLetterWriter::open(letters, "events").await.map_err(|e| e.to_string())?;
         let shared = (Arc::new(Progress::default()), Metrics::new().map_err(|e| e.to_string())?);
-        let mut worker = Worker::new(Box::new(source), project.views_of("events"), store.clone(), None, letters, shared, config)
-            .await
-            .map_err(|e| format!("the worker doesn't start: {e}"))?;
+        let mut worker =
+            Worker::new(Box::new(source), project.views_of("events"), store.clone(), None, letters, shared, config)
+                .await
+                .map_err(|e| format!("the worker doesn't start: {e}"))?;
         match worker.run(Until::End).await {
             Ok(summary) if life < lives && summary.rejected == 0 => {}
             Ok(summary) if summary.rejected > 0 => return Err(format!("{} events were refused", summary.rejected)),
@@ -76,7 +82,12 @@ pub async fn stream(world: &World, project: &Project, folder: &Path, run: &mut R
 }
 
 /// A service's answer from the online store.
-pub async fn online(reader: &Reader, service: &FeatureService, view: &View, spine: &[SpineRow]) -> Result<Answer, String> {
+pub async fn online(
+    reader: &Reader,
+    service: &FeatureService,
+    view: &View,
+    spine: &[SpineRow],
+) -> Result<Answer, String> {
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
     let rows = RecordBatch::try_new(service.signature.clone(), columns).map_err(|e| e.to_string())?;
@@ -84,12 +95,26 @@ pub async fn online(reader: &Reader, service: &FeatureService, view: &View, spin
 }
 
 /// A view's answer from the online store.
-pub async fn online_view(reader: &Reader, compiled: &FeatureView, view: &View, spine: &[SpineRow]) -> Result<Answer, String> {
-    reader.view(compiled, &keys(view, spine), &instants(spine)).await.map_err(|e| format!("the view can't be read: {e}"))
+pub async fn online_view(
+    reader: &Reader,
+    compiled: &FeatureView,
+    view: &View,
+    spine: &[SpineRow],
+) -> Result<Answer, String> {
+    reader
+        .view(compiled, &keys(view, spine), &instants(spine))
+        .await
+        .map_err(|e| format!("the view can't be read: {e}"))
 }
 
 /// A training set of the service over the spine, from the events as an archive has them: in no order.
-pub async fn offline(world: &World, project: &Project, service: &FeatureService, view: &View, spine: &[SpineRow]) -> Result<RecordBatch, String> {
+pub async fn offline(
+    world: &World,
+    project: &Project,
+    service: &FeatureService,
+    view: &View,
+    spine: &[SpineRow],
+) -> Result<RecordBatch, String> {
     let mut rng = world.rng(2);
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
@@ -105,7 +130,8 @@ pub async fn offline(world: &World, project: &Project, service: &FeatureService,
     events.shuffle(&mut rng);
     let files = rng.random_range(1..4);
     let table = table(&events, &event_schema(&project.sources["events"].schema), files);
-    let plan = training_plan(project, service, &spine, &|_| Ok(table.clone())).map_err(|e| format!("the training set has no plan: {e}"))?;
+    let plan = training_plan(project, service, &spine, &|_| Ok(table.clone()))
+        .map_err(|e| format!("the training set has no plan: {e}"))?;
     let frame = session().execute_logical_plan(plan).await.map_err(|e| format!("the training set: {e}"))?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let batches = frame.collect().await.map_err(|e| format!("the training set: {e}"))?;
@@ -124,7 +150,9 @@ pub fn table(events: &[&Event], schema: &arrow::datatypes::SchemaRef, files: usi
 }
 
 pub fn keys(view: &View, spine: &[SpineRow]) -> Vec<ArrayRef> {
-    (0..view.keys.len()).map(|k| ScalarValue::iter_to_array(spine.iter().map(|row| row.keys[k].clone())).unwrap()).collect()
+    (0..view.keys.len())
+        .map(|k| ScalarValue::iter_to_array(spine.iter().map(|row| row.keys[k].clone())).unwrap())
+        .collect()
 }
 
 pub fn instants(spine: &[SpineRow]) -> Vec<i64> {

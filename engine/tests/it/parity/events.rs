@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::SchemaRef;
 use rand::RngExt;
@@ -79,8 +79,16 @@ const HOUR: i64 = 60 * MINUTE;
 pub const DAY: i64 = 24 * HOUR;
 
 pub const SCALES: [Scale; 5] = [
-    Scale { unit: SECOND, name: "second", tiles: &[("1 second", SECOND), ("5 seconds", 5 * SECOND), ("7 s", 7 * SECOND)] },
-    Scale { unit: MINUTE, name: "minute", tiles: &[("1 minute", MINUTE), ("5 minutes", 5 * MINUTE), ("90 s", 90 * SECOND)] },
+    Scale {
+        unit: SECOND,
+        name: "second",
+        tiles: &[("1 second", SECOND), ("5 seconds", 5 * SECOND), ("7 s", 7 * SECOND)],
+    },
+    Scale {
+        unit: MINUTE,
+        name: "minute",
+        tiles: &[("1 minute", MINUTE), ("5 minutes", 5 * MINUTE), ("90 s", 90 * SECOND)],
+    },
     Scale { unit: HOUR, name: "hour", tiles: &[("1 hour", HOUR), ("30 minutes", 30 * MINUTE), ("6 hours", 6 * HOUR)] },
     Scale { unit: DAY, name: "day", tiles: &[("1 day", DAY), ("12 hours", 12 * HOUR), ("7 days", 7 * DAY)] },
     // Events days apart, frames of calendar months.
@@ -88,14 +96,8 @@ pub const SCALES: [Scale; 5] = [
 ];
 
 /// Around the epoch, before it, at the ends of months and years.
-const BASES: [i64; 6] = [
-    1_709_078_400 * SECOND,
-    -5 * MINUTE,
-    0,
-    -615_945_600 * SECOND,
-    1_703_980_800 * SECOND,
-    -6_311_433_600 * SECOND,
-];
+const BASES: [i64; 6] =
+    [1_709_078_400 * SECOND, -5 * MINUTE, 0, -615_945_600 * SECOND, 1_703_980_800 * SECOND, -6_311_433_600 * SECOND];
 
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -156,7 +158,10 @@ pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape) -> Vec<Event> {
         let partition = rng.random_range(0..shape.partitions);
         let mut event = event(rng, shape, at, users);
         event.partition = partition;
-        if shape.event_id && rng.random_bool(0.25) && let Some(earlier) = events.choose(rng) {
+        if shape.event_id
+            && rng.random_bool(0.25)
+            && let Some(earlier) = events.choose(rng)
+        {
             let conflicting = rng.random_bool(0.2);
             let Event { time, user, card, id, .. } = earlier.clone();
             event = if conflicting { Event { time, user, card, id, ..event } } else { earlier.clone() };
@@ -196,7 +201,9 @@ fn event(rng: &mut ChaCha8Rng, shape: &Shape, time: i64, users: usize) -> Event 
         amount: maybe(rng, |r| double(r, shape.doubles)),
         n: maybe(rng, |r| if r.random_bool(0.1) { i32::MIN } else { r.random_range(-9..20) }),
         big: maybe(rng, |r| if r.random_bool(0.1) { 1 << 53 } else { r.random_range(-1000..1000) }),
-        price: maybe(rng, |r| if r.random_bool(0.5) { *PRICES.choose(r).unwrap() } else { r.random_range(-10_000..10_000) }),
+        price: maybe(rng, |r| {
+            if r.random_bool(0.5) { *PRICES.choose(r).unwrap() } else { r.random_range(-10_000..10_000) }
+        }),
         flag: maybe(rng, |r| r.random_bool(0.6)),
         city: maybe(rng, |r| *CITIES.choose(r).unwrap()),
         day: maybe(rng, |r| *DAYS.choose(r).unwrap()),
@@ -228,7 +235,9 @@ fn double(rng: &mut ChaCha8Rng, doubles: Doubles) -> f64 {
 
 /// Events as a batch of a source: the contract's columns and the platform's.
 pub fn batch(events: &[&Event], schema: &SchemaRef) -> RecordBatch {
-    let instants = |values: Vec<Option<i64>>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")) };
+    let instants = |values: Vec<Option<i64>>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
+    };
     let prices: Decimal128Array = events.iter().map(|e| e.price).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(events.iter().map(|e| e.user).collect::<Int64Array>()),

@@ -21,14 +21,27 @@ const SOURCE: [(&str, Ty); 8] = [
 
 pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape, name: String) -> View {
     // Partial states can't tell an event that came again in another partition from a new one.
-    let tile = if !shape.across && rng.random_bool(0.25) { Some(*shape.scale.tiles.choose(rng).unwrap()) } else { None };
+    let tile =
+        if !shape.across && rng.random_bool(0.25) { Some(*shape.scale.tiles.choose(rng).unwrap()) } else { None };
     let rows = row_stage(rng, shape);
     let (keys, time) = names(rng, &rows);
     let windows: Vec<Window> = (0..rng.random_range(1..=3)).map(|_| window(rng, shape, tile.is_some())).collect();
-    let aggregates: Vec<Aggregate> =
-        (0..rng.random_range(1..=6)).map(|_| aggregate(rng, &rows.scope, windows.len(), tile.is_some(), shape)).collect();
+    let aggregates: Vec<Aggregate> = (0..rng.random_range(1..=6))
+        .map(|_| aggregate(rng, &rows.scope, windows.len(), tile.is_some(), shape))
+        .collect();
     let features = (0..aggregates.len()).map(|i| feature(rng, &aggregates, i)).collect();
-    View { name, keys, time, rows, windows, aggregates, features, nested: rng.random_bool(0.2), tile, lateness: lateness(rng, shape) }
+    View {
+        name,
+        keys,
+        time,
+        rows,
+        windows,
+        aggregates,
+        features,
+        nested: rng.random_bool(0.2),
+        tile,
+        lateness: lateness(rng, shape),
+    }
 }
 
 fn lateness(rng: &mut ChaCha8Rng, shape: &Shape) -> Option<(String, i64)> {
@@ -88,7 +101,9 @@ fn names(rng: &mut ChaCha8Rng, rows: &RowStage) -> (Vec<Key>, String) {
         13..15 => vec![user, card],
         15 => vec![card, user],
         16 => vec![key("flag", "BOOLEAN", [true, false].map(ScalarValue::from).to_vec(), ScalarValue::from(true))],
-        17 => vec![key("day", "DATE", DAYS.map(|d| ScalarValue::Date32(Some(d))).to_vec(), ScalarValue::Date32(Some(77)))],
+        17 => {
+            vec![key("day", "DATE", DAYS.map(|d| ScalarValue::Date32(Some(d))).to_vec(), ScalarValue::Date32(Some(77)))]
+        }
         18 => {
             let price = |p| ScalarValue::Decimal128(Some(p), 12, 2);
             vec![key("price", "DECIMAL(12,2)", PRICES.map(price).to_vec(), price(777))]
@@ -104,7 +119,13 @@ fn names(rng: &mut ChaCha8Rng, rows: &RowStage) -> (Vec<Key>, String) {
         key.name = format!("the_{}", key.name);
     } else if rng.random_bool(0.15) {
         let pool: Vec<ScalarValue> = [0i64, 1, -1].map(ScalarValue::from).to_vec();
-        let computed = Key { name: "parity".into(), expr: "user_id % 2".into(), sql_type: "BIGINT", pool, unseen: ScalarValue::from(5i64) };
+        let computed = Key {
+            name: "parity".into(),
+            expr: "user_id % 2".into(),
+            sql_type: "BIGINT",
+            pool,
+            unseen: ScalarValue::from(5i64),
+        };
         keys[0] = computed;
     }
     (keys, if rng.random_bool(0.3) { "ts".to_owned() } else { "event_time".to_owned() })
@@ -118,11 +139,16 @@ fn window(rng: &mut ChaCha8Rng, shape: &Shape, tiled: bool) -> Window {
             let unbounded = !shape.across && rng.random_bool(0.2);
             Frame::Rows { start: if unbounded { None } else { Some(end + rng.random_range(0..5)) }, end }
         }
-        2 if !shape.across => Frame::Range { start: None, end: if rng.random_bool(0.4) { span(rng, shape) } else { Span::default() } },
+        2 if !shape.across => {
+            Frame::Range { start: None, end: if rng.random_bool(0.4) { span(rng, shape) } else { Span::default() } }
+        }
         3 => {
             let end = span(rng, shape);
             let more = span(rng, shape);
-            Frame::Range { start: Some(Span { months: end.months + more.months, micros: end.micros + more.micros }), end }
+            Frame::Range {
+                start: Some(Span { months: end.months + more.months, micros: end.micros + more.micros }),
+                end,
+            }
         }
         4 if rng.random_bool(0.3) => Frame::Range { start: Some(Span::default()), end: Span::default() },
         _ => Frame::Range { start: Some(span(rng, shape)), end: Span::default() },
@@ -150,7 +176,9 @@ fn predicate(rng: &mut ChaCha8Rng, scope: &[(String, Ty)], shape: &Shape) -> Str
     let (name, ty) = of(rng, scope, &[Ty::Float, Ty::Int, Ty::Decimal, Ty::Bool, Ty::Text, Ty::Date, Ty::Time]);
     let template = match ty {
         // Money is never near zero.
-        Ty::Float if shape.doubles == Doubles::Dyadic => *["{} > 100", "{} < 0", "{} IS NOT NULL", "abs({}) < 500"].choose(rng).unwrap(),
+        Ty::Float if shape.doubles == Doubles::Dyadic => {
+            *["{} > 100", "{} < 0", "{} IS NOT NULL", "abs({}) < 500"].choose(rng).unwrap()
+        }
         Ty::Float => "{} > 50",
         Ty::Int => *["{} > 3", "{} % 2 = 0", "{} BETWEEN -2 AND 9", "{} IN (1, 2, 3, 5, 8)"].choose(rng).unwrap(),
         Ty::Decimal => *["{} > 1.5", "{} <> 0"].choose(rng).unwrap(),
@@ -303,7 +331,10 @@ fn feature(rng: &mut ChaCha8Rng, aggregates: &[Aggregate], index: usize) -> Feat
     let mut templates: Vec<&str> = vec!["{0} IS NULL"];
     let mut others = vec![index];
     match aggregate.output {
-        Ty::Float if let Some(float) = float && rng.random_bool(0.4) => {
+        Ty::Float
+            if let Some(float) = float
+                && rng.random_bool(0.4) =>
+        {
             others.push(float);
             templates = vec!["{0} - {1}", "{0} / NULLIF({1}, 0)", "CASE WHEN {0} > {1} THEN 1 ELSE 0 END"];
         }

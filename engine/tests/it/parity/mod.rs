@@ -36,10 +36,17 @@ const CASES: u64 = 2000;
 
 #[test]
 fn online_offline_and_plain_sql_agree() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is not a number: {text}")));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    };
     let (first, worlds) = match number("TIDEMARK_PARITY_SEED") {
         Some(seed) => (seed, 1),
-        None => (number("TIDEMARK_PARITY_FIRST").unwrap_or(0), number("TIDEMARK_PARITY_CASES").unwrap_or(CASES).div_ceil(VIEWS as u64)),
+        None => (
+            number("TIDEMARK_PARITY_FIRST").unwrap_or(0),
+            number("TIDEMARK_PARITY_CASES").unwrap_or(CASES).div_ceil(VIEWS as u64),
+        ),
     };
     let started = Instant::now();
     let next = AtomicU64::new(first);
@@ -90,10 +97,16 @@ fn environment() -> (tokio::runtime::Runtime, SessionContext) {
 }
 
 /// Runs a world; a panic is a failure too.
-fn attempt(runtime: &tokio::runtime::Runtime, world: &World, plain: &SessionContext, coverage: &mut Coverage) -> Result<(), Failure> {
+fn attempt(
+    runtime: &tokio::runtime::Runtime,
+    world: &World,
+    plain: &SessionContext,
+    coverage: &mut Coverage,
+) -> Result<(), Failure> {
     let run = std::panic::AssertUnwindSafe(|| runtime.block_on(check::run(world, plain, coverage)));
     std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
+        let text =
+            panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
         Err(Failure { view: None, message: format!("panic: {}", text.unwrap_or_default()) })
     })
 }

@@ -49,7 +49,8 @@ pub fn load_spine(context: &SessionContext, view: &View, spine: &[SpineRow]) {
     let mut columns: Vec<ArrayRef> = vec![Arc::new((0..spine.len() as i64).collect::<Int64Array>()), at];
     columns.extend(keys(view, spine));
     let names = ["__id".to_owned(), "__t".to_owned()].into_iter().chain(view.keys.iter().map(|k| k.name.clone()));
-    let fields: Vec<Field> = names.zip(&columns).map(|(name, c)| Field::new(name, c.data_type().clone(), true)).collect();
+    let fields: Vec<Field> =
+        names.zip(&columns).map(|(name, c)| Field::new(name, c.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
     context.deregister_table("asked").unwrap();
@@ -79,7 +80,10 @@ pub fn rows(world: &World, view: &View) -> String {
     };
     let copy = if world.shape.event_id {
         let partition = key_list(view, "");
-        format!("CASE WHEN event_id IS NULL THEN 1 ELSE ROW_NUMBER() OVER (PARTITION BY {partition}, {}, event_id ORDER BY _partition, _offset) END", view.time)
+        format!(
+            "CASE WHEN event_id IS NULL THEN 1 ELSE ROW_NUMBER() OVER (PARTITION BY {partition}, {}, event_id ORDER BY _partition, _offset) END",
+            view.time
+        )
     } else {
         "1".to_owned()
     };
@@ -101,7 +105,12 @@ fn on(view: &View) -> String {
 }
 
 fn feature_list(view: &View, features: &[usize]) -> String {
-    features.iter().map(|f| &view.features[*f]).map(|f| format!("{} AS {}", f.fill(|i| format!("a{i}")), f.name)).collect::<Vec<_>>().join(", ")
+    features
+        .iter()
+        .map(|f| &view.features[*f])
+        .map(|f| format!("{} AS {}", f.fill(|i| format!("a{i}")), f.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Every aggregate over exactly the rows of its frame. `__m<i>` is how large the numbers of an aggregate that rounds are.
@@ -111,8 +120,12 @@ pub fn frames(world: &World, view: &View) -> String {
     let rank = "CASE WHEN __at <= __t THEN ROW_NUMBER() OVER (PARTITION BY __id, __at <= __t ORDER BY __at DESC, _partition DESC, _offset DESC) END";
     let ranked = view.windows.iter().any(|w| matches!(w.frame, Frame::Rows { .. }));
     let rank = if ranked { format!(", {rank} AS __rank") } else { String::new() };
-    let covered: Vec<String> =
-        view.windows.iter().enumerate().map(|(i, w)| format!("COALESCE({}, false) AS __w{i}", covers(&w.frame, view))).collect();
+    let covered: Vec<String> = view
+        .windows
+        .iter()
+        .enumerate()
+        .map(|(i, w)| format!("COALESCE({}, false) AS __w{i}", covers(&w.frame, view)))
+        .collect();
     let aggregates: Vec<String> = view.aggregates.iter().enumerate().map(|(i, a)| a.over_rows(i)).collect();
     let magnitudes: String = (0..view.aggregates.len())
         .filter(|i| super::grammar::rounds(&view.aggregates[*i]))
@@ -161,7 +174,8 @@ fn covers(frame: &Frame, view: &View) -> String {
 
 impl Aggregate {
     fn over_rows(&self, index: usize) -> String {
-        let ordered = matches!(self.function, "first_value" | "last_value" | "nth_value" | "string_agg" | "array_agg") && !self.distinct;
+        let ordered = matches!(self.function, "first_value" | "last_value" | "nth_value" | "string_agg" | "array_agg")
+            && !self.distinct;
         let order = if ordered { " ORDER BY __at, _partition, _offset" } else { "" };
         let mut filter = format!("__w{}", self.window);
         if let Some(own) = &self.filter {
@@ -190,7 +204,8 @@ impl Aggregate {
         match self.function {
             "first_value" | "last_value" | "nth_value" => self.filter.is_none() && !self.ignore_nulls,
             "count" | "sum" | "avg" | "min" | "max" => !self.distinct,
-            "var_samp" | "var_pop" | "stddev_samp" | "stddev_pop" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" => unbounded,
+            "var_samp" | "var_pop" | "stddev_samp" | "stddev_pop" | "bool_and" | "bool_or" | "bit_and" | "bit_or"
+            | "bit_xor" => unbounded,
             _ => false,
         }
     }
@@ -253,5 +268,8 @@ fn over_virtual_row(aggregate: &Aggregate, frame: &Frame, index: usize) -> Strin
 
 /// Whether a feature is an aggregate whose doubles other engines round, or rests on one.
 pub fn inexact(view: &View, feature: usize) -> bool {
-    view.features[feature].aggregates.iter().any(|a| super::grammar::rounds(&view.aggregates[*a]) || view.aggregates[*a].input == Ty::Float)
+    view.features[feature]
+        .aggregates
+        .iter()
+        .any(|a| super::grammar::rounds(&view.aggregates[*a]) || view.aggregates[*a].input == Ty::Float)
 }

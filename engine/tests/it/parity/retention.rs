@@ -95,7 +95,10 @@ impl<'a> Retention<'a> {
                 let last = seen.len().checked_sub(*end as usize).and_then(|i| seen.get(i)).copied();
                 match start {
                     Some(_) => gone.iter().any(|g| first.is_none_or(|first| *g >= first)),
-                    None => gone.iter().any(|g| *g > t || last.is_some_and(|last| *g >= last)) || (last.is_none() && *end > 0 && !gone.is_empty()),
+                    None => {
+                        gone.iter().any(|g| *g > t || last.is_some_and(|last| *g >= last))
+                            || (last.is_none() && *end > 0 && !gone.is_empty())
+                    }
                 }
             }
         }
@@ -103,7 +106,9 @@ impl<'a> Retention<'a> {
 
     async fn read(&self, plain: &SessionContext) -> Result<Vec<Row>, String> {
         let rows = oracle::run(plain, &oracle::rows(self.world, self.view)).await?;
-        let column = |name: &str| -> Result<ArrayRef, String> { Ok(rows.column_by_name(name).ok_or(format!("no {name}"))?.clone()) };
+        let column = |name: &str| -> Result<ArrayRef, String> {
+            Ok(rows.column_by_name(name).ok_or(format!("no {name}"))?.clone())
+        };
         let keys = self.view.keys.iter().map(|k| column(&k.name)).collect::<Result<Vec<_>, _>>()?;
         let (at, partition) = (column("__at")?, column("_partition")?);
         let ids = if self.world.shape.event_id { Some(column("event_id")?) } else { None };
@@ -112,7 +117,11 @@ impl<'a> Retention<'a> {
             .map(|row| {
                 let id = ids.as_ref().map(|ids| ids.as_string::<i32>());
                 Ok(Row {
-                    key: keys.iter().map(|k| ScalarValue::try_from_array(k, row)).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?,
+                    key: keys
+                        .iter()
+                        .map(|k| ScalarValue::try_from_array(k, row))
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(|e| e.to_string())?,
                     partition: partition.as_primitive::<Int32Type>().value(row),
                     time: at.as_primitive::<TimestampMicrosecondType>().value(row),
                     id: id.and_then(|id| id.is_valid(row).then(|| id.value(row).to_owned())),
@@ -125,7 +134,8 @@ impl<'a> Retention<'a> {
 /// The rows' times, ascending; copies of an event once.
 fn times<'r>(rows: impl Iterator<Item = &'r Row>) -> Vec<i64> {
     let mut met = HashSet::new();
-    let mut times: Vec<i64> = rows.filter(|row| row.id.is_none() || met.insert((row.time, &row.id))).map(|row| row.time).collect();
+    let mut times: Vec<i64> =
+        rows.filter(|row| row.id.is_none() || met.insert((row.time, &row.id))).map(|row| row.time).collect();
     times.sort_unstable();
     times
 }

@@ -108,7 +108,12 @@ pub fn report(runtime: &Runtime, world: World, failure: Failure, plain: &Session
     shrinking.questions();
     shrinking.features();
     let Shrinking { world, failure, .. } = shrinking;
-    let mut text = format!("seed {seed}: {first}\n\nmade smaller: {}\n\n{:?}\nevents:\n{}\n", failure.message, world.shape, world.table());
+    let mut text = format!(
+        "seed {seed}: {first}\n\nmade smaller: {}\n\n{:?}\nevents:\n{}\n",
+        failure.message,
+        world.shape,
+        world.table()
+    );
     for (view, spine) in world.views.iter().zip(&world.spines) {
         let _ = writeln!(text, "{}\nplain SQL:\n{}\n\nasked:", view.sql(), oracle::frames(&world, view));
         for row in spine {

@@ -53,7 +53,12 @@ impl EventSource for Memory {
         Ok(self.offsets(partition).last().map_or(0, |last| last + 1))
     }
 
-    async fn read(&mut self, partition: i32, from: i64, max_records: usize) -> Result<Option<SourceBatch>, SourceError> {
+    async fn read(
+        &mut self,
+        partition: i32,
+        from: i64,
+        max_records: usize,
+    ) -> Result<Option<SourceBatch>, SourceError> {
         if let Some(left) = &mut self.fails_after {
             if *left == 0 {
                 return Err(SourceError::Internal { source_name: "events".into(), what: "killed".into() });

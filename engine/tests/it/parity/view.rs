@@ -137,7 +137,13 @@ impl Span {
     pub fn sql(&self, nanos: i64) -> String {
         let mut parts = vec![];
         let mut rest = self.micros;
-        for (unit, micros) in [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000), ("microseconds", 1)] {
+        for (unit, micros) in [
+            ("days", 86_400_000_000),
+            ("hours", 3_600_000_000),
+            ("minutes", 60_000_000),
+            ("seconds", 1_000_000),
+            ("microseconds", 1),
+        ] {
             if rest >= micros {
                 parts.push(format!("{} {unit}", rest / micros));
                 rest %= micros;
@@ -182,7 +188,11 @@ impl Aggregate {
     /// The call, without OVER, FILTER and the treatment of NULLs. `order` goes into the parentheses.
     pub fn call(&self, order: &str) -> String {
         let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let args = if self.args.is_empty() { "*".to_owned() } else { [self.args.clone(), self.constants.clone()].concat().join(", ") };
+        let args = if self.args.is_empty() {
+            "*".to_owned()
+        } else {
+            [self.args.clone(), self.constants.clone()].concat().join(", ")
+        };
         format!("{}({distinct}{args}{order})", self.function)
     }
 
@@ -230,7 +240,11 @@ impl View {
             Style::Direct => (String::new(), String::new(), self.rows.from()),
             Style::Subquery => (String::new(), String::new(), format!("FROM ({stage}) AS s")),
             Style::Cte => (String::new(), format!("WITH s AS ({stage})\n"), "FROM s".to_owned()),
-            Style::CreateView => (format!("CREATE VIEW rows_{0} AS {stage};\n", self.name), String::new(), format!("FROM rows_{}", self.name)),
+            Style::CreateView => (
+                format!("CREATE VIEW rows_{0} AS {stage};\n", self.name),
+                String::new(),
+                format!("FROM rows_{}", self.name),
+            ),
         };
         let conditions = match self.rows.style {
             Style::Direct => condition(&self.both()),
@@ -246,15 +260,20 @@ impl View {
             let results = (0..self.aggregates.len()).map(|i| format!("{} AS a{i}", over(i)));
             let inner: Vec<String> = keys.iter().cloned().chain(results).collect();
             let outer: Vec<String> = keys.iter().cloned().chain(features(&|i| format!("a{i}"))).collect();
-            format!("{with}SELECT {}\nFROM (SELECT {}\n{from}{conditions}{windows}) AS z", outer.join(", "), inner.join(", "))
+            format!(
+                "{with}SELECT {}\nFROM (SELECT {}\n{from}{conditions}{windows}) AS z",
+                outer.join(", "),
+                inner.join(", ")
+            )
         } else {
             let columns: Vec<String> = keys.iter().cloned().chain(features(&over)).collect();
             format!("{with}SELECT {}\n{from}{conditions}{windows}", columns.join(",\n  "))
         };
-        let options: Vec<String> = [("tile", self.tile.map(|t| t.0.to_owned())), ("lateness", self.lateness.clone().map(|l| l.0))]
-            .into_iter()
-            .filter_map(|(name, value)| Some(format!("{name} = '{}'", value?)))
-            .collect();
+        let options: Vec<String> =
+            [("tile", self.tile.map(|t| t.0.to_owned())), ("lateness", self.lateness.clone().map(|l| l.0))]
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name} = '{}'", value?)))
+                .collect();
         let options = if options.is_empty() { String::new() } else { format!(" WITH ({})", options.join(", ")) };
         format!("{before}CREATE FEATURE VIEW {}{options} AS\n{query};\n", self.name)
     }

@@ -63,7 +63,12 @@ impl World {
         };
         write("schemas/events.v1.avsc", CONTRACT);
         let id = if self.shape.event_id { ", event_id = 'event_id'" } else { "" };
-        write("features/source.sql", &format!("CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', partitions = 3{id});\n"));
+        write(
+            "features/source.sql",
+            &format!(
+                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', partitions = 3{id});\n"
+            ),
+        );
         write(
             "features/tables.sql",
             "CREATE EXTERNAL TABLE cities (name VARCHAR, region VARCHAR, weight BIGINT) STORED AS PARQUET LOCATION 'cities.parquet';\n",
@@ -76,7 +81,9 @@ impl World {
         for view in &self.views {
             write(&format!("features/{}.sql", view.name), &format!("{}\n{}", view.sql(), view.service_sql()));
         }
-        let project = Project::load(folder, &folder.join("features")).await.map_err(|e| format!("the project doesn't load:\n{e}"))?;
+        let project = Project::load(folder, &folder.join("features"))
+            .await
+            .map_err(|e| format!("the project doesn't load:\n{e}"))?;
         if project.warnings.is_empty() { Ok(project) } else { Err(format!("warnings: {}", project.warnings)) }
     }
 
@@ -88,7 +95,19 @@ impl World {
             let _ = writeln!(
                 text,
                 "  {}/{} {at} user={:?} card={:?} amount={:?} n={:?} big={:?} price={:?} flag={:?} city={:?} day={:?} seen={:?} id={:?}",
-                e.partition, e.offset, e.user, e.card, e.amount, e.n, e.big, e.price, e.flag, e.city, e.day, e.seen, e.id
+                e.partition,
+                e.offset,
+                e.user,
+                e.card,
+                e.amount,
+                e.n,
+                e.big,
+                e.price,
+                e.flag,
+                e.city,
+                e.day,
+                e.seen,
+                e.id
             );
         }
         text
@@ -145,7 +164,10 @@ fn spine(rng: &mut ChaCha8Rng, shape: &Shape, view: &View, events: &[Event]) -> 
     };
     for _ in 0..entities {
         let drawn: Vec<ScalarValue> = view.keys.iter().map(|k| k.pool.choose(rng).unwrap().clone()).collect();
-        let of_event = events.choose(rng).filter(|_| rng.random_bool(0.8)).map(|e| view.keys.iter().map(|k| key_of(k, e)).collect());
+        let of_event = events
+            .choose(rng)
+            .filter(|_| rng.random_bool(0.8))
+            .map(|e| view.keys.iter().map(|k| key_of(k, e)).collect());
         let keys = of_event.filter(|keys: &Vec<ScalarValue>| !keys.iter().any(ScalarValue::is_null)).unwrap_or(drawn);
         for _ in 0..instants {
             push(rng, keys.clone());
