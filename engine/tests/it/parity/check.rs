@@ -1,6 +1,7 @@
 //! Runs a world and compares its answers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
@@ -33,10 +34,10 @@ impl Failure {
 pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage) -> Result<(), Failure> {
     let whole = |message: String| Failure { view: None, message };
     let folder = tempfile::tempdir().map_err(|e| whole(e.to_string()))?;
-    let project = world.project(folder.path()).await.map_err(whole)?;
+    let project = Arc::new(world.project(folder.path()).await.map_err(whole)?);
     let mut run = Run::default();
-    let store = engine::stream(world, &project, folder.path(), &mut run).await.map_err(whole)?;
-    let reader = Reader::new(store);
+    let streamed = engine::stream(world, &project, folder.path(), &mut run).await.map_err(whole)?;
+    let reader = Reader::new(streamed.store);
     oracle::load_events(plain, world, &project.sources["events"].schema);
     coverage.world(world, &run);
     for (index, (view, spine)) in world.views.iter().zip(&world.spines).enumerate() {
@@ -44,7 +45,7 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let service = &project.services[&format!("s_{}", view.name)];
         let online = engine::online(&reader, service, view, spine).await.map_err(&failed)?;
         let direct = engine::online_view(&reader, &project.views[&view.name], view, spine).await.map_err(&failed)?;
-        let offline = engine::offline(world, &project, service, view, spine).await.map_err(&failed)?;
+        let offline = engine::offline(&streamed.archive, &project, service, view, spine).await.map_err(&failed)?;
         oracle::load_spine(plain, view, spine);
         let truth =
             by_id(&oracle::run(plain, &oracle::frames(world, view)).await.map_err(&failed)?).map_err(&failed)?;
@@ -63,7 +64,7 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
             case.coverage.count("oracle: window expressions");
         }
         case.coverage.count("oracle: one aggregate a frame");
-        case.coverage.view(world, view);
+        case.coverage.view(view);
     }
     Ok(())
 }
@@ -159,7 +160,12 @@ impl Case<'_> {
                 ReadStatus::Present | ReadStatus::NotFound => {
                     let age = instants(&newest, row).map(|newest| t - newest);
                     let found = self.online.views[0].age[row];
-                    if age != found {
+                    // Of what is in partial states only the ends are known, so that an age in the past is a bound, or unknown.
+                    let partial = self.view.tile.is_some()
+                        || self.view.lateness.as_ref().is_none_or(|l| l.1 < 1000 * super::events::DAY);
+                    let past = instants(&last, row).is_some_and(|last| last > t);
+                    let wrong = if partial && past { found.is_some() && found < age } else { found != age };
+                    if wrong {
                         return Err(format!("{}: age {found:?}, expected {age:?}", self.place(row, "*")));
                     }
                 }
@@ -275,6 +281,12 @@ fn overflows(aggregate: &Aggregate, doubles: Doubles, size: Option<f64>) -> bool
 
 fn close(ours: &ScalarValue, theirs: &ScalarValue, aggregate: &Aggregate, size: Option<f64>) -> bool {
     match (ours, theirs) {
+        // The population variance of one infinity or NaN: DataFusion says 0 without a GROUP BY and NaN with one.
+        (ScalarValue::Float64(Some(0.0)), ScalarValue::Float64(Some(b)))
+            if b.is_nan() && aggregate.function.ends_with("_pop") =>
+        {
+            size.is_some_and(|size| !size.is_finite())
+        }
         (ScalarValue::Float64(Some(a)), ScalarValue::Float64(Some(b))) => {
             let size = size.filter(|s| s.is_finite()).unwrap_or(0.0);
             let slack = match aggregate.function {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::engine::Run;
-use super::view::{Frame, Reference, Style, View};
+use super::view::{Frame, Reference, View};
 use super::world::World;
 
 #[derive(Debug, Default, Clone)]
@@ -38,6 +38,7 @@ impl Coverage {
         self.count(&format!("stream: partitions {}", shape.partitions));
         self.count(&format!("stream: a {} apart", shape.scale.name));
         for (what, is) in [
+            ("stream: through log, decoder and archive", world.house),
             ("stream: event ids", shape.event_id),
             ("stream: copies across partitions", shape.across),
             ("stream: before 1970", world.events.iter().any(|e| e.time < 0)),
@@ -58,7 +59,7 @@ impl Coverage {
         }
     }
 
-    pub fn view(&mut self, world: &World, view: &View) {
+    pub fn view(&mut self, view: &View) {
         self.count("cases");
         self.count(&format!("row stage: {:?}", view.rows.style).to_lowercase());
         self.count(&format!("keys: {}", view.keys.len()));
@@ -102,7 +103,6 @@ impl Coverage {
                 Reference::Extended => "window: extends another",
             });
         }
-        let _ = (world, Style::Direct);
     }
 
     /// What every run of some length must have met.
@@ -208,6 +208,7 @@ const MUST: &[&str] = &[
     "stream: hundreds of events",
     "stream: NULL keys",
     "stream: ties",
+    "stream: through log, decoder and archive",
     "stream: late events",
     "stream: interrupted",
     "stream: store reopened",

@@ -13,15 +13,16 @@ use datafusion::datasource::MemTable;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, training_plan};
+use tidemark_engine::embedded::{Embedded, Folder, event_table};
 use tidemark_engine::metrics::Metrics;
 use tidemark_engine::offline::{DeadLetterWriter, Storage};
 use tidemark_engine::online::{EmbeddedStore, OnlineStore};
 use tidemark_engine::plan::{FeatureService, FeatureView, Project};
 use tidemark_engine::request::{Answer, Reader};
-use tidemark_engine::source::event_schema;
+use tidemark_engine::source::{Encoder, event_schema};
 use tidemark_engine::stream::{Progress, Until, Worker, WorkerConfig};
 
-use super::events::{Event, batch};
+use super::events::{Event, avro, batch};
 use super::source::Memory;
 use super::view::View;
 use super::world::{SpineRow, World};
@@ -33,8 +34,57 @@ pub struct Run {
     pub reopened: usize,
 }
 
-/// Streams the events into a store, with crashes on the way.
-pub async fn stream(
+/// What a stream leaves behind.
+pub struct Streamed {
+    pub store: Arc<dyn OnlineStore>,
+    /// The events as an archive has them: in no order.
+    pub archive: Arc<dyn TableProvider>,
+}
+
+/// Takes the events in, in one way or the other.
+pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &mut Run) -> Result<Streamed, String> {
+    if world.house {
+        return house(world, project, folder).await;
+    }
+    let mut rng = world.rng(2);
+    let mut events: Vec<&Event> = world.events.iter().collect();
+    events.shuffle(&mut rng);
+    let files = rng.random_range(1..4);
+    let archive = table(&events, &event_schema(&project.sources["events"].schema), files);
+    Ok(Streamed { store: in_memory(world, project, folder, run).await?, archive })
+}
+
+/// Through the platform that `tidemark up` runs: Avro messages in the log, drained in several goes, archived as Parquet.
+async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<Streamed, String> {
+    let mut rng = world.rng(3);
+    let folder = Folder::new(folder.join("data"));
+    let embedded = Embedded::open(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
+    let source = &project.sources["events"];
+    let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
+    let mut left = world.events.as_slice();
+    while !left.is_empty() {
+        let (now, later) = left.split_at(rng.random_range(1..=left.len()));
+        for partition in 0..world.shape.partitions {
+            let messages = now.iter().filter(|e| e.partition == partition).map(|e| (0, encoder.frame(&avro(e))));
+            let messages: Vec<_> = messages.collect();
+            if !messages.is_empty() {
+                embedded.log.append("events", partition, messages).await.map_err(|e| e.to_string())?;
+            }
+        }
+        for (_, summary) in embedded.drain().await.map_err(|e| format!("the stream fails: {e}"))? {
+            if summary.rejected > 0 {
+                return Err(format!("{} events were refused", summary.rejected));
+            }
+        }
+        left = later;
+    }
+    let archive =
+        event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?;
+    Ok(Streamed { store: embedded.store.clone(), archive })
+}
+
+/// From memory into a store, with crashes on the way.
+async fn in_memory(
     world: &World,
     project: &Project,
     folder: &Path,
@@ -107,15 +157,14 @@ pub async fn online_view(
         .map_err(|e| format!("the view can't be read: {e}"))
 }
 
-/// A training set of the service over the spine, from the events as an archive has them: in no order.
+/// A training set of the service over the spine, from the archive.
 pub async fn offline(
-    world: &World,
+    archive: &Arc<dyn TableProvider>,
     project: &Project,
     service: &FeatureService,
     view: &View,
     spine: &[SpineRow],
 ) -> Result<RecordBatch, String> {
-    let mut rng = world.rng(2);
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
@@ -126,11 +175,7 @@ pub async fn offline(
     let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
     let spine = Spine::new(&[rows], &schema, "label_time").map_err(|e| e.to_string())?;
 
-    let mut events: Vec<&Event> = world.events.iter().collect();
-    events.shuffle(&mut rng);
-    let files = rng.random_range(1..4);
-    let table = table(&events, &event_schema(&project.sources["events"].schema), files);
-    let plan = training_plan(project, service, &spine, &|_| Ok(table.clone()))
+    let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()))
         .map_err(|e| format!("the training set has no plan: {e}"))?;
     let frame = session().execute_logical_plan(plan).await.map_err(|e| format!("the training set: {e}"))?;
     let schema = Arc::new(frame.schema().as_arrow().clone());

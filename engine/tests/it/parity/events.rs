@@ -140,8 +140,8 @@ impl Shape {
     }
 }
 
-/// A stream in the order of arrival; offsets ascend in each partition, with gaps.
-pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape) -> Vec<Event> {
+/// A stream in the order of arrival; offsets ascend in each partition, perhaps with gaps.
+pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape, gaps: bool) -> Vec<Event> {
     let mut times: Vec<i64> = (0..shape.events).map(|_| time(rng, shape)).collect();
     times.sort_unstable();
     // Most events come in order, some a little late, a few very late.
@@ -158,6 +158,8 @@ pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape) -> Vec<Event> {
         let partition = rng.random_range(0..shape.partitions);
         let mut event = event(rng, shape, at, users);
         event.partition = partition;
+        // An id comes again in another partition only where that is meant.
+        event.id = event.id.map(|id| format!("{partition}{id}"));
         if shape.event_id
             && rng.random_bool(0.25)
             && let Some(earlier) = events.choose(rng)
@@ -168,7 +170,7 @@ pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape) -> Vec<Event> {
             event.partition = if shape.across { partition } else { earlier.partition };
         }
         let offset = &mut next[event.partition as usize];
-        *offset += if rng.random_bool(0.1) { rng.random_range(1..5) } else { 0 };
+        *offset += if gaps && rng.random_bool(0.1) { rng.random_range(1..5) } else { 0 };
         event.offset = *offset;
         *offset += 1;
         events.push(event);
@@ -257,4 +259,41 @@ pub fn batch(events: &[&Event], schema: &SchemaRef) -> RecordBatch {
         instants(events.iter().map(|_| Some(0)).collect()),
     ];
     RecordBatch::try_new(schema.clone(), columns).unwrap()
+}
+
+/// An event in Avro's binary encoding, as a producer with the contract writes it.
+pub fn avro(event: &Event) -> Vec<u8> {
+    fn long(bytes: &mut Vec<u8>, value: i64) {
+        let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+        while rest > 0x7f {
+            bytes.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest as u8);
+    }
+    fn block(bytes: &mut Vec<u8>, value: &[u8]) {
+        long(bytes, value.len() as i64);
+        bytes.extend(value);
+    }
+    /// The branch of a union with null, then the value.
+    fn maybe<T>(bytes: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+        long(bytes, i64::from(value.is_some()));
+        if let Some(value) = value {
+            write(bytes, value);
+        }
+    }
+    let mut bytes = vec![];
+    maybe(&mut bytes, event.user, long);
+    maybe(&mut bytes, event.card, |bytes, text| block(bytes, text.as_bytes()));
+    maybe(&mut bytes, event.amount, |bytes, double| bytes.extend(double.to_le_bytes()));
+    maybe(&mut bytes, event.n, |bytes, n| long(bytes, i64::from(n)));
+    maybe(&mut bytes, event.big, long);
+    maybe(&mut bytes, event.price, |bytes, price| block(bytes, &price.to_be_bytes()));
+    maybe(&mut bytes, event.flag, |bytes, flag| bytes.push(u8::from(flag)));
+    maybe(&mut bytes, event.city, |bytes, text| block(bytes, text.as_bytes()));
+    maybe(&mut bytes, event.day, |bytes, day| long(bytes, i64::from(day)));
+    maybe(&mut bytes, event.seen, long);
+    long(&mut bytes, event.time);
+    maybe(&mut bytes, event.id.as_deref(), |bytes, text| block(bytes, text.as_bytes()));
+    bytes
 }

@@ -14,6 +14,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema};
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark_engine::source::event_schema;
 
@@ -30,7 +33,15 @@ pub const LAST: &str = "__last";
 pub fn context() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-    let context = SessionContext::new_with_config(config);
+    // One pass of the optimiser is enough for queries this small, and half of the test's time is here.
+    config.options_mut().optimizer.max_passes = 1;
+    let rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(EnsureRequirements::new())];
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules)
+        .build();
+    let context = SessionContext::new_with_state(state);
     let cities = cities();
     let table = MemTable::try_new(cities.schema(), vec![vec![cities]]).unwrap();
     context.register_table("cities", Arc::new(table)).unwrap();
@@ -87,7 +98,20 @@ pub fn rows(world: &World, view: &View) -> String {
     } else {
         "1".to_owned()
     };
-    format!("SELECT *, {} AS __at, {copy} AS __copy FROM ({stage}) AS staged", view.time)
+    let columns: String = scope(view).iter().map(|c| format!(", {c}")).collect();
+    let keys = key_list(view, "");
+    format!(
+        "SELECT {keys}, {} AS __at, _partition, _offset, event_id, {copy} AS __copy{columns} FROM ({stage}) AS staged",
+        view.time
+    )
+}
+
+/// [`rows`], each event once.
+fn firsts(world: &World, view: &View) -> String {
+    match world.shape.event_id {
+        true => format!("(SELECT * FROM ({}) AS copies WHERE __copy = 1)", rows(world, view)),
+        false => format!("({})", rows(world, view)),
+    }
 }
 
 fn key_list(view: &View, qualifier: &str) -> String {
@@ -97,7 +121,11 @@ fn key_list(view: &View, qualifier: &str) -> String {
 /// The columns that aggregates read, less the keys, which the questions have.
 fn scope(view: &View) -> Vec<&str> {
     let key = |name: &str| view.keys.iter().any(|k| k.name == name);
-    view.rows.scope.iter().map(|(name, _)| name.as_str()).filter(|name| !key(name)).collect()
+    let words =
+        |text: &str, name: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+    let read =
+        |name: &str| view.aggregates.iter().any(|a| a.args.iter().chain(&a.filter).any(|text| words(text, name)));
+    view.rows.scope.iter().map(|(name, _)| name.as_str()).filter(|name| !key(name) && read(name)).collect()
 }
 
 fn on(view: &View) -> String {
@@ -134,7 +162,7 @@ pub fn frames(world: &World, view: &View) -> String {
     format!(
         "WITH joined AS (
   SELECT i.__id, i.__t, {asked}, r.__at, r._partition, r._offset{columns}
-  FROM asked AS i LEFT JOIN (SELECT * FROM ({rows}) AS copies WHERE __copy = 1) AS r ON {on}
+  FROM asked AS i LEFT JOIN {rows} AS r ON {on}
 ), ranked AS (SELECT *{rank} FROM joined
 ), framed AS (SELECT *, {covered} FROM ranked
 ), results AS (
@@ -144,7 +172,7 @@ pub fn frames(world: &World, view: &View) -> String {
 )
 SELECT __id, {SEEN}, {NEWEST}, {LAST}, {features}{magnitudes} FROM results",
         asked = key_list(view, "i."),
-        rows = rows(world, view),
+        rows = firsts(world, view),
         on = on(view),
         covered = covered.join(", "),
         aggregates = aggregates.join(",\n    "),
@@ -181,16 +209,34 @@ impl Aggregate {
         if let Some(own) = &self.filter {
             filter += &format!(" AND ({own})");
         }
-        if self.ignore_nulls {
+        if self.ignore_nulls || (matches!(self.function, "min" | "max") && self.input == Ty::Float) {
             filter += &format!(" AND ({}) IS NOT NULL", self.args[0]);
         }
-        let mut text = format!("{} FILTER (WHERE {filter}) AS a{index}", self.call(order));
+        // DataFusion's LAST_VALUE overflows on a group that its filter leaves empty; a list of all values has no such case.
+        let place = match self.function {
+            "first_value" => Some("1"),
+            "last_value" => Some("-1"),
+            "nth_value" => Some(self.constants[0].as_str()),
+            // With GROUP BY its MIN and MAX of doubles keep the first NaN that they meet or skip it; sorted, NaN is the largest.
+            "min" if self.input == Ty::Float => Some("1"),
+            "max" if self.input == Ty::Float => Some("-1"),
+            _ => None,
+        };
+        let by_value = format!(" ORDER BY {}", self.args.first().map_or("", |a| a));
+        let order = if place.is_some() && matches!(self.function, "min" | "max") { by_value.as_str() } else { order };
+        let mut text = match place {
+            Some(place) => format!(
+                "array_element(array_agg({}{order}) FILTER (WHERE {filter}), {place}) AS a{index}",
+                self.args[0]
+            ),
+            None => format!("{} FILTER (WHERE {filter}) AS a{index}", self.call(order)),
+        };
         if super::grammar::rounds(self) {
             let size = match self.function {
                 "sum" | "avg" => self.function,
                 _ => "max",
             };
-            let of: Vec<String> = self.args.iter().map(|a| format!("abs(CAST({a} AS DOUBLE))")).collect();
+            let of: Vec<String> = self.args.iter().map(|a| format!("0.0 + abs(CAST({a} AS DOUBLE))")).collect();
             let of = if of.len() == 1 { of[0].clone() } else { format!("greatest({})", of.join(", ")) };
             text += &format!(", {size}({of}) FILTER (WHERE {filter}) AS __m{index}");
         }
@@ -237,13 +283,13 @@ pub fn windows(world: &World, view: &View, features: &[usize]) -> String {
     format!(
         "WITH base AS (
   SELECT i.__id, {asked}, false AS __virtual, arrow_cast(CAST(r.__at AS BIGINT) * 1000 + CAST({rank} AS BIGINT) - 1, 'Timestamp(Nanosecond, None)') AS __ns{columns}
-  FROM asked AS i JOIN (SELECT * FROM ({rows}) AS copies WHERE __copy = 1) AS r ON {on}
+  FROM asked AS i JOIN {rows} AS r ON {on}
   UNION ALL
   SELECT i.__id, {asked}, true, arrow_cast(CAST(i.__t AS BIGINT) * 1000 + 500, 'Timestamp(Nanosecond, None)'){nulls} FROM asked AS i
 ), results AS (SELECT __id, {keys}, __virtual, {aggregates} FROM base)
 SELECT __id, {features} FROM results WHERE __virtual",
         asked = key_list(view, "i."),
-        rows = rows(world, view),
+        rows = firsts(world, view),
         on = on(view),
         aggregates = aggregates.join(",\n    "),
         features = feature_list(view, features),

@@ -63,6 +63,9 @@ impl Shrinking<'_> {
             while at < self.world.events.len() {
                 let mut smaller = self.world.clone();
                 smaller.events.drain(at..(at + size).min(smaller.events.len()));
+                if smaller.house {
+                    renumber(&mut smaller);
+                }
                 if !self.offer(smaller) {
                     at += size;
                 }
@@ -95,6 +98,16 @@ impl Shrinking<'_> {
                 }
             }
         }
+    }
+}
+
+/// A log numbers its messages without gaps.
+fn renumber(world: &mut World) {
+    let mut next = vec![0i64; world.shape.partitions as usize];
+    for event in &mut world.events {
+        let offset = &mut next[event.partition as usize];
+        event.offset = *offset;
+        *offset += 1;
     }
 }
 

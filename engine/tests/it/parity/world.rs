@@ -25,7 +25,10 @@ pub const VIEWS: usize = 4;
 pub struct World {
     pub seed: u64,
     pub shape: Shape,
+    /// In the order of arrival.
     pub events: Vec<Event>,
+    /// Whether the events go through the whole house: Avro into the log, decoded, and archived as Parquet.
+    pub house: bool,
     pub views: Vec<View>,
     /// For each view, what is asked of it.
     pub spines: Vec<Vec<SpineRow>>,
@@ -43,10 +46,11 @@ impl World {
     pub fn draw(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = Shape::draw(&mut rng);
-        let events = events::draw(&mut rng, &shape);
+        let house = rng.random_bool(0.08);
+        let events = events::draw(&mut rng, &shape, !house);
         let views: Vec<View> = (0..VIEWS).map(|i| grammar::draw(&mut rng, &shape, format!("v{i}"))).collect();
         let spines = views.iter().map(|view| spine(&mut rng, &shape, view, &events)).collect();
-        World { seed, shape, events, views, spines }
+        World { seed, shape, events, house, views, spines }
     }
 
     /// Randomness for how the world is run, apart from what it is.
