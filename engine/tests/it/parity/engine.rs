@@ -65,7 +65,7 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<S
     while !left.is_empty() {
         let (now, later) = left.split_at(rng.random_range(1..=left.len()));
         for partition in 0..world.shape.partitions {
-            let messages = now.iter().filter(|e| e.partition == partition).map(|e| (0, encoder.frame(&avro(e))));
+            let messages = now.iter().filter(|e| e.partition == partition).map(|e| (e.time, encoder.frame(&avro(e))));
             let messages: Vec<_> = messages.collect();
             if !messages.is_empty() {
                 embedded.log.append("events", partition, messages).await.map_err(|e| e.to_string())?;
