@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tidemark_engine::plan::explain;
+use tidemark_engine::explain;
 
 use crate::console::print;
 use crate::settings::Settings;

@@ -12,6 +12,7 @@ pub mod batch;
 pub mod catalog;
 mod database;
 pub mod embedded;
+pub mod explain;
 pub mod kernel;
 pub mod metrics;
 pub mod offline;

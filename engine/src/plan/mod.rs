@@ -5,7 +5,6 @@
 //! Nothing here reads events or state.
 
 mod content;
-pub mod explain;
 mod fingerprint;
 pub mod join;
 mod locate;
@@ -14,11 +13,11 @@ pub mod planner;
 mod problem;
 mod project;
 pub mod rows;
-mod service;
+pub(crate) mod service;
 mod translate;
 mod view;
 mod windows;
-mod words;
+pub(crate) mod words;
 
 use arrow::datatypes::{DataType, TimeUnit};
 

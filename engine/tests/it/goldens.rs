@@ -11,7 +11,8 @@ use std::{env, fs};
 
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
-use tidemark_engine::plan::{Project, ProjectError, explain};
+use tidemark_engine::explain;
+use tidemark_engine::plan::{Project, ProjectError};
 use tidemark_engine::sql::{Definition, SourceFile, Span, load};
 
 #[tokio::test]
@@ -115,6 +116,28 @@ fn query(file: &SourceFile, span: Span) -> String {
         *c == ';' && !quoted && !comment
     });
     end.map_or(text.clone(), |(end, _)| text[..end].to_owned())
+}
+
+/// What ships is accepted, and there is something to say about each of it.
+#[tokio::test]
+async fn shipped_definitions_are_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let project = Project::load(&root, &root.join("features")).await.unwrap_or_else(|e| panic!("{e}"));
+    let names = names(&project);
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let page = explain::text(&project, &name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(page.contains(&name) && page.contains("Columns") || page.contains("Request plan"), "{page}");
+    }
+}
+
+/// A name that is nothing is answered with the nearest.
+#[tokio::test]
+async fn an_unknown_name_has_a_hint() {
+    let folder = project(None);
+    let project = Project::load(folder.path(), &folder.path().join("features")).await.unwrap();
+    let error = explain::text(&project, "spendd").unwrap_err().to_string();
+    assert_eq!(error, "nothing is called `spendd`: did you mean `spend`?");
 }
 
 fn goldens() -> PathBuf {

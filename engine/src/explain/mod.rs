@@ -1,7 +1,7 @@
 //! What a definition compiles to, for people ([`text()`]) and for programs ([`json`]): one set of facts, shown twice.
 //!
-//! The plans shown are the ones that run, printed by DataFusion; what stands around them in words is read from the compiled
-//! kernel and pipelines, never from the SQL's text.
+//! It stands above `plan` and `batch`, whose plans it shows. Those are the ones that run, printed by DataFusion; what
+//! stands around them in words is read from the compiled kernel and pipelines, never from the SQL's text.
 
 mod facts;
 mod frames;
@@ -13,7 +13,7 @@ mod view;
 
 use datafusion::error::DataFusionError;
 
-use super::Project;
+use crate::plan::Project;
 use crate::sql::did_you_mean;
 use facts::Facts;
 
