@@ -54,7 +54,8 @@ impl Table {
             return Err(TableError::Missing { table: self.name.clone(), location: self.location.clone() });
         }
         let format: Arc<dyn DfFormat> = match self.format {
-            FileFormat::Parquet => Arc::new(ParquetFormat::default()),
+            // Statistics of doubles don't tell of NaN, and these files may come from anywhere.
+            FileFormat::Parquet => Arc::new(ParquetFormat::default().with_enable_pruning(false)),
             FileFormat::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
             FileFormat::Ndjson => Arc::new(JsonFormat::default()),
             FileFormat::Avro => return self.in_memory(),

@@ -14,8 +14,8 @@ use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -225,12 +225,18 @@ async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, Offlin
 }
 
 fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ParquetError> {
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    // Parquet's statistics leave NaN out: a reader that trusts them takes [1, NaN] for the constant 1, as DataFusion
+    // does, and skips NaN where it sorts above all numbers.
+    for leaf in ArrowSchemaConverter::new().convert(&schema)?.columns() {
+        if matches!(leaf.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) {
+            properties = properties.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
+        }
+    }
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties.build()))?;
     for batch in rows {
         writer.write(batch)?;
     }

@@ -1,5 +1,5 @@
 use arrow::array::{Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::prelude::SessionContext;
 use rand::RngExt;
 use rand::SeedableRng;
@@ -162,4 +162,28 @@ async fn what_does_not_belong_is_an_error() {
     std::fs::rename(&file, file.with_file_name("mine.parquet")).unwrap();
     let error = archived_ranges(&storage, "t").await.unwrap_err().to_string();
     assert!(error.contains("not a file that Tidemark wrote"), "{error}");
+}
+
+/// Statistics of doubles leave NaN out, and readers take a column whose least and greatest number agree for a constant.
+#[tokio::test]
+async fn a_nan_beside_one_number_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = writer(&dir, 100).await;
+    let mut columns = events(0, 0..2).columns().to_vec();
+    columns[0] = Arc::new(Float64Array::from(vec![970.69, f64::NAN]));
+    archive.append(0, &RecordBatch::try_new(schema(), columns).unwrap(), 2).await.unwrap();
+    archive.flush().await.unwrap();
+    for (sql, expected) in [
+        ("SELECT amount FROM archive ORDER BY _offset", vec![970.69, f64::NAN]),
+        // NaN sorts above every number.
+        ("SELECT amount FROM archive WHERE amount > 1000", vec![f64::NAN]),
+    ] {
+        let batches = query(&dir, schema(), sql).await;
+        let read: Vec<u64> = batches
+            .iter()
+            .flat_map(|b| b.column(0).as_primitive::<Float64Type>().values().to_vec())
+            .map(f64::to_bits)
+            .collect();
+        assert_eq!(read, expected.into_iter().map(f64::to_bits).collect::<Vec<_>>(), "{sql}");
+    }
 }
