@@ -21,7 +21,7 @@ use datafusion::error::DataFusionError;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
-use crate::catalog::Source;
+use crate::catalog::{Source, read_as};
 use crate::metrics::Metrics;
 use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage, archive_table};
 use crate::online::{EmbeddedStore, OnlineStore, StoreError};
@@ -239,6 +239,7 @@ impl Embedded {
 fn files_config(offline: &Path, source: &Source, location: &str) -> FilesConfig {
     FilesConfig {
         location: location.to_owned(),
+        format: source.format.map(read_as),
         timestamp: source.timestamp.clone(),
         max_future: source.options.max_future,
         manifest: Some(offline.join("files").join(format!("{}.ndjson", source.name))),

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::sql::{Diagnostic, SourceFile, Span};
+use crate::source::files::Format;
+use crate::sql::{Diagnostic, FileFormat, SourceFile, Span};
 
 mod source;
 mod table;
@@ -14,6 +15,16 @@ mod types;
 pub use source::{Source, resolve_path};
 pub use table::{Table, TableError};
 pub use types::sql_type;
+
+/// A stated format, as the reader of files knows it.
+pub fn read_as(format: FileFormat) -> Format {
+    match format {
+        FileFormat::Parquet => Format::Parquet,
+        FileFormat::Csv => Format::Csv,
+        FileFormat::Ndjson => Format::NdJson,
+        FileFormat::Avro => Format::Avro,
+    }
+}
 
 /// An error that says "what; expected this; hint: that" in one line, as a diagnostic.
 pub fn diagnostic(file: &Arc<SourceFile>, span: Span, error: &str) -> Diagnostic {

@@ -54,7 +54,7 @@ impl Source {
                     ]);
                 };
                 let path = resolve_path(project, &location.value);
-                let inferred = files::infer(&definition.name.value, &path)
+                let inferred = files::infer(&definition.name.value, &path, Some(super::read_as(format.value)))
                     .map_err(|e| vec![super::diagnostic(&definition.file, location.span, &e.to_string())])?;
                 // A timestamp that is no column is reported below, with its place.
                 let schema = files::file_columns(&definition.name.value, &inferred, &options.timestamp.value);

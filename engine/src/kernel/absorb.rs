@@ -21,11 +21,11 @@ pub(super) const CHUNK_HASHES: usize = 2048;
 /// What became of the rows of one call to [`Kernel::fold`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FoldCounts {
-    /// Rows that count from now on.
+    /// Rows that count from now on, or did until a later one of the batch put them out of reach.
     pub folded: usize,
     /// Rows that the piece had absorbed before.
     pub skipped: usize,
-    /// Rows older than anything that a read at now can reach: dropped.
+    /// Rows that came when they were older than anything that a read reaches: dropped.
     pub late: usize,
     /// Rows with the event time and id of another row: dropped.
     pub duplicate: usize,
@@ -55,11 +55,12 @@ impl Kernel {
         let Some(last_offset) = rows.offsets.values().last() else {
             return Ok(counts);
         };
+        let before = piece.newest;
         piece.absorbed = Some(*last_offset);
         piece.newest = piece.newest.max(times.iter().max().copied());
         piece.oldest = times.iter().min().copied().into_iter().chain(piece.oldest).min();
-        let places = self.places(piece, &rows, &mut counts);
-        counts.folded = places.rows.len() + places.tiles.len() + places.base.len();
+        let places = self.places(piece, &rows, before, &mut counts);
+        counts.folded += places.rows.len() + places.tiles.len() + places.base.len();
         if !places.base.is_empty() {
             self.rows_to_base(piece, &rows.take(&UInt32Array::from(places.base))?)?;
         }
@@ -77,16 +78,20 @@ impl Kernel {
         Ok(counts)
     }
 
-    /// Sorts rows out. All places depend on the newest event of the whole batch, never on the order of its rows.
-    fn places(&self, piece: &mut Piece, rows: &EventRows, counts: &mut FoldCounts) -> Places {
+    /// Sorts rows out. All places depend on the newest event of the whole batch, never on the order of its rows; whether
+    /// a row was late depends on what had come before it (`newest`, then the batch).
+    fn places(&self, piece: &mut Piece, rows: &EventRows, mut newest: Option<i64>, counts: &mut FoldCounts) -> Places {
         let times = rows.times.values();
         let keep_from = self.keep_from(piece);
         let sealed_before = self.sealed_before(piece).unwrap_or(i64::MIN);
         let mut places = Places::default();
         let mut accepted = Identities::default();
         for (row, time) in times.iter().enumerate() {
+            newest = newest.max(Some(*time));
             if *time < keep_from && self.base.is_none() {
-                counts.late += 1;
+                // One that a later row of this batch put out of reach was in time: it counted, and is trimmed.
+                let was_late = *time < self.cut(newest);
+                *(if was_late { &mut counts.late } else { &mut counts.folded }) += 1;
                 piece.complete_after = piece.complete_after.max(Some(*time));
                 continue;
             }

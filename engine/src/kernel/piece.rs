@@ -120,16 +120,21 @@ impl Kernel {
 
     /// Event times before this are trimmed: before the cut, and before the latest rows that ROWS frames need.
     pub(super) fn keep_from(&self, piece: &Piece) -> i64 {
-        let (Some(retention), Some(newest)) = (self.retention, piece.newest) else {
-            return i64::MIN;
-        };
-        let cut = newest.saturating_sub(retention);
-        let cut = self.spec.tile.map_or(cut, |tile| floor(cut, tile));
+        let cut = self.cut(piece.newest);
         match self.keep_rows {
             0 => cut,
             // All rows of that instant stay, so that a duplicate of one of them is still known as one.
             needed => piece.rows.time_from_end(needed).map_or(i64::MIN, |time| time.min(cut)),
         }
+    }
+
+    /// How far back reads reach when this is the newest event time.
+    pub(super) fn cut(&self, newest: Option<i64>) -> i64 {
+        let (Some(retention), Some(newest)) = (self.retention, newest) else {
+            return i64::MIN;
+        };
+        let cut = newest.saturating_sub(retention);
+        self.spec.tile.map_or(cut, |tile| floor(cut, tile))
     }
 
     /// Event times before this are in tiles: all but the newest two, and those that a frame's end may cut.

@@ -4,6 +4,7 @@
 //! plan is then taken apart ([`view`]). What runs per row is a [`pipeline::Pipeline`]; what runs per key is the kernel.
 //! Nothing here reads events or state.
 
+mod compiler;
 mod content;
 mod fingerprint;
 pub mod join;
@@ -12,6 +13,7 @@ pub mod pipeline;
 pub mod planner;
 mod problem;
 mod project;
+mod projection;
 pub mod rows;
 pub(crate) mod service;
 mod translate;

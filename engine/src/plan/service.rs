@@ -52,7 +52,7 @@ pub fn compile(plan: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> Result<(Pipel
     }
     let steps = Builder { base: REQUEST, kind, one_row_each: true }.steps(plan).map_err(|p| vec![p])?;
     let output = nullable(plan.schema().as_arrow());
-    let mut problems = super::view::unnamed(plan, &output);
+    let mut problems = super::projection::unnamed(plan, &output);
     for (i, field) in output.fields().iter().enumerate() {
         if output.fields().iter().take(i).any(|f| f.name() == field.name()) {
             let problem = Problem::new(format!("two columns are named `{}`", field.name()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 
 use super::cache::Cache;
-use super::worker::StreamError;
+use super::error::StreamError;
 use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError, Piece};
 use crate::online::{OnlineStore, PieceWrite, WriteOutcome};
 use crate::plan::FeatureView;

@@ -16,9 +16,11 @@
 //! a replay starts at that same event, so it overwrites them.
 
 mod cache;
+mod error;
 mod fold;
 mod progress;
 mod worker;
 
+pub use error::StreamError;
 pub use progress::{Progress, ViewProgress};
-pub use worker::{StreamError, Summary, Until, Worker, WorkerConfig};
+pub use worker::{Summary, Until, Worker, WorkerConfig};

@@ -9,16 +9,15 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use datafusion::common::internal_datafusion_err;
 use tokio::sync::watch;
 
+use super::error::StreamError;
 use super::fold::ViewFold;
 use super::progress::{Progress, ViewProgress};
-use crate::kernel::KernelError;
 use crate::metrics::Metrics;
-use crate::offline::{ArchiveWriter, DeadLetterWriter, OfflineError};
-use crate::online::{OnlineStore, StoreError, ViewId};
+use crate::offline::{ArchiveWriter, DeadLetterWriter};
+use crate::online::{OnlineStore, ViewId};
 use crate::plan::FeatureView;
 use crate::plan::rows::FailedEvent;
-use crate::request::ReadError;
-use crate::source::{EventSource, INGESTED_AT, OFFSET, Reject, SourceBatch, SourceError};
+use crate::source::{EventSource, INGESTED_AT, OFFSET, Reject, SourceBatch};
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -45,33 +44,6 @@ pub enum Until {
     End,
     /// Until the watch turns true; what was read is committed then.
     Stopped(watch::Receiver<bool>),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error("online store: {0}")]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Offline(#[from] OfflineError),
-    #[error(transparent)]
-    State(ReadError),
-    #[error("view {view}: {source}")]
-    View { view: String, source: datafusion::error::DataFusionError },
-    #[error("view {view}: {source}")]
-    Kernel { view: String, source: KernelError },
-    #[error(
-        "view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?"
-    )]
-    Fenced { view: String, partition: i32 },
-    #[error(
-        "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the log ends at {end}; \
-         was the log deleted? Restore it, or delete the whole data folder"
-    )]
-    LogBehind { source_name: String, partition: i32, held: i64, end: i64 },
-    #[error("view {view} can't run: the files of a dimension table that it joins are missing")]
-    NotLoaded { view: String },
 }
 
 /// What a run did.
@@ -164,7 +136,7 @@ impl Worker {
                     self.progress.stall(&self.name(), None);
                     advanced
                 }
-                Err(error) if passing(&error) && matches!(until, Until::Stopped(_)) => {
+                Err(error) if error.passing() && matches!(until, Until::Stopped(_)) => {
                     self.stalled(&error, &mut until).await;
                     true
                 }
@@ -343,7 +315,7 @@ impl Worker {
     async fn stalled(&mut self, error: &StreamError, until: &mut Until) {
         const PAUSE: Duration = Duration::from_millis(500);
         tracing::warn!(source = self.source.name(), %error, "stalled; trying again");
-        self.metrics.retries.with_label_values(&[self.source.name(), cause(error)]).inc();
+        self.metrics.retries.with_label_values(&[self.source.name(), error.cause()]).inc();
         self.progress.stall(&self.name(), Some(error.to_string()));
         if let Until::Stopped(stop) = until {
             let _ = tokio::time::timeout(PAUSE, stop.changed()).await;
@@ -380,24 +352,6 @@ fn dead_letter(
 /// Under which the store keeps a source's committed offsets.
 pub fn source_id(source: &str) -> ViewId {
     ViewId { name: format!("@{source}"), fingerprint: "committed".to_owned() }
-}
-
-/// Whether trying again may help.
-fn passing(error: &StreamError) -> bool {
-    matches!(
-        error,
-        StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Fenced { .. }
-    )
-}
-
-fn cause(error: &StreamError) -> &'static str {
-    match error {
-        StreamError::Source(_) => "source",
-        StreamError::Store(_) => "store",
-        StreamError::Offline(_) => "archive",
-        StreamError::Fenced { .. } => "fenced",
-        _ => "view",
-    }
 }
 
 /// The events at or after an offset.

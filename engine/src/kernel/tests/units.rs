@@ -69,6 +69,23 @@ fn both_ends_of_a_frame_count() {
     assert_eq!(read(&kernel, &piece, -6), (vec![None, None], Status::NotFound));
 }
 
+/// Whether a row is late depends on what came before it, not on how the rows were cut into batches.
+#[test]
+fn what_a_batch_itself_leaves_behind_was_not_late() {
+    let kernel = Kernel::new(sums(vec![last(10)], None, 5, false)).unwrap();
+    let events = [(10, 1), (50, 2), (20, 3), (100, 4)];
+    let mut together = kernel.empty_piece(0);
+    let counts = kernel.fold(&mut together, &rows(0, &events, None)).unwrap();
+    assert_eq!(counts, FoldCounts { folded: 3, late: 1, ..FoldCounts::default() });
+    let mut apart = kernel.empty_piece(0);
+    let mut total = FoldCounts::default();
+    for (offset, event) in events.iter().enumerate() {
+        let counts = kernel.fold(&mut apart, &rows(offset as i64, &[*event], None)).unwrap();
+        (total.folded, total.late) = (total.folded + counts.folded, total.late + counts.late);
+    }
+    assert_eq!(total, counts);
+}
+
 #[test]
 fn what_is_too_late_is_dropped_and_said() {
     let kernel = Kernel::new(sums(vec![last(10)], None, 5, false)).unwrap();

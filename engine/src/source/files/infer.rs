@@ -21,12 +21,12 @@ const SAMPLE_FILES: usize = 16;
 /// The columns of the files of a location, all nullable. The first file (by path) that can be read decides a
 /// column's type; later ones add columns, and widen an integer to a double. A text column is what every sampled
 /// value of that file is: one `N/A` among numbers makes it text. Blocks on the disk.
-pub fn infer(source: &str, location: &str) -> Result<Schema, SourceError> {
-    let files = list(source, location)?;
+pub fn infer(source: &str, location: &str, format: Option<Format>) -> Result<Schema, SourceError> {
+    let files = list(source, location, format)?;
     let mut fields: Vec<Field> = Vec::new();
     let mut failed = None;
     for file in files.iter().take(SAMPLE_FILES) {
-        let Some(format) = Format::of(&file.path) else {
+        let Some(format) = format.or_else(|| Format::of(&file.path)) else {
             continue;
         };
         match schema_of(&file.path, format) {

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::SourceError;
 
-/// A format that events are read from, by the file's extension.
+/// A format that events are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     Parquet,
     Csv,
     NdJson,
@@ -18,6 +18,7 @@ pub(super) enum Format {
 }
 
 impl Format {
+    /// By the file's extension.
     pub(super) fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "parquet" => Some(Format::Parquet),
@@ -43,13 +44,20 @@ pub(super) struct ListedFile {
 pub(super) struct Listing {
     pub source: String,
     location: String,
+    pub format: Option<Format>,
     manifest: Option<PathBuf>,
     pub files: Vec<ListedFile>,
 }
 
 impl Listing {
-    pub(super) fn open(source: &str, location: &str, manifest: Option<PathBuf>) -> Result<Listing, SourceError> {
-        let mut listing = Listing { source: source.into(), location: location.into(), manifest, files: Vec::new() };
+    pub(super) fn open(
+        source: &str,
+        location: &str,
+        format: Option<Format>,
+        manifest: Option<PathBuf>,
+    ) -> Result<Listing, SourceError> {
+        let mut listing =
+            Listing { source: source.into(), location: location.into(), format, manifest, files: Vec::new() };
         if let Some(path) = listing.manifest.clone().filter(|path| path.exists()) {
             let text = fs::read_to_string(&path).map_err(|e| listing.io(&path, &e))?;
             let files = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
@@ -66,7 +74,7 @@ impl Listing {
     pub(super) fn refresh(&mut self) -> Result<(), SourceError> {
         let before = self.files.len();
         let last = self.files.last().map(|file| file.path.clone());
-        for found in list(&self.source, &self.location)? {
+        for found in list(&self.source, &self.location, self.format)? {
             let known = self.files.get(..before).unwrap_or_default().iter().find(|known| known.path == found.path);
             match (known, &last) {
                 (Some(known), _) if known.bytes != found.bytes => {
@@ -125,8 +133,9 @@ pub(super) fn files_error(source: &str, what: String, expected: &str, hint: &str
     SourceError::Files { source_name: source.into(), what, expected: expected.into(), hint: hint.into() }
 }
 
-/// The event files of a location, in the order of their paths.
-pub(super) fn list(source: &str, location: &str) -> Result<Vec<ListedFile>, SourceError> {
+/// The event files of a location, in the order of their paths. In a folder, those whose ending says the format (any, if
+/// none is stated); a file that is named, or meets a pattern, is of the stated format whatever its ending.
+pub(super) fn list(source: &str, location: &str, format: Option<Format>) -> Result<Vec<ListedFile>, SourceError> {
     if location.contains("://") && !location.starts_with("file://") {
         let what = format!("location \"{location}\" is not on this machine");
         return Err(files_error(source, what, "a file, a folder or a pattern", "copy the files here first"));
@@ -151,17 +160,17 @@ pub(super) fn list(source: &str, location: &str) -> Result<Vec<ListedFile>, Sour
         if path.is_dir() {
             continue;
         }
-        if Format::of(&path).is_none() {
-            // In a folder other files may lie about; a pattern names what it wants.
-            if Path::new(location).is_dir() {
-                continue;
-            }
+        let by_name = Format::of(&path);
+        if Path::new(location).is_dir() && (by_name.is_none() || format.is_some_and(|format| by_name != Some(format))) {
+            continue;
+        }
+        if format.or(by_name).is_none() {
             let what = format!("{} has no known extension", path.display());
             return Err(files_error(
                 source,
                 what,
                 ".parquet, .csv, .ndjson, .jsonl, .json or .avro",
-                "narrow the pattern",
+                "narrow the pattern, or state the format",
             ));
         }
         let metadata = fs::metadata(&path).map_err(|e| cant_list(e.to_string()))?;

@@ -20,6 +20,7 @@ mod rows;
 
 use super::{EventSource, SourceBatch, SourceError, event_schema};
 pub use infer::{file_columns, infer};
+pub use listing::Format;
 use listing::Listing;
 use reader::Reader;
 
@@ -34,6 +35,8 @@ const ROW_BITS: u32 = 32;
 pub struct FilesConfig {
     /// A file, a folder, or a pattern such as `events/*.parquet`.
     pub location: String,
+    /// What the files are; by their endings, if it isn't stated.
+    pub format: Option<Format>,
     /// The column that holds the event time.
     pub timestamp: String,
     /// How far, in microseconds, an event may lie in the future of its file's last change.
@@ -55,13 +58,13 @@ impl FileSource {
     /// Opens a location whose files are there; infers the columns from them, see [`infer`] and [`file_columns`].
     /// Blocks on the disk.
     pub fn open(name: &str, config: FilesConfig) -> Result<FileSource, SourceError> {
-        let columns = file_columns(name, &infer(name, &config.location)?, &config.timestamp)?;
+        let columns = file_columns(name, &infer(name, &config.location, config.format)?, &config.timestamp)?;
         FileSource::with_columns(name, config, columns)
     }
 
     /// As [`FileSource::open`], with columns that are known: the timestamp column among them is an instant.
     pub fn with_columns(name: &str, config: FilesConfig, columns: SchemaRef) -> Result<FileSource, SourceError> {
-        let listing = Listing::open(name, &config.location, config.manifest)?;
+        let listing = Listing::open(name, &config.location, config.format, config.manifest)?;
         let schema = event_schema(&columns);
         let reader = Reader::new(listing, columns, Arc::clone(&schema), config.timestamp, config.max_future);
         Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })

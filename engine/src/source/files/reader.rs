@@ -112,7 +112,7 @@ impl Reader {
         let cursor = match self.cursor.take() {
             Some(cursor) if cursor.file == index && cursor.row == row => cursor,
             _ => {
-                let mut rows = rows::open(&file.path, &self.columns, row)?;
+                let mut rows = rows::open(&file.path, self.listing.format, &self.columns, row)?;
                 let ahead = rows.next();
                 Cursor { file: index, row, rows, ahead }
             }

@@ -24,13 +24,13 @@ pub(super) const CHUNK_ROWS: usize = 4096;
 pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
 
 /// Opens a file at a row. An error means that none of it can be read.
-pub(super) fn open(path: &Path, columns: &SchemaRef, from: u32) -> Result<Rows, String> {
+pub(super) fn open(path: &Path, format: Option<Format>, columns: &SchemaRef, from: u32) -> Result<Rows, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     if file.metadata().map_err(|e| e.to_string())?.len() == 0 {
         return Err("the file is empty".into());
     }
     let columns = Arc::clone(columns);
-    match Format::of(path) {
+    match format.or_else(|| Format::of(path)) {
         Some(Format::Parquet) => parquet(file, columns, from),
         Some(Format::Avro) => avro(file, columns, from),
         Some(Format::Csv) => csv(file, columns, from),

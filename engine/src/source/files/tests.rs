@@ -5,7 +5,7 @@ use arrow::array::{
     ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
     TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
 
 use super::super::{OFFSET, conformance};
@@ -16,6 +16,7 @@ const NEVER: i64 = i64::MAX / 2;
 fn config(location: &Path) -> FilesConfig {
     FilesConfig {
         location: location.to_string_lossy().into_owned(),
+        format: None,
         timestamp: "at".into(),
         max_future: NEVER,
         manifest: None,
@@ -212,7 +213,7 @@ fn columns_are_inferred_and_normalised() {
     let dir = tempfile::tempdir().unwrap();
     ten(&dir.path().join("a.parquet"), 0);
     fs::write(dir.path().join("b.csv"), "at,id,more,void\n2026-01-01,1.5,true,\n").unwrap();
-    let schema = infer("t", &dir.path().to_string_lossy()).unwrap();
+    let schema = infer("t", &dir.path().to_string_lossy(), None).unwrap();
     let of = |name: &str| schema.field_with_name(name).unwrap().data_type().clone();
     assert_eq!(of("id"), DataType::Float64);
     assert_eq!((of("name"), of("more"), of("void")), (DataType::Utf8, DataType::Boolean, DataType::Utf8));
@@ -227,10 +228,30 @@ fn columns_are_inferred_and_normalised() {
     assert!(refusal(&reserved, "at").contains("rename it"));
 }
 
+#[tokio::test]
+async fn a_stated_format_goes_before_a_files_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.csv"), "at,x\n2020-01-01,1\n").unwrap();
+    fs::write(dir.path().join("b.txt"), "at,x\n2020-01-02,2\n").unwrap();
+    fs::write(dir.path().join("c.ndjson"), "{\"at\": \"2020-01-03\", \"x\": 3}\n").unwrap();
+    for (location, format, expected) in [
+        ("", None, vec![1, 3]),
+        ("", Some(Format::Csv), vec![1]),
+        ("", Some(Format::NdJson), vec![3]),
+        ("[ab].*", Some(Format::Csv), vec![1, 2]),
+        ("b.txt", Some(Format::Csv), vec![2]),
+    ] {
+        let mut source = FileSource::open("t", FilesConfig { format, ..config(&dir.path().join(location)) }).unwrap();
+        let (events, rejects) = drain(&mut source).await;
+        let read: Vec<i64> = events["x"].as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!((read, rejects), (expected, vec![]), "{location} {format:?}");
+    }
+}
+
 #[test]
 fn a_location_without_events_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let refusal = |location: &str| infer("t", location).unwrap_err().to_string();
+    let refusal = |location: &str| infer("t", location, None).unwrap_err().to_string();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     assert!(refusal(&at("*.csv")).contains("no files match"));
     fs::write(at("x.parquet"), "junk").unwrap();

@@ -1,0 +1,55 @@
+//! What stops a worker, or makes it wait.
+
+use crate::kernel::KernelError;
+use crate::offline::OfflineError;
+use crate::online::StoreError;
+use crate::request::ReadError;
+use crate::source::SourceError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("online store: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    #[error(transparent)]
+    State(ReadError),
+    #[error("view {view}: {source}")]
+    View { view: String, source: datafusion::error::DataFusionError },
+    #[error("view {view}: {source}")]
+    Kernel { view: String, source: KernelError },
+    #[error(
+        "view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?"
+    )]
+    Fenced { view: String, partition: i32 },
+    #[error(
+        "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the log ends at {end}; \
+         was the log deleted? Restore it, or delete the whole data folder"
+    )]
+    LogBehind { source_name: String, partition: i32, held: i64, end: i64 },
+    #[error("view {view} can't run: the files of a dimension table that it joins are missing")]
+    NotLoaded { view: String },
+}
+
+impl StreamError {
+    /// Whether trying again may help.
+    pub(super) fn passing(&self) -> bool {
+        matches!(
+            self,
+            StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Fenced { .. }
+        )
+    }
+
+    /// In one word, for a metric's label.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            StreamError::Source(_) => "source",
+            StreamError::Store(_) => "store",
+            StreamError::Offline(_) => "archive",
+            StreamError::Fenced { .. } => "fenced",
+            _ => "view",
+        }
+    }
+}
