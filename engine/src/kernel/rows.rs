@@ -90,11 +90,14 @@ impl EventRows {
         }
     }
 
-    /// Bytes of memory, about.
+    /// Bytes of memory, about: of many small pieces most is what surrounds the values.
     pub(crate) fn size(&self) -> usize {
+        /// An array, its buffer's owner and the allocator's rounding, beside the values.
+        const ARRAY: usize = 224;
         let arrays = self.columns.iter().chain(&self.ids);
         // A slice counts what it shows, not the whole buffer that it shares.
-        let columns: usize = arrays.map(|array| array.to_data().get_slice_memory_size().unwrap_or_default() + 96).sum();
-        self.len() * 16 + columns + 128
+        let columns: usize =
+            arrays.map(|array| array.to_data().get_slice_memory_size().unwrap_or_default() + ARRAY).sum();
+        self.len() * 16 + columns + 2 * ARRAY
     }
 }

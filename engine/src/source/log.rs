@@ -19,7 +19,7 @@ use super::decode::WriterSchemas;
 use super::log_block::{Block, encode_block};
 use crate::database::{self, Kind, OpenError};
 
-const KIND: Kind = Kind { name: "event log", version: "1", cache: 128 << 20 };
+const KIND: Kind = Kind { name: "event log", version: "1", cache: 32 << 20 };
 /// (source, partition, offset of the first message) → block.
 const BLOCKS: TableDefinition<(&str, i32, i64), &[u8]> = TableDefinition::new("blocks");
 /// (source, partition) → offset after the last message.

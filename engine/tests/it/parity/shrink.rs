@@ -133,6 +133,6 @@ pub fn report(runtime: &Runtime, world: World, failure: Failure, plain: &Session
             let _ = writeln!(text, "  {:?} at {}", row.keys, super::world::instant(row.at));
         }
     }
-    let _ = writeln!(text, "\nagain: TIDEMARK_PARITY_SEED={seed} cargo test -p tidemark-engine --test it parity");
+    let _ = writeln!(text, "\nagain: TIDEMARK_PARITY_SEED={seed} cargo test --workspace --test it parity");
     text
 }
