@@ -117,7 +117,8 @@ impl Embedded {
     /// Appends events to a source's log, each taken or refused by itself. Taken means durable.
     pub async fn push(&self, source: &str, records: &[Json], now: i64) -> Result<Vec<Pushed>, EmbeddedError> {
         let (source, encoder) = self.encoder(source)?;
-        let encoded = encoder.encode_batch(records);
+        let encoder = encoder.checking(&source.timestamp, source.options.max_future);
+        let encoded = encoder.encode_batch(records, now);
         let mut by_partition: Vec<Batch> = vec![Batch::default(); source.partitions() as usize];
         let mut answers: Vec<Pushed> = Vec::with_capacity(records.len());
         for (i, record) in encoded.into_iter().enumerate() {

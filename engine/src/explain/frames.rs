@@ -81,7 +81,7 @@ pub fn state(view: &FeatureView) -> State {
     let over_unbounded = spec.aggregates.iter().filter(|a| unbounded(&spec.frames[a.frame]));
     let (typed, other): (Vec<_>, Vec<_>) = over_unbounded.partition(|a| typed(view, a));
     let base = other.is_empty() && !typed.is_empty();
-    let kept = other.is_empty().then(|| longest.map_or(0, reach).saturating_add(spec.lateness));
+    let kept = other.is_empty().then(|| longest.map_or(0, reach).saturating_add(spec.lateness).saturating_add(spec.ahead));
     let kept_rows = spec.frames.iter().map(rows).max().unwrap_or(0);
 
     let mut notes = vec![];
@@ -96,11 +96,16 @@ pub fn state(view: &FeatureView) -> State {
         Some(kept) => {
             let of = match longest {
                 Some(frame) => format!(
-                    "the longest window ({}) and the lateness ({})",
+                    "the longest window ({}), the lateness ({}) and how far ahead of the clock an event may be ({})",
                     words::interval(&reach_interval(frame)),
-                    duration(spec.lateness)
+                    duration(spec.lateness),
+                    duration(spec.ahead)
                 ),
-                None => format!("the lateness ({})", duration(spec.lateness)),
+                None => format!(
+                    "the lateness ({}) and how far ahead of the clock an event may be ({})",
+                    duration(spec.lateness),
+                    duration(spec.ahead)
+                ),
             };
             notes.push(("kept".into(), format!("{} behind the key's newest event: {of}", duration(kept))));
             if kept_rows > 0 {

@@ -31,11 +31,12 @@ impl RowChunks {
         self.iter().map(|chunk| chunk.data.len()).sum()
     }
 
-    /// The event time of the n-th row from the end, from 1.
-    pub fn time_from_end(&self, n: usize) -> Option<i64> {
+    /// The event time of the n-th row from the end, from 1, of those at or before an instant.
+    pub fn time_from_end(&self, n: usize, until: i64) -> Option<i64> {
         let mut left = n.checked_sub(1)?;
         for chunk in self.iter().rev() {
             let times = chunk.data.times.values();
+            let times = &times[..times.partition_point(|time| *time <= until)];
             if left < times.len() {
                 return Some(times[times.len() - 1 - left]);
             }

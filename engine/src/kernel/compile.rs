@@ -68,9 +68,11 @@ impl Kernel {
             base: None,
             cells: Vec::new(),
             plans: Vec::new(),
-            retention: Some(spec.frames.iter().map(longest).max().unwrap_or(0).saturating_add(spec.lateness)),
+            retention: Some(
+                spec.frames.iter().map(longest).max().unwrap_or(0).saturating_add(spec.lateness).saturating_add(spec.ahead),
+            ),
             keep_rows: spec.frames.iter().map(rows_needed).max().unwrap_or(0),
-            open: spec.frames.iter().map(end_micros).max().unwrap_or(0),
+            open: spec.frames.iter().map(end_micros).max().unwrap_or(0).saturating_add(spec.ahead),
             spec,
         };
         for aggregate in &kernel.spec.aggregates.clone() {
@@ -180,8 +182,9 @@ fn check(spec: &TimelineSpec) -> Result<(), KernelError> {
     for field in &spec.columns {
         check_type(field)?;
     }
-    if spec.lateness < 0 {
-        return error(format!("lateness is {} microseconds, expected 0 or more", spec.lateness));
+    if spec.lateness < 0 || spec.ahead < 0 {
+        let (lateness, ahead) = (spec.lateness, spec.ahead);
+        return error(format!("lateness is {lateness} and ahead {ahead} microseconds, expected 0 or more"));
     }
     if let Some(id) = &spec.event_id
         && value_kind(id.data_type()).is_none()

@@ -8,9 +8,9 @@
 //!
 //! * **Pure.** No clock, no I/O, no randomness: the same events give the same bytes and the same bits.
 //! * **State is a function of the set of events** of a key and partition, not of the batches they came in. What is
-//!   trimmed depends only on the piece's own newest event: `cut = newest - (longest frame + lateness)`.
+//!   trimmed depends only on the piece's own newest event: `cut = newest - (longest frame + lateness + ahead)`.
 //! * **Exact or said.** A value equals the SQL over all events ever seen, or the status is
-//!   [`Status::OutsideRetention`]. A read at or after the newest event is always exact.
+//!   [`Status::OutsideRetention`]. A read at now is always exact, as long as no event lies further ahead of now than `ahead`.
 //! * **Typed folds are exactly mergeable** ([`fold`]): sums of doubles don't depend on order, chunks, tiles, partitions.
 //! * **Order** in a timeline is event time, then partition, then offset.
 //! * An event id counts once per (event time, id): the first offset wins. Across partitions that holds while one of

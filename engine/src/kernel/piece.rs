@@ -124,7 +124,10 @@ impl Kernel {
         match self.keep_rows {
             0 => cut,
             // All rows of that instant stay, so that a duplicate of one of them is still known as one.
-            needed => piece.rows.time_from_end(needed).map_or(i64::MIN, |time| time.min(cut)),
+            needed => {
+                let now = piece.newest.map_or(i64::MIN, |newest| newest.saturating_sub(self.spec.ahead));
+                piece.rows.time_from_end(needed, now).map_or(i64::MIN, |time| time.min(cut))
+            }
         }
     }
 

@@ -21,6 +21,9 @@ pub struct TimelineSpec {
     /// How much longer than its longest frame a timeline keeps events, in microseconds: how late an event
     /// may come, and how far back an `as_of` read reaches.
     pub lateness: i64,
+    /// How far past the clock an event time may lie, in microseconds: a read at now may be as much older than the
+    /// key's newest event.
+    pub ahead: i64,
     /// The type of the source's `event_id` column, if it names one: equal id and event time are one event.
     pub event_id: Option<Field>,
 }

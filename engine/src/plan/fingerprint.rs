@@ -25,7 +25,7 @@ pub fn fingerprint(view: &FeatureView) -> Result<String> {
     part(&view.source.name);
     part(&view.source.timestamp);
     part(view.source.event_id.as_deref().unwrap_or_default());
-    part(&format!("{:?} {}", view.options.tile, view.options.lateness));
+    part(&format!("{:?} {} {}", view.options.tile, view.options.lateness, view.source.options.max_future));
     part(&view.plans.whole.display_indent_schema().to_string());
     for join in view.row_stage.table_joins() {
         match join.content() {

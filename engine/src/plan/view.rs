@@ -149,6 +149,7 @@ pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> Result<FeatureVi
         aggregates: gathered.aggregates,
         tile: around.options.tile,
         lateness: around.options.lateness,
+        ahead: source.options.max_future,
         event_id: source.event_id_field(),
     };
     let kernel = Kernel::new(spec).map_err(|e| one(Problem::new(e.to_string())))?;

@@ -46,7 +46,7 @@ fn record(i: i64) -> Json {
 
 fn messages(contract: &Arc<Contract>, records: &[Json]) -> Vec<Message> {
     let encoder = Encoder::new(Arc::clone(contract));
-    let payloads = encoder.encode_batch(records).into_iter().map(Result::unwrap);
+    let payloads = encoder.encode_batch(records, 0).into_iter().map(Result::unwrap);
     payloads.zip(100..).map(|(payload, offset)| message(offset, payload)).collect()
 }
 

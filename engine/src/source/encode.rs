@@ -19,6 +19,7 @@ use serde_json::Value as Json;
 
 use super::contract::Contract;
 use super::decode::{HEADER_LEN, write_header};
+use super::event_time::refuse_time;
 use super::json_values as scalar;
 use super::nearest::nearest;
 
@@ -37,20 +38,29 @@ pub struct EncodeError {
 #[derive(Debug, Clone)]
 pub struct Encoder {
     contract: Arc<Contract>,
+    /// The column with the event time, and how far past the clock it may lie, in microseconds.
+    time: Option<(String, i64)>,
 }
 
 impl Encoder {
     pub fn new(contract: Arc<Contract>) -> Encoder {
-        Encoder { contract }
+        Encoder { contract, time: None }
+    }
+
+    /// Refuses events that have no event time, or one too far in the future: the stream would refuse them later.
+    pub fn checking(self, column: &str, max_future: i64) -> Encoder {
+        Encoder { time: Some((column.to_owned(), max_future)), ..self }
     }
 
     /// One record as a message for the log: framed, see [`Encoder::frame`].
     pub fn encode(&self, record: &Json) -> Result<Bytes, EncodeError> {
-        self.encode_batch(std::slice::from_ref(record)).pop().unwrap_or_else(|| Err(self.broken("no record")))
+        self.encode_batch(std::slice::from_ref(record), i64::MAX)
+            .pop()
+            .unwrap_or_else(|| Err(self.broken("no record")))
     }
 
-    /// Each record by itself: one that is refused does not touch the others.
-    pub fn encode_batch(&self, records: &[Json]) -> Vec<Result<Bytes, EncodeError>> {
+    /// Each record by itself, as taken in at `now` (microseconds UTC): one that is refused does not touch the others.
+    pub fn encode_batch(&self, records: &[Json], now: i64) -> Vec<Result<Bytes, EncodeError>> {
         let writer = GenericDatumWriter::builder(self.contract.avro()).build();
         let writer = match writer {
             Ok(writer) => writer,
@@ -62,6 +72,7 @@ impl Encoder {
             .iter()
             .map(|record| {
                 let value = self.value(self.contract.avro(), record, "", Origin::Record)?;
+                self.check_time(&value, record, now)?;
                 let datum = writer.write_value_to_vec(value).map_err(|e| self.broken(&e.to_string()))?;
                 Ok(self.frame(&datum))
             })
@@ -74,6 +85,25 @@ impl Encoder {
         write_header(self.contract.fingerprint(), &mut payload);
         payload.extend_from_slice(datum);
         payload.into()
+    }
+
+    fn check_time(&self, value: &Value, json: &Json, now: i64) -> Result<(), EncodeError> {
+        let (Some((column, max_future)), Value::Record(fields)) = (&self.time, value) else {
+            return Ok(());
+        };
+        let time = fields.iter().find(|(name, _)| name == column).and_then(|(_, value)| micros(value));
+        match refuse_time(column, time, now, *max_future) {
+            None => Ok(()),
+            Some(reason) => {
+                let found = json.get(column).unwrap_or(&Json::Null);
+                let expected = match time {
+                    Some(_) => format!("a time at most {} seconds past the clock", max_future / 1_000_000),
+                    None => "the event's time".to_owned(),
+                };
+                let hint = reason.split_once("hint: ").map(|(_, hint)| hint.to_owned());
+                Err(EncodeError { hint, ..refused(column, found, &expected) })
+            }
+        }
     }
 
     fn broken(&self, cause: &str) -> EncodeError {
@@ -148,6 +178,17 @@ impl Encoder {
             plain => scalar::value(plain, json, origin == Origin::Default)
                 .map_err(|e| EncodeError { hint: e.hint, ..refused(path, json, &e.expected) }),
         }
+    }
+}
+
+/// An instant in microseconds.
+fn micros(value: &Value) -> Option<i64> {
+    match value {
+        Value::Union(_, inner) => micros(inner),
+        Value::TimestampMicros(at) | Value::LocalTimestampMicros(at) => Some(*at),
+        Value::TimestampMillis(at) | Value::LocalTimestampMillis(at) => Some(at.saturating_mul(1000)),
+        Value::TimestampNanos(at) | Value::LocalTimestampNanos(at) => Some(at.div_euclid(1000)),
+        _ => None,
     }
 }
 

@@ -89,7 +89,7 @@ fn a_refusal_names_field_found_expected_and_hint() {
 
 #[test]
 fn one_bad_record_does_not_touch_the_others() {
-    let results = encoder().encode_batch(&[good(), json!({}), good()]);
+    let results = encoder().encode_batch(&[good(), json!({}), good()], 0);
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(results[0], results[2]);
 }

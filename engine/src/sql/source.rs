@@ -9,7 +9,7 @@ use super::options::{OptionReader, Options};
 use super::suggest::did_you_mean;
 
 /// Events further past the clock than this are refused, unless the source says otherwise: one day.
-pub const DEFAULT_MAX_FUTURE: i64 = 86_400_000_000;
+pub const DEFAULT_MAX_FUTURE: i64 = 300_000_000;
 
 const KNOWN: &[&str] = &[
     "connector",

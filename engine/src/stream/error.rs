@@ -29,8 +29,6 @@ pub enum StreamError {
          was the log deleted? Restore it, or delete the whole data folder"
     )]
     LogBehind { source_name: String, partition: i32, held: i64, end: i64 },
-    #[error("view {view} can't run: the files of a dimension table that it joins are missing")]
-    NotLoaded { view: String },
 }
 
 impl StreamError {

@@ -73,6 +73,9 @@ pub struct Worker {
     pending: usize,
     pending_since: Option<Instant>,
     summary: Summary,
+    /// Dead letters of the batches that are being absorbed, by partition and offset: a batch that fails half way is
+    /// absorbed again, and the views that have it already don't fail it twice.
+    letters: BTreeMap<i32, BTreeMap<i64, Reject>>,
 }
 
 #[derive(Debug)]
@@ -80,12 +83,24 @@ struct View {
     fold: ViewFold,
     /// Offset after the last event that it has absorbed.
     next: BTreeMap<i32, i64>,
+    /// What the source held when the view was new: until it has absorbed that, its values would be wrong.
+    history: BTreeMap<i32, i64>,
+}
+
+impl View {
+    /// How much of its history each partition still has.
+    fn missing(&self) -> BTreeMap<i32, i64> {
+        let held = |partition: &i32| self.next.get(partition).copied().unwrap_or(0);
+        let missing = self.history.iter().map(|(partition, end)| (*partition, end - held(partition)));
+        missing.filter(|(_, missing)| *missing > 0).collect()
+    }
 }
 
 impl Worker {
-    /// Opens the worker where the store says that it stopped.
+    /// Opens the worker where the store says that it stopped. A view that can't run yet, since a table that it joins has
+    /// no files, is left out: it fills when it can.
     pub async fn new(
-        source: Box<dyn EventSource>,
+        mut source: Box<dyn EventSource>,
         views: Vec<Arc<FeatureView>>,
         store: Arc<dyn OnlineStore>,
         archive: Option<ArchiveWriter>,
@@ -95,12 +110,16 @@ impl Worker {
     ) -> Result<Self, StreamError> {
         let committed = store.progress(&source_id(source.name())).await?;
         let mut opened = vec![];
-        for view in views {
-            if view.fingerprint.is_empty() {
-                return Err(StreamError::NotLoaded { view: view.name.clone() });
-            }
+        for view in views.into_iter().filter(|view| !view.fingerprint.is_empty()) {
             let next = store.progress(&view.id()).await?;
-            opened.push(View { fold: ViewFold::new(view, config.cache_bytes), next });
+            let mut history = store.progress(&history_id(&view)).await?;
+            if next.is_empty() && history.is_empty() {
+                history = ends(source.as_mut()).await?;
+                for (partition, end) in &history {
+                    store.set_progress(&history_id(&view), *partition, *end).await?;
+                }
+            }
+            opened.push(View { fold: ViewFold::new(view, config.cache_bytes), next, history });
         }
         let (progress, metrics) = shared;
         let mut worker = Self {
@@ -117,6 +136,7 @@ impl Worker {
             pending: 0,
             pending_since: None,
             summary: Summary::default(),
+            letters: BTreeMap::new(),
         };
         // Whoever asks whether the platform is ready must see the backlog from the first moment.
         for partition in worker.source.partitions().await? {
@@ -202,8 +222,10 @@ impl Worker {
         let timer = self.metrics.batch_seconds.start_timer();
         let source = self.source.name().to_owned();
         let archived = self.committed.get(&batch.partition).copied().unwrap_or(0);
-        let mut rejects: BTreeMap<i64, Reject> =
-            batch.rejects.iter().filter(|r| r.offset >= archived).map(|r| (r.offset, r.clone())).collect();
+        let letters = self.letters.entry(batch.partition).or_default();
+        for reject in batch.rejects.iter().filter(|r| r.offset >= archived) {
+            letters.entry(reject.offset).or_insert_with(|| reject.clone());
+        }
         for view in &mut self.views {
             let next = view.next.get(&batch.partition).copied().unwrap_or(0);
             if batch.next_offset <= next {
@@ -222,14 +244,14 @@ impl Worker {
             count("null_key", folded.null_keys);
             count("failed", folded.failed.len());
             for failed in folded.failed.iter().filter(|f| f.offset >= archived) {
-                dead_letter(&mut rejects, name, failed, &batch.events)?;
+                dead_letter(letters, name, failed, &batch.events)?;
             }
         }
         let fresh = since(&batch.events, archived, batch.first_offset)?;
         if let Some(archive) = &mut self.archive {
             archive.append(batch.partition, &batch.events, batch.next_offset).await?;
         }
-        let rejects: Vec<Reject> = rejects.into_values().collect();
+        let rejects: Vec<Reject> = self.letters.remove(&batch.partition).unwrap_or_default().into_values().collect();
         self.summary.events += fresh.num_rows() as u64;
         self.summary.rejected += rejects.len() as u64;
         self.metrics.events.with_label_values(&[&source]).inc_by(fresh.num_rows() as u64);
@@ -276,12 +298,10 @@ impl Worker {
         Ok(())
     }
 
-    /// A view is filled once it has absorbed everything that was committed before it.
+    /// A view is filled once it has absorbed everything that the source held when the view was new.
     fn report_views(&self) {
         for view in &self.views {
-            let held = |partition: &i32| view.next.get(partition).copied().unwrap_or(0);
-            let missing: BTreeMap<i32, i64> =
-                self.committed.iter().map(|(p, c)| (*p, c - held(p))).filter(|(_, missing)| *missing > 0).collect();
+            let missing = view.missing();
             let name = &view.fold.view.name;
             self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
             self.progress.set_view(name, ViewProgress { missing });
@@ -347,6 +367,20 @@ fn dead_letter(
         Reject { offset: failed.offset, ingested_at: times.value(row), payload: json.into_inner().into(), reason };
     letters.insert(failed.offset, letter);
     Ok(())
+}
+
+/// The offset after the last event that each partition holds now.
+async fn ends(source: &mut dyn EventSource) -> Result<BTreeMap<i32, i64>, StreamError> {
+    let mut ends = BTreeMap::new();
+    for partition in source.partitions().await? {
+        ends.insert(partition, source.end_offset(partition).await?);
+    }
+    Ok(ends)
+}
+
+/// Under which the store keeps what a source held when a view was new.
+fn history_id(view: &FeatureView) -> ViewId {
+    ViewId { name: format!("@history of {}", view.name), fingerprint: view.fingerprint.clone() }
 }
 
 /// Under which the store keeps a source's committed offsets.

@@ -98,7 +98,7 @@ fn check(seed: u64) -> (usize, usize) {
                 }
             }
             if evaluation.status[row] == Status::OutsideRetention {
-                assert!(newest.is_some_and(|newest| t < newest), "a read at now is outside retention: {place}");
+                assert!(newest.is_some_and(|newest| *t < newest - case.spec.ahead), "a read at now is outside retention: {place}");
                 outside += 1;
             } else {
                 assert_eq!(evaluation.status[row], offline.status[row], "{place}");
@@ -119,9 +119,10 @@ impl std::fmt::Debug for Fewer<'_> {
         let spec = self.0;
         writeln!(
             formatter,
-            "tile {:?} lateness {} id {:?}\n{:?}",
+            "tile {:?} lateness {} ahead {} id {:?}\n{:?}",
             spec.tile,
             spec.lateness,
+            spec.ahead,
             spec.event_id.is_some(),
             spec.frames
         )?;

@@ -178,6 +178,7 @@ fn spec(random: &mut ChaCha8Rng) -> TimelineSpec {
         aggregates,
         tile,
         lateness: random.random_range(0..3) * 10 * SECOND,
+        ahead: [0, 0, 7 * SECOND, 60 * SECOND][random.random_range(0..4)],
         event_id: (random.random_range(0..2) == 0).then(|| {
             let data_type = [DataType::Utf8, DataType::Int64, DataType::Utf8View][random.random_range(0..3)].clone();
             Field::new("event_id", data_type, true)

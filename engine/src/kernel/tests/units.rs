@@ -34,6 +34,7 @@ fn sums(frames: Vec<Frame>, tile: Option<i64>, lateness: i64, event_id: bool) ->
         frames,
         tile: tile.map(|tile| tile * SECOND),
         lateness: lateness * SECOND,
+        ahead: 0,
         event_id: event_id.then(|| Field::new("id", DataType::Utf8, true)),
     }
 }
@@ -84,6 +85,22 @@ fn what_a_batch_itself_leaves_behind_was_not_late() {
         (total.folded, total.late) = (total.folded + counts.folded, total.late + counts.late);
     }
     assert_eq!(total, counts);
+}
+
+/// An event that is ahead of the clock takes nothing from reads at now, nor from events of now.
+#[test]
+fn what_is_ahead_of_now_costs_now_nothing() {
+    let rows_frame = Frame::Rows { start: Some(1), end: 0 };
+    for (frames, tile) in [(vec![last(10)], None), (vec![last(10)], Some(2)), (vec![rows_frame], None)] {
+        let kernel = Kernel::new(TimelineSpec { ahead: 60 * SECOND, ..sums(frames, tile, 0, false) }).unwrap();
+        let mut piece = kernel.empty_piece(0);
+        kernel.fold(&mut piece, &rows(0, &[(80, 1), (95, 2), (100, 4)], None)).unwrap();
+        kernel.fold(&mut piece, &rows(3, &[(160, 8)], None)).unwrap();
+        let counts = kernel.fold(&mut piece, &rows(4, &[(98, 16)], None)).unwrap();
+        assert_eq!(counts, FoldCounts { folded: 1, ..FoldCounts::default() });
+        let expected = if kernel.spec().frames[0] == last(10) { 22 } else { 20 };
+        assert_eq!(read(&kernel, &piece, 100), (vec![Some(expected)], Status::Present));
+    }
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub struct Shape {
     pub across: bool,
     pub base: i64,
     pub events: usize,
+    /// The source's `max_future`, in microseconds.
+    pub ahead: i64,
 }
 
 impl Shape {
@@ -136,6 +138,7 @@ impl Shape {
             across: event_id && rng.random_bool(0.3),
             base,
             events,
+            ahead: [0, 1, 300_000_000][events % 3],
         }
     }
 }

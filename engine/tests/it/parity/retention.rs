@@ -49,7 +49,7 @@ impl<'a> Retention<'a> {
             gone.extend(times.iter().copied().filter(|t| *t < cut));
             if let Some((_, tile)) = self.view.tile {
                 let open = self.view.frames().into_iter().map(|f| end(f).longest()).max().unwrap_or(0);
-                let before = floor(newest - open, tile) - tile;
+                let before = floor(newest - open - self.world.shape.ahead, tile) - tile;
                 sealed.extend(times.into_iter().filter(|t| *t < before));
             }
         }
@@ -65,7 +65,7 @@ impl<'a> Retention<'a> {
             Frame::Rows { .. } => 0,
         });
         let lateness = self.view.lateness.as_ref().map_or(DEFAULT_LATENESS, |l| l.1);
-        let cut = newest - longest.max().unwrap_or(0) - lateness;
+        let cut = newest - longest.max().unwrap_or(0) - lateness - self.world.shape.ahead;
         let cut = self.view.tile.map_or(cut, |(_, tile)| floor(cut, tile));
         let latest = frames.iter().map(|f| match f {
             Frame::Rows { start: Some(start), .. } => *start as usize + 1,
@@ -74,7 +74,10 @@ impl<'a> Retention<'a> {
         });
         match latest.max().unwrap_or(0) {
             0 => cut,
-            needed => times.len().checked_sub(needed).map_or(i64::MIN, |i| times[i].min(cut)),
+            needed => {
+                let now = times.partition_point(|t| *t <= newest - self.world.shape.ahead);
+                now.checked_sub(needed).map_or(i64::MIN, |i| times[i].min(cut))
+            }
         }
     }
 

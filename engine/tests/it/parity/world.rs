@@ -70,7 +70,8 @@ impl World {
         write(
             "features/source.sql",
             &format!(
-                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', partitions = 3{id});\n"
+                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', max_future = '{} us', partitions = 3{id});\n",
+                self.shape.ahead
             ),
         );
         write(
