@@ -54,24 +54,7 @@ enum Verb {
     Quickstart,
 }
 
-/// DataFusion and sqlparser walk expressions by recursion: a sum of ten thousand terms is as many levels, in a debug build
-/// of a kilobyte and more each. The stack is reserved, not used.
-const STACK: usize = 1 << 30;
-
 fn main() -> ExitCode {
-    let run = std::thread::Builder::new().stack_size(STACK).spawn(begin);
-    match run.map(std::thread::JoinHandle::join) {
-        Ok(Ok(code)) => code,
-        // A panic has said why.
-        Ok(Err(_)) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: no thread to run on: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn begin() -> ExitCode {
     let cli = Cli::parse();
     let done = Settings::new(&cli.global).and_then(|settings| {
         let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "warn" };
@@ -88,7 +71,7 @@ fn begin() -> ExitCode {
 }
 
 fn run(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK / 16).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match verb {
         Verb::Check => runtime.block_on(check::run(settings)),
         Verb::Explain(args) => runtime.block_on(explain::run(settings, &args)),

@@ -23,7 +23,9 @@ use tokio::sync::watch;
 
 use crate::catalog::{Source, read_as};
 use crate::metrics::Metrics;
-use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage, archive_table};
+use crate::offline::{
+    ARCHIVE_ROWS_PER_FILE, ArchiveReader, ArchiveWriter, DeadLetterWriter, OfflineError, Storage, archive_table,
+};
 use crate::online::{EmbeddedStore, OnlineStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -32,7 +34,7 @@ use crate::source::{
     partition_of,
 };
 use crate::sql::Connector;
-use crate::stream::{Progress, StreamError, Summary, Until, Worker, WorkerConfig};
+use crate::stream::{Archived, Progress, StreamError, Summary, Until, Worker, WorkerConfig};
 
 /// Where things are in a data folder.
 #[derive(Debug, Clone)]
@@ -219,8 +221,10 @@ impl Embedded {
         let (events, archive): (Box<dyn EventSource>, _) = match (&source.contract, &source.location, source.format) {
             (Some(contract), _, _) => {
                 let schema = event_schema(&source.schema);
+                let past = ArchiveReader::open(storage.clone(), &source.name, schema.clone()).await?;
                 let archive = ArchiveWriter::open(storage.clone(), &source.name, schema, ARCHIVE_ROWS_PER_FILE).await?;
-                (Box::new(LogSource::new(&source.name, self.log.clone(), contract.clone(), time)?), Some(archive))
+                let log = LogSource::new(&source.name, self.log.clone(), contract.clone(), time)?;
+                (Box::new(Archived::new(Box::new(log), past)), Some(archive))
             }
             // Files are their own archive.
             (None, Some(location), _) => {

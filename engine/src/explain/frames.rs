@@ -81,7 +81,8 @@ pub fn state(view: &FeatureView) -> State {
     let over_unbounded = spec.aggregates.iter().filter(|a| unbounded(&spec.frames[a.frame]));
     let (typed, other): (Vec<_>, Vec<_>) = over_unbounded.partition(|a| typed(view, a));
     let base = other.is_empty() && !typed.is_empty();
-    let kept = other.is_empty().then(|| longest.map_or(0, reach).saturating_add(spec.lateness).saturating_add(spec.ahead));
+    let kept =
+        other.is_empty().then(|| longest.map_or(0, reach).saturating_add(spec.lateness).saturating_add(spec.ahead));
     let kept_rows = spec.frames.iter().map(rows).max().unwrap_or(0);
 
     let mut notes = vec![];

@@ -69,7 +69,13 @@ impl Kernel {
             cells: Vec::new(),
             plans: Vec::new(),
             retention: Some(
-                spec.frames.iter().map(longest).max().unwrap_or(0).saturating_add(spec.lateness).saturating_add(spec.ahead),
+                spec.frames
+                    .iter()
+                    .map(longest)
+                    .max()
+                    .unwrap_or(0)
+                    .saturating_add(spec.lateness)
+                    .saturating_add(spec.ahead),
             ),
             keep_rows: spec.frames.iter().map(rows_needed).max().unwrap_or(0),
             open: spec.frames.iter().map(end_micros).max().unwrap_or(0).saturating_add(spec.ahead),

@@ -197,7 +197,7 @@ pub(super) async fn archive_files(
 }
 
 /// The last offset in a file, from its statistics.
-async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, OfflineError> {
+pub(super) async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, OfflineError> {
     let mut reader = ParquetMetaDataReader::new();
     let mut tail = FOOTER_BYTES.min(file.size);
     loop {

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::archive_table;
+use super::super::{ArchiveReader, archive_table};
 use super::*;
 use crate::source::event_schema;
 
@@ -185,5 +185,34 @@ async fn a_nan_beside_one_number_is_read_back() {
             .map(f64::to_bits)
             .collect();
         assert_eq!(read, expected.into_iter().map(f64::to_bits).collect::<Vec<_>>(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_past_is_read_by_offset_from_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = writer(&dir, 100).await;
+    let held = |range: std::ops::Range<i64>| range.filter(|o| o % 7 != 0);
+    archive.append(0, &events(0, held(40..345)), 350).await.unwrap();
+    archive.append(2, &events(2, held(0..5)), 5).await.unwrap();
+    archive.flush().await.unwrap();
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let mut reader = ArchiveReader::open(storage, "t", schema()).await.unwrap();
+    assert_eq!((reader.end(0), reader.end(1), reader.end(2)), (345, 0, 5));
+    assert!(reader.read(1, 0, 10).await.unwrap().is_none());
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for _ in 0..200 {
+        let (mut from, most) = (rng.random_range(0..345), rng.random_range(1..90));
+        // On and on for a while, then from somewhere else.
+        for _ in 0..rng.random_range(1..5) {
+            let expected: Vec<i64> = held(from.max(40)..345).take(most).collect();
+            let read = reader.read(0, from, most).await.unwrap();
+            let read: Vec<i64> =
+                read.iter().flat_map(|b| b[OFFSET].as_primitive::<Int64Type>().values().to_vec()).collect();
+            assert!(!read.is_empty() || expected.is_empty(), "from {from}");
+            assert_eq!(read, expected[..read.len()], "from {from}, at most {most}");
+            let Some(last) = read.last() else { break };
+            from = last + 1;
+        }
     }
 }

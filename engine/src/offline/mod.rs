@@ -7,11 +7,13 @@
 use std::fmt::Display;
 
 pub mod archive;
+mod archive_reader;
 pub mod archive_table;
 pub mod dead_letters;
 mod storage;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};
+pub use archive_reader::ArchiveReader;
 pub use archive_table::archive_table;
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
 pub use storage::Storage;

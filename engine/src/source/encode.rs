@@ -54,9 +54,7 @@ impl Encoder {
 
     /// One record as a message for the log: framed, see [`Encoder::frame`].
     pub fn encode(&self, record: &Json) -> Result<Bytes, EncodeError> {
-        self.encode_batch(std::slice::from_ref(record), i64::MAX)
-            .pop()
-            .unwrap_or_else(|| Err(self.broken("no record")))
+        self.encode_batch(std::slice::from_ref(record), i64::MAX).pop().unwrap_or_else(|| Err(self.broken("no record")))
     }
 
     /// Each record by itself, as taken in at `now` (microseconds UTC): one that is refused does not touch the others.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::{
     common::DataFusionError,
     sql::sqlparser::{
+        keywords::Keyword,
         parser::ParserError,
         tokenizer::{Location, Token, TokenWithSpan},
     },
@@ -27,6 +28,35 @@ pub(super) fn unexpected(
     };
     let place = Location::new(span.line.into(), span.column.into());
     Diagnostic::new(file, span, message).expected(expected).maybe_hint(unclosed_quote_hint(tokens, place))
+}
+
+/// Operators of one expression at most. Each is a level of the tree that planning walks by recursion, several times over.
+const MOST_OPERATORS: usize = 500;
+
+/// Where an expression grows out of hand, if one does.
+pub(super) fn endless_expression(file: &Arc<SourceFile>, tokens: &[TokenWithSpan]) -> Option<Diagnostic> {
+    let mut operators = 0;
+    for token in tokens {
+        match &token.token {
+            Token::Comma | Token::SemiColon => operators = 0,
+            Token::Word(word) => match word.keyword {
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WINDOW | Keyword::ON => operators = 0,
+                Keyword::AND | Keyword::OR => operators += 1,
+                _ => {}
+            },
+            Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => operators += 1,
+            Token::Eq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq => operators += 1,
+            _ => {}
+        }
+        if operators > MOST_OPERATORS {
+            let message = format!("the expression has more than {MOST_OPERATORS} operators");
+            let error = Diagnostic::new(file, file.span(token.span), message);
+            return Some(
+                error.hint("name parts of it with `WITH name AS (…)` or `CREATE VIEW`, or use IN for many values"),
+            );
+        }
+    }
+    None
 }
 
 /// An error of sqlparser in the statement that has these tokens.
@@ -125,6 +155,18 @@ mod tests {
         assert_eq!(error("SELECT (1 ;"), "1:11+1 the statement ends too early [`)`]");
         assert_eq!(error("SELECT CAST('a\nb' 1)"), "2:4+1 unexpected `1` [`AS`]");
         assert!(error(&format!("SELECT {}1", "(".repeat(200))).starts_with("1:1+6 the statement is nested too deeply"));
+    }
+
+    #[test]
+    fn an_endless_expression_is_refused_where_it_grows_too_long() {
+        let endless = |sql: String| {
+            let file = SourceFile::new("a.sql", &sql);
+            endless_expression(&file, &tokens::statements(&file).0[0].tokens).map(|error| error.span)
+        };
+        assert_eq!(endless(format!("SELECT a{}", "+1".repeat(500))), None);
+        assert_eq!(endless(format!("SELECT a{}", "+1".repeat(501))), Some(Span::new(1, 1009, 1)));
+        assert_eq!(endless(format!("SELECT {} FROM t", vec!["a + b"; 600].join(", "))), None);
+        assert!(endless(format!("SELECT 1 FROM t WHERE a = 1{}", " OR a = 1".repeat(300))).is_some());
     }
 
     #[test]

@@ -58,6 +58,11 @@ fn parse(file: &Arc<SourceFile>) -> (Vec<Definition>, Vec<Diagnostic>) {
             }
             continue;
         }
+        if let Some(mut endless) = errors::endless_expression(file, &statement.tokens) {
+            endless.definition = statement::defined_name(file, &statement.tokens);
+            diagnostics.push(endless);
+            continue;
+        }
         let (definition, errors) = statement::parse_statement(file, &statement.tokens);
         definitions.extend(definition);
         diagnostics.extend(errors);

@@ -15,12 +15,14 @@
 //! So a crash anywhere replays a little and changes nothing. The files of one commit are named by its first event, and
 //! a replay starts at that same event, so it overwrites them.
 
+mod archived;
 mod cache;
 mod error;
 mod fold;
 mod progress;
 mod worker;
 
+pub use archived::Archived;
 pub use error::StreamError;
 pub use progress::{Progress, ViewProgress};
 pub use worker::{Summary, Until, Worker, WorkerConfig};

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::server::{Server, config, event, usual_events};
+use crate::project;
+use crate::server::{MINUTE, NOW, Server, config, event, usual_events};
 
 const EVENTS: &str = "/v1/sources/transactions/events";
 
@@ -60,6 +61,24 @@ fn an_event_sent_twice_counts_once_and_survives_a_restart() {
     let server = Server::over(server.into_folder(), config());
     server.drain();
     assert_eq!(server.get("/v1/views/user_spend?user_id=1").expect(200)["row"]["txn_count_1h"], 2);
+}
+
+/// What was accepted is accepted: a limit that changes later judges what comes from then on.
+#[test]
+fn a_changed_limit_does_not_judge_the_past_again() {
+    let server = Server::start(config());
+    server.push(&[event("now", 1, 1.0, 0), event("soon", 1, 2.0, -4)]);
+    let refused = server.post(EVENTS, &json!({"events": [event("far", 1, 4.0, -6)]})).problem(422);
+    let reason = refused["refused"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("event_time") && reason.contains("at most 300 seconds past the clock"), "{reason}");
+    server.drain();
+    let folder = server.into_folder();
+    let stricter = "timestamp = 'event_time', max_future = '1 minute', event_id";
+    project::write(folder.path(), &project::SQL.replace("timestamp = 'event_time', event_id", stricter));
+    let server = Server::over(folder, config());
+    server.drain();
+    let read = server.post("/v1/views/user_spend", &json!({"keys": [{"user_id": 1}], "as_of": NOW + 5 * MINUTE}));
+    assert_eq!(read.expect(200)["rows"][0]["spend_1h"], 3.0);
 }
 
 #[test]

@@ -55,6 +55,50 @@ fn a_new_view_is_not_read_before_it_has_its_history() {
     assert_eq!(server.get("/v1/views/user_total?user_id=1").expect(200)["row"]["total"], 30.5);
 }
 
+/// Also where there is nothing yet: partial values would be wrong ones.
+#[test]
+fn the_first_fill_is_a_fill_across_restarts() {
+    let server = Server::start(config());
+    server.push(&usual_events());
+    let mut server = Server::over(server.into_folder(), config());
+    server.gate.send(Gate::Shut).unwrap();
+    server.start_workers();
+    let filling = server.until("/v1/views/user_spend?user_id=1", |a| a.text.contains("is filling")).problem(503);
+    assert_eq!(filling["type"], "urn:tidemark:problem:filling");
+    // What came later is no part of the fill.
+    let mut server = Server::over(server.into_folder(), config());
+    server.push(&[event("later", 1, 1.5, 0)]);
+    server.start_workers();
+    server.until("/ready", |a| a.status == 200);
+    server.until("/v1/views/user_spend?user_id=1", |a| a.json()["row"]["spend_1h"] == 22.0);
+}
+
+#[test]
+fn a_view_whose_table_is_missing_stops_no_other() {
+    let server = Server::start(config());
+    let folder = server.into_folder();
+    let more = "CREATE EXTERNAL TABLE regions (country VARCHAR, region VARCHAR) STORED AS CSV LOCATION 'regions.csv';
+        CREATE FEATURE VIEW by_region AS SELECT user_id, LAST_VALUE(region) OVER (PARTITION BY user_id ORDER BY event_time \
+        RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS region \
+        FROM transactions JOIN regions ON regions.country = transactions.country;";
+    project::write(folder.path(), &format!("{}\n{more}", project::SQL));
+    let mut server = Server::over(folder, config());
+    server.push(&usual_events());
+    server.start_workers();
+    server.until("/v1/views/user_spend?user_id=1", |a| a.status == 200 && a.json()["row"]["spend_1h"] == 20.5);
+    let missing = server.get("/v1/views/by_region?user_id=1").problem(503);
+    assert_eq!(missing["type"], "urn:tidemark:problem:not-loaded");
+    let ready = server.get("/ready").problem(503);
+    assert_eq!(reasons(&ready), [("not_loaded".to_owned(), "by_region".to_owned())]);
+
+    let folder = server.into_folder();
+    std::fs::write(folder.path().join("regions.csv"), "country,region\nSE,north\nDE,middle\nUS,west\n").unwrap();
+    let server = Server::over(folder, config());
+    server.drain();
+    let row = server.get("/v1/views/by_region?user_id=1").expect(200);
+    assert_eq!(row["status"], "PRESENT", "{row}");
+}
+
 #[test]
 fn a_store_that_fails_stalls_the_stream_and_answers_503() {
     let mut server = Server::with_events();

@@ -98,7 +98,10 @@ fn check(seed: u64) -> (usize, usize) {
                 }
             }
             if evaluation.status[row] == Status::OutsideRetention {
-                assert!(newest.is_some_and(|newest| *t < newest - case.spec.ahead), "a read at now is outside retention: {place}");
+                assert!(
+                    newest.is_some_and(|newest| *t < newest - case.spec.ahead),
+                    "a read at now is outside retention: {place}"
+                );
                 outside += 1;
             } else {
                 assert_eq!(evaluation.status[row], offline.status[row], "{place}");

@@ -1,0 +1,139 @@
+//! The archive by offsets: what was accepted once, read again in the order in which it came.
+//!
+//! Guarantees: reads the archive as it was when the reader was opened, every row once, in offset order. An event that is
+//! read here was judged when it came: nothing that changed since (a limit, a contract) refuses it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use object_store::{ObjectMeta, ObjectStoreExt};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::archive::{archive_files, last_offset};
+use super::archive_table::conform;
+use super::{OfflineError, Storage, failed};
+use crate::source::OFFSET;
+
+/// Rows that are unpacked at once.
+const ROWS: usize = 8192;
+
+/// Reads one source's archive.
+pub struct ArchiveReader {
+    storage: Storage,
+    schema: SchemaRef,
+    partitions: BTreeMap<i32, Partition>,
+    /// The file that the last read was in, and rows of it that are unpacked already.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    /// By first offset.
+    files: Vec<(i64, ObjectMeta)>,
+    /// After the last event.
+    end: i64,
+}
+
+struct Open {
+    partition: i32,
+    file: usize,
+    rows: ParquetRecordBatchReader,
+    ahead: Option<RecordBatch>,
+    /// Rows before this offset were read already.
+    next: i64,
+}
+
+impl fmt::Debug for ArchiveReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArchiveReader").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+impl ArchiveReader {
+    /// Looks up what is there. `schema` is a source's, see [`crate::source::event_schema`].
+    pub async fn open(storage: Storage, source: &str, schema: SchemaRef) -> Result<ArchiveReader, OfflineError> {
+        let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
+        for (partition, first, file) in archive_files(&storage, source).await? {
+            partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
+        }
+        for partition in partitions.values_mut() {
+            if let Some((_, newest)) = partition.files.last() {
+                partition.end = last_offset(&storage, newest).await? + 1;
+            }
+        }
+        Ok(ArchiveReader { storage, schema, partitions, open: None })
+    }
+
+    /// The offset below which every event of a partition was archived or refused.
+    pub fn end(&self, partition: i32) -> i64 {
+        self.partitions.get(&partition).map_or(0, |held| held.end)
+    }
+
+    /// Events at and after an offset below the [end](Self::end), at least one and at most `most`.
+    pub async fn read(&mut self, partition: i32, from: i64, most: usize) -> Result<Option<RecordBatch>, OfflineError> {
+        let Some(held) = self.partitions.get(&partition) else {
+            return Ok(None);
+        };
+        let files = held.files.len();
+        let mut file = held.files.partition_point(|(first, _)| *first <= from).saturating_sub(1);
+        while file < files {
+            if let Some(rows) = self.read_file(partition, file, from, most).await? {
+                return Ok(Some(rows));
+            }
+            file += 1;
+        }
+        Ok(None)
+    }
+
+    async fn read_file(
+        &mut self,
+        partition: i32,
+        file: usize,
+        from: i64,
+        most: usize,
+    ) -> Result<Option<RecordBatch>, OfflineError> {
+        let Some((_, meta)) = self.partitions.get(&partition).and_then(|held| held.files.get(file)) else {
+            return Ok(None);
+        };
+        let cant_read = failed(&meta.location, "can't read");
+        let mut open = match self.open.take() {
+            Some(open) if open.partition == partition && open.file == file && open.next <= from => open,
+            _ => {
+                let bytes =
+                    self.storage.store().get(&meta.location).await.map_err(failed(&meta.location, "can't read"))?;
+                let bytes = bytes.bytes().await.map_err(failed(&meta.location, "can't read"))?;
+                let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)
+                    .and_then(|builder| builder.with_batch_size(ROWS).build())
+                    .map_err(failed(&meta.location, "can't read"))?;
+                Open { partition, file, rows, ahead: None, next: i64::MIN }
+            }
+        };
+        loop {
+            let rows = match open.ahead.take() {
+                Some(rows) => rows,
+                None => match open.rows.next() {
+                    Some(rows) => conform(&rows.map_err(&cant_read)?, &self.schema).map_err(&cant_read)?,
+                    None => return Ok(None),
+                },
+            };
+            let known = offsets(&rows).partition_point(|offset| *offset < from);
+            if known == rows.num_rows() {
+                continue;
+            }
+            let length = (rows.num_rows() - known).min(most.max(1));
+            let taken = rows.slice(known, length);
+            if known + length < rows.num_rows() {
+                open.ahead = Some(rows.slice(known + length, rows.num_rows() - known - length));
+            }
+            open.next = offsets(&taken).last().map_or(from, |last| last + 1);
+            self.open = Some(open);
+            return Ok(Some(taken));
+        }
+    }
+}
+
+fn offsets(rows: &RecordBatch) -> &[i64] {
+    rows.column_by_name(OFFSET).and_then(|column| column.as_primitive_opt::<Int64Type>()).map_or(&[], |c| c.values())
+}
