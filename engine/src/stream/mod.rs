@@ -18,6 +18,7 @@
 mod archived;
 mod cache;
 mod error;
+mod events;
 mod fold;
 mod progress;
 mod worker;

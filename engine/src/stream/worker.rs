@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use datafusion::common::internal_datafusion_err;
 use tokio::sync::watch;
 
 use super::error::StreamError;
+use super::events::{dead_letter, since};
 use super::fold::ViewFold;
 use super::progress::{Progress, ViewProgress};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter};
 use crate::online::{OnlineStore, ViewId};
 use crate::plan::FeatureView;
-use crate::plan::rows::FailedEvent;
-use crate::source::{EventSource, INGESTED_AT, OFFSET, Reject, SourceBatch};
+use crate::source::{EventSource, Reject, SourceBatch};
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -76,6 +73,8 @@ pub struct Worker {
     /// Dead letters of the batches that are being absorbed, by partition and offset: a batch that fails half way is
     /// absorbed again, and the views that have it already don't fail it twice.
     letters: BTreeMap<i32, BTreeMap<i64, Reject>>,
+    /// Whether the state of views' earlier versions is gone.
+    tidied: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +136,7 @@ impl Worker {
             pending_since: None,
             summary: Summary::default(),
             letters: BTreeMap::new(),
+            tidied: false,
         };
         // Whoever asks whether the platform is ready must see the backlog from the first moment.
         for partition in worker.source.partitions().await? {
@@ -295,6 +295,22 @@ impl Worker {
         self.pending_since = None;
         self.summary.commits += 1;
         timer.observe_duration();
+        self.tidy().await
+    }
+
+    /// Forgets the earlier versions of views that are filled: nobody reads them any more.
+    async fn tidy(&mut self) -> Result<(), StreamError> {
+        if self.tidied || self.views.iter().any(|view| !view.missing().is_empty()) {
+            return Ok(());
+        }
+        let current: Vec<ViewId> =
+            self.views.iter().flat_map(|v| [v.fold.view.id(), history_id(&v.fold.view)]).collect();
+        for id in self.store.views().await? {
+            if !current.contains(&id) && current.iter().any(|current| current.name == id.name) {
+                self.store.drop_view(&id).await?;
+            }
+        }
+        self.tidied = true;
         Ok(())
     }
 
@@ -343,32 +359,6 @@ impl Worker {
     }
 }
 
-/// Adds an event that a view could not evaluate: one letter an event, with every view's reason. The event itself was
-/// taken, so its letter carries it as JSON, not as the bytes that came.
-fn dead_letter(
-    letters: &mut BTreeMap<i64, Reject>,
-    view: &str,
-    failed: &FailedEvent,
-    events: &RecordBatch,
-) -> Result<(), StreamError> {
-    let reason = format!("view {view}: {}", failed.reason);
-    if let Some(letter) = letters.get_mut(&failed.offset) {
-        letter.reason = format!("{}; {reason}", letter.reason);
-        return Ok(());
-    }
-    let wrong = |source: arrow::error::ArrowError| StreamError::View { view: view.to_owned(), source: source.into() };
-    let offsets = column(events, OFFSET)?.as_primitive::<Int64Type>();
-    let times = column(events, INGESTED_AT)?.as_primitive::<TimestampMicrosecondType>();
-    let row = offsets.values().partition_point(|o| *o < failed.offset);
-    let mut json = arrow::json::LineDelimitedWriter::new(Vec::new());
-    json.write(&events.slice(row, 1)).map_err(wrong)?;
-    json.finish().map_err(wrong)?;
-    let letter =
-        Reject { offset: failed.offset, ingested_at: times.value(row), payload: json.into_inner().into(), reason };
-    letters.insert(failed.offset, letter);
-    Ok(())
-}
-
 /// The offset after the last event that each partition holds now.
 async fn ends(source: &mut dyn EventSource) -> Result<BTreeMap<i32, i64>, StreamError> {
     let mut ends = BTreeMap::new();
@@ -386,21 +376,4 @@ fn history_id(view: &FeatureView) -> ViewId {
 /// Under which the store keeps a source's committed offsets.
 pub fn source_id(source: &str) -> ViewId {
     ViewId { name: format!("@{source}"), fingerprint: "committed".to_owned() }
-}
-
-/// The events at or after an offset.
-fn since(events: &RecordBatch, offset: i64, first: i64) -> Result<RecordBatch, StreamError> {
-    if offset <= first {
-        return Ok(events.clone());
-    }
-    let offsets = column(events, OFFSET)?.as_primitive::<Int64Type>();
-    let start = offsets.values().partition_point(|o| *o < offset);
-    Ok(events.slice(start, events.num_rows() - start))
-}
-
-fn column<'a>(events: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, StreamError> {
-    events.column_by_name(name).ok_or_else(|| StreamError::View {
-        view: "-".to_owned(),
-        source: internal_datafusion_err!("a source batch without {name}"),
-    })
 }

@@ -79,6 +79,9 @@ fn a_changed_limit_does_not_judge_the_past_again() {
     server.drain();
     let read = server.post("/v1/views/user_spend", &json!({"keys": [{"user_id": 1}], "as_of": NOW + 5 * MINUTE}));
     assert_eq!(read.expect(200)["rows"][0]["spend_1h"], 3.0);
+    let versions = server.runtime.block_on(server.platform.store.views()).unwrap();
+    let of_view = versions.iter().filter(|id| id.name == "user_spend");
+    assert_eq!(of_view.count(), 1, "the earlier version's state is gone: {versions:?}");
 }
 
 #[test]
