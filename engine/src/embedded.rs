@@ -280,7 +280,10 @@ pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn Tabl
         }
         _ => {
             let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;
-            archive_table(&storage, &source.name, schema).await.map_err(|e| external(e.into()))
+            let contract = source.contract.as_ref();
+            let contract =
+                contract.ok_or_else(|| external(EmbeddedError::UnknownSource(source.name.clone()).into()))?;
+            archive_table(&storage, &source.name, contract).await.map_err(|e| external(e.into()))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Display;
 pub mod archive;
 pub mod archive_table;
 pub mod dead_letters;
+mod older_files;
 mod storage;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};
