@@ -23,7 +23,8 @@ use tokio::sync::watch;
 
 use crate::catalog::{Source, read_as};
 use crate::metrics::Metrics;
-use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage, archive_table};
+use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage};
+use crate::offline::{archive_table, archived_ranges};
 use crate::online::{EmbeddedStore, OnlineStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -50,6 +51,11 @@ impl Folder {
     /// The root of archive, dead letters and snapshots.
     pub fn offline(&self) -> PathBuf {
         self.0.join("offline")
+    }
+
+    /// The event log, if there is one. One process at a time has it open.
+    pub fn open_log(&self) -> Result<Option<Arc<EventLog>>, LogError> {
+        self.log().exists().then(|| EventLog::open(self.log()).map(Arc::new)).transpose()
     }
 
     fn log(&self) -> PathBuf {
@@ -265,6 +271,46 @@ async fn read_files(source: &Source, config: FilesConfig) -> Result<Vec<RecordBa
 struct Batch {
     places: Vec<usize>,
     messages: Vec<(i64, Bytes)>,
+}
+
+/// What an archive lacks of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pub source: String,
+    /// Events of the log that are not in the archive.
+    pub events: u64,
+    /// There is nothing in the archive at all.
+    pub empty: bool,
+}
+
+/// Those of some sources whose archive under an offline root lacks events of the log. What the stream refused is not
+/// missed, so what lies behind the archive's end is decoded to be counted.
+pub async fn behind(
+    log: &Arc<EventLog>,
+    offline: &Path,
+    sources: impl IntoIterator<Item = Arc<Source>>,
+) -> Result<Vec<Behind>, EmbeddedError> {
+    const RECORDS: usize = 8192;
+    let storage = Storage::open(&offline.to_string_lossy())?;
+    let mut found = vec![];
+    for source in sources {
+        let Some(contract) = &source.contract else { continue };
+        let archived = archived_ranges(&storage, &source.name).await?;
+        let time = Some((source.timestamp.as_str(), source.options.max_future));
+        let mut events = LogSource::new(&source.name, log.clone(), contract.clone(), time)?;
+        let mut missing = 0;
+        for partition in events.partitions().await? {
+            let mut next = archived.get(&partition).map_or(0, |range| range.end() + 1);
+            while let Some(batch) = events.read(partition, next, RECORDS).await? {
+                missing += batch.events.num_rows() as u64;
+                next = batch.next_offset;
+            }
+        }
+        if missing > 0 {
+            found.push(Behind { source: source.name.clone(), events: missing, empty: archived.is_empty() });
+        }
+    }
+    Ok(found)
 }
 
 /// A source's past: the archive under an offline root, or the source's own files.
