@@ -23,9 +23,8 @@ use tokio::sync::watch;
 
 use crate::catalog::{Source, read_as};
 use crate::metrics::Metrics;
-use crate::offline::{
-    ARCHIVE_ROWS_PER_FILE, ArchiveReader, ArchiveWriter, DeadLetterWriter, OfflineError, Storage, archive_table,
-};
+use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveReader, ArchiveWriter, DeadLetterWriter, OfflineError, Storage};
+use crate::offline::{archive_table, archived_ranges};
 use crate::online::{EmbeddedStore, OnlineStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -52,6 +51,11 @@ impl Folder {
     /// The root of archive, dead letters and snapshots.
     pub fn offline(&self) -> PathBuf {
         self.0.join("offline")
+    }
+
+    /// The event log, if there is one. One process at a time has it open.
+    pub fn open_log(&self) -> Result<Option<Arc<EventLog>>, LogError> {
+        self.log().exists().then(|| EventLog::open(self.log()).map(Arc::new)).transpose()
     }
 
     fn log(&self) -> PathBuf {
@@ -221,7 +225,7 @@ impl Embedded {
         let (events, archive): (Box<dyn EventSource>, _) = match (&source.contract, &source.location, source.format) {
             (Some(contract), _, _) => {
                 let schema = event_schema(&source.schema);
-                let past = ArchiveReader::open(storage.clone(), &source.name, schema.clone()).await?;
+                let past = ArchiveReader::open(storage.clone(), &source.name, contract).await?;
                 let archive = ArchiveWriter::open(storage.clone(), &source.name, schema, ARCHIVE_ROWS_PER_FILE).await?;
                 let log = LogSource::new(&source.name, self.log.clone(), contract.clone(), time)?;
                 (Box::new(Archived::new(Box::new(log), past)), Some(archive))
@@ -272,6 +276,46 @@ struct Batch {
     messages: Vec<(i64, Bytes)>,
 }
 
+/// What an archive lacks of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pub source: String,
+    /// Events of the log that are not in the archive.
+    pub events: u64,
+    /// There is nothing in the archive at all.
+    pub empty: bool,
+}
+
+/// Those of some sources whose archive under an offline root lacks events of the log. What the stream refused is not
+/// missed, so what lies behind the archive's end is decoded to be counted.
+pub async fn behind(
+    log: &Arc<EventLog>,
+    offline: &Path,
+    sources: impl IntoIterator<Item = Arc<Source>>,
+) -> Result<Vec<Behind>, EmbeddedError> {
+    const RECORDS: usize = 8192;
+    let storage = Storage::open(&offline.to_string_lossy())?;
+    let mut found = vec![];
+    for source in sources {
+        let Some(contract) = &source.contract else { continue };
+        let archived = archived_ranges(&storage, &source.name).await?;
+        let time = Some((source.timestamp.as_str(), source.options.max_future));
+        let mut events = LogSource::new(&source.name, log.clone(), contract.clone(), time)?;
+        let mut missing = 0;
+        for partition in events.partitions().await? {
+            let mut next = archived.get(&partition).map_or(0, |range| range.end() + 1);
+            while let Some(batch) = events.read(partition, next, RECORDS).await? {
+                missing += batch.events.num_rows() as u64;
+                next = batch.next_offset;
+            }
+        }
+        if missing > 0 {
+            found.push(Behind { source: source.name.clone(), events: missing, empty: archived.is_empty() });
+        }
+    }
+    Ok(found)
+}
+
 /// A source's past: the archive under an offline root, or the source's own files.
 pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let external = |e: Box<dyn std::error::Error + Send + Sync>| DataFusionError::External(e);
@@ -285,7 +329,10 @@ pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn Tabl
         }
         _ => {
             let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;
-            archive_table(&storage, &source.name, schema).await.map_err(|e| external(e.into()))
+            let contract = source.contract.as_ref();
+            let contract =
+                contract.ok_or_else(|| external(EmbeddedError::UnknownSource(source.name.clone()).into()))?;
+            archive_table(&storage, &source.name, contract).await.map_err(|e| external(e.into()))
         }
     }
 }

@@ -7,12 +7,12 @@ use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use tidemark_engine::embedded::EmbeddedError;
 use tidemark_engine::kernel::KernelError;
+use tidemark_engine::plan::failure::Failure;
 use tidemark_engine::request::ReadError;
 use tidemark_engine::sql::did_you_mean;
 
@@ -150,24 +150,20 @@ impl Problem {
     }
 
     /// Values that the definition can't compute from this data.
-    fn evaluation(field: Option<&str>, cause: &str) -> Self {
-        let detail = match field {
-            Some(field) => format!("{field}: {cause}"),
-            None => cause.to_owned(),
+    fn evaluation(failure: Failure) -> Self {
+        let Failure { feature, cause, hint } = failure;
+        let detail = match &feature {
+            Some(feature) => format!("{feature}: {cause}"),
+            None => cause.clone(),
         };
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "evaluation", "A feature can't be computed", detail);
-        match field {
-            Some(field) => problem.with(
-                "errors",
-                json!([FieldError { field: field.into(), message: cause.into(), hint: evaluation_hint(cause) }]),
-            ),
+        match feature {
+            Some(field) => {
+                problem.with("errors", json!([FieldError { field, message: cause, hint: hint.map(str::to_owned) }]))
+            }
             None => problem,
         }
     }
-}
-
-fn evaluation_hint(cause: &str) -> Option<String> {
-    cause.to_lowercase().contains("divide by zero").then(|| "guard it in the definition: a / NULLIF(b, 0)".to_owned())
 }
 
 impl IntoResponse for Problem {
@@ -202,7 +198,8 @@ impl From<ReadError> for Problem {
             ReadError::Evaluate(cause) => of_evaluation(cause).unwrap_or_else(|| Self::internal(&error)),
             ReadError::Kernel { view, source } => match source {
                 KernelError::Overflow { aggregate, message } => {
-                    Self::evaluation(Some(&format!("{view}.{aggregate}")), message)
+                    let feature = Some(format!("{view}.{aggregate}"));
+                    Self::evaluation(Failure { feature, cause: message.clone(), hint: None })
                 }
                 KernelError::DataFusion(cause) => of_evaluation(cause).unwrap_or_else(|| Self::internal(&error)),
                 _ => Self::internal(&error),
@@ -230,22 +227,5 @@ impl From<EmbeddedError> for Problem {
 
 /// An expression that failed on the data that it was given. `None` for anything else: that is our fault.
 fn of_evaluation(error: &DataFusionError) -> Option<Problem> {
-    let field = match error {
-        DataFusionError::Context(field, _) => Some(field.as_str()),
-        _ => None,
-    };
-    let cause = match error.find_root() {
-        DataFusionError::ArrowError(cause, _) => match cause.as_ref() {
-            ArrowError::DivideByZero
-            | ArrowError::ArithmeticOverflow(_)
-            | ArrowError::ComputeError(_)
-            | ArrowError::CastError(_)
-            | ArrowError::ParseError(_)
-            | ArrowError::InvalidArgumentError(_) => cause.to_string(),
-            _ => return None,
-        },
-        DataFusionError::Execution(message) => message.clone(),
-        _ => return None,
-    };
-    Some(Problem::evaluation(field, &cause))
+    Failure::of(error).map(Problem::evaluation)
 }

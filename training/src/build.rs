@@ -10,7 +10,7 @@ use datafusion::common::plan_datafusion_err;
 use futures::StreamExt;
 use tidemark_engine::batch::{session, training_plan};
 use tidemark_engine::embedded::event_table;
-use tidemark_engine::plan::{FeatureService, Project};
+use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
 use tidemark_engine::sql::did_you_mean;
 
 use crate::{Error, ParquetFile, Result, spine};
@@ -46,48 +46,56 @@ pub struct Summary {
 pub async fn build(project: &Project, offline: &Path, request: &Request, out: &Path) -> Result<Summary> {
     let started = Instant::now();
     let session = session();
-    let (name, service, spine, sql) = match request {
+    let service = service(project, request)?;
+    let (name, spine, sql) = match request {
         Request::Named(name) => {
-            let set = project
-                .training_sets
-                .get(name)
-                .ok_or_else(|| unknown("training set", name, project.training_sets.keys()))?;
+            let set = set(project, name)?;
             let spine = spine::of_set(project, &session, set).await?;
-            (format!("training set {name}"), set.service.clone(), spine, Some(set.sql.clone()))
+            (format!("training set {name}"), spine, Some(set.sql.clone()))
         }
-        Request::File { service, spine, timestamp } => {
-            let found = project
-                .services
-                .get(service)
-                .ok_or_else(|| unknown("feature service", service, project.services.keys()))?;
-            let rows = spine::of_file(&session, spine, timestamp).await?;
-            (format!("spine {}", spine.display()), found.clone(), rows, None)
+        Request::File { spine, timestamp, .. } => {
+            let rows = spine::of_file(&session, spine, service, timestamp).await?;
+            (format!("spine {}", spine.display()), rows, None)
         }
     };
 
-    let events = events(offline, &service).await?;
+    let events = events(offline, service).await?;
     let table = |source: &tidemark_engine::catalog::Source| {
         events.get(&source.name).cloned().ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
     };
-    let plan = training_plan(project, &service, &spine, &table).map_err(|source| match request {
+    let plan = training_plan(project, service, &spine, &table).map_err(|source| match request {
         Request::Named(name) => Error::Plan { name: name.clone(), source },
         Request::File { spine, .. } => Error::SpinePlan { path: spine.clone(), source },
     })?;
 
-    let run = |source| Error::Run { what: name.clone(), source };
-    let rows = session.execute_logical_plan(plan).await.map_err(run)?;
+    let run = Error::run(&name);
+    let rows = session.execute_logical_plan(plan).await.map_err(&run)?;
     let schema = Arc::new(rows.schema().as_arrow().clone());
-    let mut stream = rows.execute_stream().await.map_err(run)?;
+    let mut stream = rows.execute_stream().await.map_err(&run)?;
     let mut file = ParquetFile::create(out, stream.schema())?;
     let mut written = 0u64;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(run)?;
+        let batch = batch.map_err(&run)?;
         file.write(&batch)?;
         written += batch.num_rows() as u64;
     }
-    let bytes = file.finish(metadata(&service, &spine.timestamp, sql, written))?;
+    let bytes = file.finish(metadata(service, &spine.timestamp, sql, written))?;
     let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
     Ok(Summary { rows: written, columns, seconds: started.elapsed().as_secs_f64(), bytes })
+}
+
+/// The service that a request evaluates.
+pub fn service<'a>(project: &'a Project, request: &Request) -> Result<&'a Arc<FeatureService>> {
+    match request {
+        Request::Named(name) => Ok(&set(project, name)?.service),
+        Request::File { service, .. } => {
+            project.services.get(service).ok_or_else(|| unknown("feature service", service, project.services.keys()))
+        }
+    }
+}
+
+fn set<'a>(project: &'a Project, name: &str) -> Result<&'a Arc<TrainingSet>> {
+    project.training_sets.get(name).ok_or_else(|| unknown("training set", name, project.training_sets.keys()))
 }
 
 /// The past of every source that the service's views read.

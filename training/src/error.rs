@@ -17,8 +17,15 @@ pub enum Error {
     Plan { name: String, source: TrainingError },
     #[error("events of source {source_name}: {source}")]
     Events { source_name: String, source: DataFusionError },
-    #[error("{what}: {source}")]
-    Run { what: String, source: DataFusionError },
+    #[error("{what}: {cause}")]
+    Run { what: String, cause: String },
     #[error("can't {action} {}: {cause}", path.display())]
     File { action: &'static str, path: PathBuf, cause: String },
+}
+
+impl Error {
+    /// A query that failed, without DataFusion's own words about the kind of error.
+    pub(crate) fn run(what: &str) -> impl Fn(DataFusionError) -> Self {
+        move |error| Self::Run { what: what.to_owned(), cause: error.message().into_owned() }
+    }
 }

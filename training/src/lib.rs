@@ -9,7 +9,7 @@ mod error;
 mod output;
 mod spine;
 
-pub use build::{Request, Summary, build};
+pub use build::{Request, Summary, build, service};
 pub use error::Error;
 pub use output::ParquetFile;
 

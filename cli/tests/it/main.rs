@@ -8,4 +8,5 @@ mod check;
 mod crash;
 mod explain;
 mod files;
+mod parity;
 mod support;

@@ -9,9 +9,11 @@ use arrow::array::{
 use arrow::compute::{CastOptions, cast, cast_with_options, concat, concat_batches, take};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::step::first_failing;
 use crate::kernel::{EntityKey, Status, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::pipeline::batch;
@@ -143,11 +145,10 @@ impl Join {
         for (key, rows) in wanted.filter(|(_, rows)| !rows.is_empty()) {
             let timeline = timelines.of(key)?;
             let instants: Vec<i64> = rows.iter().map(|(_, at)| *at).collect();
-            let evaluation = self
-                .view
-                .kernel
-                .evaluate(&timeline, &instants)
-                .map_err(|e| exec_datafusion_err!("view {}: {e}", self.view.name))?;
+            let evaluation = self.view.kernel.evaluate(&timeline, &instants).map_err(|e| match key {
+                Some(key) => exec_datafusion_err!("view {}, key {key}: {e}", self.view.name),
+                None => exec_datafusion_err!("view {}: {e}", self.view.name),
+            })?;
             if evaluation.status.contains(&Status::OutsideRetention) {
                 return exec_err!("view {}: a timeline of the archive is not whole", self.view.name);
             }
@@ -166,13 +167,31 @@ impl Join {
                 false => join(&self.key_columns.iter().map(|c| c[k].clone()).collect::<Vec<_>>()),
             })
             .collect::<Result<Vec<_>>>()?;
-        let values = self.view.project(keys, results, &live)?;
+        let projected = self.view.project(keys.clone(), results.clone(), &live);
+        let values = projected.map_err(|error| self.blame(&keys, &results, &live, error))?;
         let spine_columns = schema.fields().len() - values.num_columns();
         let left = match self.spine.first() {
             Some(first) => concat_batches(&first.schema(), &self.spine)?.columns().to_vec(),
             None => schema.fields().iter().take(spine_columns).map(|f| new_null_array(f.data_type(), 0)).collect(),
         };
         batch(schema, left.into_iter().chain(values.columns().iter().cloned()).collect(), self.spine_rows as usize)
+    }
+
+    /// The projection's error, with the first row of the spine that has it.
+    fn blame(
+        &self,
+        keys: &[ArrayRef],
+        results: &[ArrayRef],
+        live: &BooleanArray,
+        error: DataFusionError,
+    ) -> DataFusionError {
+        let cut = |columns: &[ArrayRef], at, n| columns.iter().map(|c| c.slice(at, n)).collect();
+        let run = |at, n| self.view.project(cut(keys, at, n), cut(results, at, n), &live.slice(at, n));
+        let Some((row, failure)) = first_failing(live.len(), run) else { return error };
+        let of_row = |rows: &[(u32, i64)]| rows.iter().any(|(r, _)| *r as usize == row);
+        let key = self.wanted.iter().find(|(_, rows)| of_row(rows)).map(|(key, _)| format!(", key {key}"));
+        let key = key.unwrap_or_default();
+        exec_datafusion_err!("view {}{key}, row {} of the spine: {failure}", self.view.name, row + 1)
     }
 }
 

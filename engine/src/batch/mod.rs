@@ -1,16 +1,21 @@
 //! The batch plan: features at past instants, from the archive.
 //!
-//! A service's plan runs over a spine in place of the request, and each join to a feature view becomes a
-//! [`PointInTimeJoin`]: a logical node and a physical operator of ours in an otherwise ordinary DataFusion plan.
-//! The operator runs the view's row stage and its kernel, the same code as the stream and the request plan.
+//! A service's plan runs over a spine in place of the request. Each join to a feature view becomes a
+//! [`PointInTimeJoin`], each projection and each lookup in a dimension table a [`ServiceStep`]: logical nodes and
+//! physical operators of ours in an otherwise ordinary DataFusion plan. They run the view's row stage and its kernel
+//! and the service's own steps, the same code as the stream and the request plan.
 
 mod join;
 mod node;
 mod operator;
 mod session;
+mod spine;
+mod step;
 mod training;
 
 pub use node::PointInTimeJoin;
 pub use operator::PointInTimeExec;
 pub use session::session;
-pub use training::{EventTables, Spine, TrainingError, training_plan};
+pub use spine::{Spine, TrainingError};
+pub use step::{ServiceStep, ServiceStepExec};
+pub use training::{EventTables, training_plan};

@@ -1,4 +1,4 @@
-//! A DataFusion session that knows the point-in-time join.
+//! A DataFusion session that knows the point-in-time join and the steps of a service.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
-use super::{PointInTimeExec, PointInTimeJoin};
+use super::{PointInTimeExec, PointInTimeJoin, ServiceStep};
 use crate::plan::planner::session_config;
 
 /// A session for training sets. DataFusion's defaults otherwise; strings are `Utf8`.
@@ -71,6 +71,9 @@ fn plan(
     session: &dyn Session,
     planning: &PhysicalPlanningContext,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let (Some(step), [input]) = (node.as_any().downcast_ref::<ServiceStep>(), inputs) {
+        return Ok(Some(Arc::new(step.exec(input.clone()))));
+    }
     let (Some(join), [spine, events]) = (node.as_any().downcast_ref::<PointInTimeJoin>(), inputs) else {
         return Ok(None);
     };

@@ -1,118 +1,31 @@
 //! A training set's plan: a service over a spine.
 //!
-//! The service's own logical plan is kept; its request becomes the spine, and its joins to feature views become
-//! point-in-time joins. The spine's columns travel along hidden, so that labels come out beside features in one pass.
+//! The service's own logical plan is kept; its request becomes the spine, its joins to feature views become
+//! point-in-time joins, and its projections and lookups its own steps. The spine's columns travel along hidden, so that
+//! labels come out beside features in one pass.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
     Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, cast as cast_to, col,
 };
 
-use super::PointInTimeJoin;
+use super::spine::{Spine, TrainingError};
+use super::{PointInTimeJoin, ServiceStep};
 use crate::catalog::Source;
-use crate::plan::join::{as_view, view_keys};
-use crate::plan::pipeline::{Kind, nullable};
-use crate::plan::{FeatureService, FeatureView, Project, REQUEST, timestamp_type};
+use crate::plan::join::{as_view, step, view_keys};
+use crate::plan::pipeline::{Kind, Step, project};
+use crate::plan::service::{INSTANT, ROW, spine_column};
+use crate::plan::{FeatureService, FeatureView, Problem, Project, REQUEST};
 use crate::source::{META_COLUMNS, event_schema};
 
 /// Gives a source's past as a table: the contract's columns, then `_partition`, `_offset`, `_ingested_at`.
 pub type EventTables<'a> = &'a dyn Fn(&Source) -> Result<Arc<dyn TableProvider>>;
-
-const ROW: &str = "__row";
-const INSTANT: &str = "__instant";
-
-#[derive(Debug, thiserror::Error)]
-pub enum TrainingError {
-    #[error("the spine has no column `{column}`, which service `{service}` asks for; it has {has}")]
-    MissingColumn { column: String, service: String, has: String },
-    #[error("the spine has no timestamp column `{column}`; it has {has}")]
-    MissingTimestamp { column: String, has: String },
-    #[error("column `{column}` of the spine is {found}; expected {expected}")]
-    ColumnType { column: String, found: DataType, expected: DataType },
-    #[error("column `{column}` is in the spine and is another thing in service `{service}`; rename it in the spine")]
-    Ambiguous { column: String, service: String },
-    #[error(transparent)]
-    Plan(#[from] DataFusionError),
-}
-
-impl From<arrow::error::ArrowError> for TrainingError {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        Self::Plan(error.into())
-    }
-}
-
-/// The rows that a training set starts from, in memory.
-#[derive(Debug)]
-pub struct Spine {
-    pub rows: RecordBatch,
-    /// The column with the instant to evaluate at.
-    pub timestamp: String,
-}
-
-impl Spine {
-    pub fn new(batches: &[RecordBatch], schema: &Schema, timestamp: &str) -> Result<Self, TrainingError> {
-        let schema = nullable(schema);
-        let batches = batches
-            .iter()
-            .map(|b| crate::plan::pipeline::batch(schema.clone(), b.columns().to_vec(), b.num_rows()))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { rows: concat_batches(&schema, &batches)?, timestamp: timestamp.to_owned() })
-    }
-
-    /// The rows as the service's request, the hidden columns behind: row number, instant, and every column of the spine.
-    fn table(&self, service: &FeatureService) -> Result<Arc<dyn TableProvider>, TrainingError> {
-        let schema = self.rows.schema();
-        let has = || schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
-        let typed = |name: &str, to: &DataType| -> Option<Result<ArrayRef, TrainingError>> {
-            let column = self.rows.column_by_name(name)?;
-            Some(cast(column, to).map_err(|_| TrainingError::ColumnType {
-                column: name.to_owned(),
-                found: column.data_type().clone(),
-                expected: to.clone(),
-            }))
-        };
-        let mut fields: Vec<Field> = vec![];
-        let mut columns: Vec<ArrayRef> = vec![];
-        for field in service.signature.fields() {
-            let missing = || TrainingError::MissingColumn {
-                column: field.name().clone(),
-                service: service.name.clone(),
-                has: has(),
-            };
-            columns.push(typed(field.name(), field.data_type()).ok_or_else(missing)??);
-            fields.push(field.as_ref().clone());
-        }
-        let instants = self.rows.column_by_name(&self.timestamp);
-        if let Some(column) = instants.filter(|c| !matches!(c.data_type(), DataType::Timestamp(_, _))) {
-            return Err(TrainingError::ColumnType {
-                column: self.timestamp.clone(),
-                found: column.data_type().clone(),
-                expected: timestamp_type(),
-            });
-        }
-        let missing = || TrainingError::MissingTimestamp { column: self.timestamp.clone(), has: has() };
-        columns.push(Arc::new((0..self.rows.num_rows() as i64).collect::<Int64Array>()));
-        fields.push(Field::new(ROW, DataType::Int64, false));
-        columns.push(typed(&self.timestamp, &timestamp_type()).ok_or_else(missing)??);
-        fields.push(Field::new(INSTANT, timestamp_type(), true));
-        for (i, field) in schema.fields().iter().enumerate() {
-            columns.push(self.rows.column(i).clone());
-            fields.push(Field::new(spine_name(i), field.data_type().clone(), true));
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let batch = crate::plan::pipeline::batch(schema.clone(), columns, self.rows.num_rows())?;
-        Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
-    }
-}
 
 /// A service evaluated over a spine: the spine's columns, then the service's, in the spine's order.
 pub fn training_plan(
@@ -122,9 +35,11 @@ pub fn training_plan(
     events: EventTables<'_>,
 ) -> Result<LogicalPlan, TrainingError> {
     let table = spine.table(service)?;
-    let hidden: Vec<String> =
-        [ROW.to_owned(), INSTANT.to_owned()].into_iter().chain((0..spine.rows.num_columns()).map(spine_name)).collect();
-    let rewrite = Rewrite { project, events, table, hidden };
+    let hidden: Vec<String> = [ROW.to_owned(), INSTANT.to_owned()]
+        .into_iter()
+        .chain((0..spine.rows.num_columns()).map(spine_column))
+        .collect();
+    let rewrite = Rewrite { project, service, events, table, hidden };
     let plan = rewrite.plan(&service.plan)?;
     let plan = LogicalPlanBuilder::from(plan).sort(vec![col(ROW).sort(true, false)])?.build()?;
 
@@ -132,7 +47,7 @@ pub fn training_plan(
     let spine_schema = spine.rows.schema();
     let mut output: Vec<Expr> = vec![];
     for (i, field) in spine_schema.fields().iter().enumerate() {
-        output.push(named(&schema, &spine_name(i))?.alias(field.name()));
+        output.push(named(&schema, &spine_column(i))?.alias(field.name()));
     }
     for (i, field) in service.schema.fields().iter().enumerate() {
         let (qualifier, column) = schema.qualified_field(i);
@@ -166,10 +81,6 @@ fn is_request(plan: &LogicalPlan, relation: &TableReference) -> bool {
     relation.table() == REQUEST || plan.exists(|node| Ok(aliased(node))).unwrap_or(false)
 }
 
-fn spine_name(index: usize) -> String {
-    format!("__spine_{index}")
-}
-
 fn named(schema: &DFSchema, name: &str) -> Result<Expr> {
     match schema.iter().find(|(_, f)| f.name() == name) {
         Some((qualifier, _)) => Ok(Expr::Column(Column::new(qualifier.cloned(), name))),
@@ -177,9 +88,14 @@ fn named(schema: &DFSchema, name: &str) -> Result<Expr> {
     }
 }
 
+fn as_planned(problem: Problem) -> DataFusionError {
+    DataFusionError::Plan(problem.message)
+}
+
 /// Rewrites a service's plan over a spine.
 struct Rewrite<'a> {
     project: &'a Project,
+    service: &'a FeatureService,
     events: EventTables<'a>,
     table: Arc<dyn TableProvider>,
     hidden: Vec<String>,
@@ -198,8 +114,11 @@ impl Rewrite<'_> {
             LogicalPlan::Projection(projection) => {
                 let input = self.plan(&projection.input)?;
                 let hidden = self.hidden.iter().map(|name| named(input.schema(), name)).collect::<Result<Vec<_>>>()?;
+                let own = projection.expr.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let exprs = projection.expr.iter().cloned().chain(hidden).collect();
-                Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+                let whole = Projection::try_new(exprs, Arc::new(input))?;
+                let step = project(&whole.expr, whole.input.schema(), whole.schema.as_arrow()).map_err(as_planned)?;
+                self.step(whole.input.as_ref().clone(), step, format!("ServiceProjection: {own}"), &whole.schema)
             }
             LogicalPlan::Join(join) => self.join(join),
             other => plan_err!("{} in a feature service", other.display()),
@@ -210,23 +129,45 @@ impl Rewrite<'_> {
         let left = self.plan(&join.left)?;
         let kind = |name: &str| -> Kind { self.project.kind(name) };
         if let Some((view, alias)) = as_view(&join.right, &kind) {
-            let keys = view_keys(join, &view, &alias).map_err(|p| DataFusionError::Plan(p.message))?;
+            let keys = view_keys(join, &view, &alias).map_err(as_planned)?;
             let instant = named(left.schema(), INSTANT)?;
             let events = self.events(&view)?;
             let node = PointInTimeJoin::try_new(left, events, view, TableReference::bare(alias), keys, instant)?;
             return Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }));
         }
-        let right = crate::plan::bind(&join.right, &|name| crate::plan::provider(&self.project.tables, name))?;
-        Ok(LogicalPlan::Join(Join::try_new(
+        let joined = Join::try_new(
             Arc::new(left),
-            Arc::new(right),
+            join.right.clone(),
             join.on.clone(),
             join.filter.clone(),
             join.join_type,
             join.join_constraint,
             join.null_equality,
             join.null_aware,
-        )?))
+        )?;
+        let Step::JoinTable(mut table) = step(&joined, &kind).map_err(as_planned)? else {
+            return plan_err!("a join of a service to neither a view nor a table");
+        };
+        // What the service itself looks up, so that a file that changed meanwhile changes neither.
+        let loaded = self.service.pipeline.table_joins().find(|t| t.right == table.right).and_then(|t| t.content());
+        let Some(loaded) = loaded else {
+            return plan_err!(
+                "service {} can't run yet: dimension table {} has no files; put them at its LOCATION",
+                self.service.name,
+                table.tables.join(", ")
+            );
+        };
+        table.load(loaded.clone())?;
+        let on: Vec<String> = joined.on.iter().map(|(left, right)| format!("{right} = {left}")).collect();
+        let filter = joined.filter.iter().map(ToString::to_string);
+        let on = on.into_iter().chain(filter).collect::<Vec<_>>().join(" AND ");
+        let what = format!("TableLookup: {}, on [{on}]", table.tables.join(", "));
+        self.step(joined.left.as_ref().clone(), Step::JoinTable(table), what, &joined.schema)
+    }
+
+    fn step(&self, input: LogicalPlan, step: Step, what: String, output: &DFSchema) -> Result<LogicalPlan> {
+        let node = ServiceStep::try_new(&self.service.name, input, step, what, output)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 
     /// A source's events with the columns that the view reads, and the platform's own.

@@ -71,7 +71,7 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<String> {
 
 fn over(project: &Project, service: &FeatureService, spine: &SchemaRef, timestamp: &str) -> Result<String> {
     let empty = RecordBatch::new_empty(spine.clone());
-    let plan = Spine::new(&[empty], spine, timestamp)
+    let plan = Spine::new(service, &[empty], spine, timestamp)
         .and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
     match plan {
         Ok(plan) => Ok(optimised(plan)?.display_indent().to_string()),

@@ -5,16 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::common::Result as DfResult;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::archive::{archive_files, last_offset};
-use super::archive_table::conform;
+use super::older_files::OlderFiles;
 use super::{OfflineError, Storage, failed};
-use crate::source::OFFSET;
+use crate::source::{Contract, OFFSET, event_schema};
 
 /// Rows that are unpacked at once.
 const ROWS: usize = 8192;
@@ -23,6 +29,7 @@ const ROWS: usize = 8192;
 pub struct ArchiveReader {
     storage: Storage,
     schema: SchemaRef,
+    older: OlderFiles,
     partitions: BTreeMap<i32, Partition>,
     /// The file that the last read was in, and rows of it that are unpacked already.
     open: Option<Open>,
@@ -40,6 +47,8 @@ struct Open {
     partition: i32,
     file: usize,
     rows: ParquetRecordBatchReader,
+    /// The columns of today over the file's.
+    columns: Vec<Arc<dyn PhysicalExpr>>,
     ahead: Option<RecordBatch>,
     /// Rows before this offset were read already.
     next: i64,
@@ -52,8 +61,10 @@ impl fmt::Debug for ArchiveReader {
 }
 
 impl ArchiveReader {
-    /// Looks up what is there. `schema` is a source's, see [`crate::source::event_schema`].
-    pub async fn open(storage: Storage, source: &str, schema: SchemaRef) -> Result<ArchiveReader, OfflineError> {
+    /// Looks up what is there. Rows come under the contract of today, as [`archive_table`](super::archive_table) has them.
+    pub async fn open(storage: Storage, source: &str, contract: &Arc<Contract>) -> Result<ArchiveReader, OfflineError> {
+        let older = OlderFiles::new(source, Arc::clone(contract)).map_err(failed(&Path::from(source), "no reader"))?;
+        let schema = event_schema(contract.columns());
         let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
         for (partition, first, file) in archive_files(&storage, source).await? {
             partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
@@ -63,7 +74,7 @@ impl ArchiveReader {
                 partition.end = last_offset(&storage, newest).await? + 1;
             }
         }
-        Ok(ArchiveReader { storage, schema, partitions, open: None })
+        Ok(ArchiveReader { storage, schema, older, partitions, open: None })
     }
 
     /// The offset below which every event of a partition was archived or refused.
@@ -97,24 +108,27 @@ impl ArchiveReader {
         let Some((_, meta)) = self.partitions.get(&partition).and_then(|held| held.files.get(file)) else {
             return Ok(None);
         };
-        let cant_read = failed(&meta.location, "can't read");
         let mut open = match self.open.take() {
             Some(open) if open.partition == partition && open.file == file && open.next <= from => open,
             _ => {
                 let bytes =
                     self.storage.store().get(&meta.location).await.map_err(failed(&meta.location, "can't read"))?;
                 let bytes = bytes.bytes().await.map_err(failed(&meta.location, "can't read"))?;
-                let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)
-                    .and_then(|builder| builder.with_batch_size(ROWS).build())
-                    .map_err(failed(&meta.location, "can't read"))?;
-                Open { partition, file, rows, ahead: None, next: i64::MIN }
+                let builder =
+                    ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed(&meta.location, "can't read"))?;
+                let columns = self.columns(builder.schema()).map_err(failed(&meta.location, "can't read"))?;
+                let rows = builder.with_batch_size(ROWS).build().map_err(failed(&meta.location, "can't read"))?;
+                Open { partition, file, rows, columns, ahead: None, next: i64::MIN }
             }
         };
         loop {
             let rows = match open.ahead.take() {
                 Some(rows) => rows,
                 None => match open.rows.next() {
-                    Some(rows) => conform(&rows.map_err(&cant_read)?, &self.schema).map_err(&cant_read)?,
+                    Some(rows) => {
+                        let rows = rows.map_err(failed(&meta.location, "can't read"))?;
+                        self.conform(&open.columns, &rows).map_err(failed(&meta.location, "can't read"))?
+                    }
                     None => return Ok(None),
                 },
             };
@@ -131,6 +145,19 @@ impl ArchiveReader {
             self.open = Some(open);
             return Ok(Some(taken));
         }
+    }
+}
+
+impl ArchiveReader {
+    fn columns(&self, file: &SchemaRef) -> DfResult<Vec<Arc<dyn PhysicalExpr>>> {
+        let adapter = self.older.create(Arc::clone(&self.schema), Arc::clone(file))?;
+        let columns = self.schema.fields().iter().enumerate();
+        columns.map(|(i, field)| adapter.rewrite(Arc::new(Column::new(field.name(), i)))).collect()
+    }
+
+    fn conform(&self, columns: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> DfResult<RecordBatch> {
+        let columns = columns.iter().map(|column| column.evaluate(rows)?.into_array(rows.num_rows()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<DfResult<_>>()?)?)
     }
 }
 

@@ -7,12 +7,21 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::{ArchiveReader, archive_table};
 use super::*;
-use crate::source::event_schema;
+use crate::source::{Contract, event_schema};
 
 const DAY: i64 = 86_400_000_000;
 
 fn schema() -> SchemaRef {
     event_schema(&Schema::new(vec![Field::new("amount", DataType::Float64, true)]))
+}
+
+fn contract(fields: &str) -> Arc<Contract> {
+    let json = format!(r#"{{"type":"record","name":"T","fields":[{fields}]}}"#);
+    Arc::new(Contract::parse("t.v1", &json).unwrap())
+}
+
+fn amounts() -> Arc<Contract> {
+    contract(r#"{"name":"amount","type":["null","double"]}"#)
 }
 
 /// Events at the given offsets; a day has a hundred of them.
@@ -36,17 +45,25 @@ async fn writer(dir: &tempfile::TempDir, rows_per_file: usize) -> ArchiveWriter 
     ArchiveWriter::open(storage, "t", schema(), rows_per_file).await.unwrap()
 }
 
-async fn query(dir: &tempfile::TempDir, schema: SchemaRef, sql: &str) -> Vec<RecordBatch> {
+async fn query(dir: &tempfile::TempDir, contract: Arc<Contract>, sql: &str) -> Vec<RecordBatch> {
+    try_query(dir, contract, sql).await.unwrap()
+}
+
+async fn try_query(
+    dir: &tempfile::TempDir,
+    contract: Arc<Contract>,
+    sql: &str,
+) -> datafusion::error::Result<Vec<RecordBatch>> {
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    let context = SessionContext::new();
-    let table = archive_table(&storage, "t", schema).await.unwrap();
+    let context = crate::batch::session();
+    let table = archive_table(&storage, "t", &contract).await.unwrap();
     context.register_table("archive", table).unwrap();
-    context.sql(sql).await.unwrap().collect().await.unwrap()
+    context.sql(sql).await?.collect().await
 }
 
 async fn offsets(dir: &tempfile::TempDir, partition: i32) -> Vec<i64> {
     let sql = format!("SELECT _offset FROM archive WHERE _partition = {partition} ORDER BY _offset");
-    let batches = query(dir, schema(), &sql).await;
+    let batches = query(dir, amounts(), &sql).await;
     batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
 }
 
@@ -76,7 +93,7 @@ async fn files_are_named_by_their_first_event_and_read_back() {
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     assert_eq!(archived_ranges(&storage, "t").await.unwrap(), BTreeMap::from([(0, 40..=344), (3, 7..=9)]));
     let sql = "SELECT * FROM archive WHERE _ingested_at >= '1970-01-04T00:00:00Z' ORDER BY _offset";
-    let batches = query(&dir, schema(), sql).await;
+    let batches = query(&dir, amounts(), sql).await;
     let found = arrow::compute::concat_batches(&schema(), &batches).unwrap();
     assert_eq!(found, events(0, 300..345));
 }
@@ -112,19 +129,48 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
     }
 }
 
+/// The rules by which a replay of the same events reads them.
 #[tokio::test]
-async fn a_column_that_old_files_lack_is_null() {
+async fn old_files_are_read_under_the_contract_of_today() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 100).await;
     archive.append(0, &events(0, 0..3), 3).await.unwrap();
     archive.flush().await.unwrap();
-    let wider = event_schema(&Schema::new(vec![
-        Field::new("country", DataType::Utf8, true),
-        Field::new("amount", DataType::Float64, true),
-    ]));
-    let batches = query(&dir, Arc::clone(&wider), "SELECT * FROM archive").await;
-    let found = arrow::compute::concat_batches(&wider, &batches).unwrap();
-    assert_eq!((found.num_rows(), found["country"].null_count(), found["amount"].null_count()), (3, 3, 0));
+    let grown = r#"{"name":"ch","type":"string","default":"web"},
+        {"name":"total","type":["null","double"],"aliases":["amount"]},
+        {"name":"country","type":["null","string"],"default":null}"#;
+    let batches = query(&dir, contract(grown), "SELECT ch, country, total FROM archive WHERE ch = 'web'").await;
+    let found = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+    assert_eq!((found.num_rows(), found["country"].null_count()), (3, 3));
+    assert!(found["ch"].as_string::<i32>().iter().all(|ch| ch == Some("web")));
+    assert_eq!(found["total"].as_primitive::<Float64Type>().value(2), 2.0 / 3.0);
+
+    let bare = r#"{"name":"ch","type":"string"},{"name":"amount","type":["null","double"]}"#;
+    let batches = query(&dir, contract(bare), "SELECT amount FROM archive").await;
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "nobody asks for the new field");
+    let error = try_query(&dir, contract(bare), "SELECT ch FROM archive").await.unwrap_err().to_string();
+    assert!(
+        error.contains("source t:") && error.contains("`ch`") && error.contains("hint: add \"default\""),
+        "{error}"
+    );
+    let text = r#"{"name":"amount","type":"string"}"#;
+    let error = try_query(&dir, contract(text), "SELECT amount FROM archive").await.unwrap_err().to_string();
+    assert!(error.contains("has `amount` as Float64") && error.contains("hint:"), "{error}");
+}
+
+#[tokio::test]
+async fn a_promoted_type_is_cast() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = event_schema(&Schema::new(vec![Field::new("n", DataType::Int32, false)]));
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let mut archive = ArchiveWriter::open(storage, "t", old.clone(), 100).await.unwrap();
+    let mut columns = events(0, 0..3).columns().to_vec();
+    columns[0] = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    archive.append(0, &RecordBatch::try_new(old, columns).unwrap(), 3).await.unwrap();
+    archive.flush().await.unwrap();
+    let wide = contract(r#"{"name":"n","type":"double"}"#);
+    let batches = query(&dir, wide, "SELECT n FROM archive ORDER BY n").await;
+    assert_eq!(batches[0].column(0).as_primitive::<Float64Type>().values().to_vec(), [1.0, 2.0, 3.0]);
 }
 
 #[tokio::test]
@@ -138,10 +184,10 @@ async fn a_table_is_the_archive_of_its_moment() {
         let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
         batches[0].column(0).as_primitive::<Int64Type>().value(0)
     };
-    context.register_table("first", archive_table(&storage, "t", schema()).await.unwrap()).unwrap();
+    context.register_table("first", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     archive.append(0, &events(0, 10..20), 20).await.unwrap();
-    context.register_table("second", archive_table(&storage, "t", schema()).await.unwrap()).unwrap();
+    context.register_table("second", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     assert_eq!(count("SELECT COUNT(*) FROM second").await, 20);
 }
@@ -178,7 +224,7 @@ async fn a_nan_beside_one_number_is_read_back() {
         // NaN sorts above every number.
         ("SELECT amount FROM archive WHERE amount > 1000", vec![f64::NAN]),
     ] {
-        let batches = query(&dir, schema(), sql).await;
+        let batches = query(&dir, amounts(), sql).await;
         let read: Vec<u64> = batches
             .iter()
             .flat_map(|b| b.column(0).as_primitive::<Float64Type>().values().to_vec())
@@ -197,7 +243,7 @@ async fn the_past_is_read_by_offset_from_anywhere() {
     archive.append(2, &events(2, held(0..5)), 5).await.unwrap();
     archive.flush().await.unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    let mut reader = ArchiveReader::open(storage, "t", schema()).await.unwrap();
+    let mut reader = ArchiveReader::open(storage, "t", &amounts()).await.unwrap();
     assert_eq!((reader.end(0), reader.end(1), reader.end(2)), (345, 0, 5));
     assert!(reader.read(1, 0, 10).await.unwrap().is_none());
     let mut rng = ChaCha8Rng::seed_from_u64(3);

@@ -10,6 +10,7 @@ pub mod archive;
 mod archive_reader;
 pub mod archive_table;
 pub mod dead_letters;
+mod older_files;
 mod storage;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};

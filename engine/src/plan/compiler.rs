@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::ast::{Query, visit_relations};
 
 use super::content::load_tables;
 use super::fingerprint::fingerprint;
+use super::fit::may_fit;
 use super::locate::{Failure, Located, statement_text};
 use super::planner::{Planner, Relation};
 use super::problem::Problem;
@@ -335,13 +336,13 @@ impl Compiler {
                     .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
                     .maybe_hint(did_you_mean(&timestamp.value, names())),
             ),
-            Some(field) if !matches!(field.data_type(), DataType::Timestamp(_, _)) => problems.push(
+            Some(field) if !may_fit(field.data_type(), &super::timestamp_type()) => problems.push(
                 Diagnostic::new(
                     &d.file,
                     timestamp.span,
                     format!("column `{}` is {}", timestamp.value, sql_type(field.data_type())),
                 )
-                .expected("a timestamp"),
+                .expected("a timestamp, a date or RFC 3339 text"),
             ),
             Some(_) => {}
         }
@@ -360,7 +361,7 @@ impl Compiler {
                     .expected(format!("a column `{}` of type {}", wanted.name(), sql_type(wanted.data_type())))
                     .maybe_hint(did_you_mean(wanted.name(), names())),
                 ),
-                Some(found) if !arrow::compute::can_cast_types(found.data_type(), wanted.data_type()) => problems.push(
+                Some(found) if !may_fit(found.data_type(), wanted.data_type()) => problems.push(
                     Diagnostic::new(
                         &d.file,
                         d.query_span,

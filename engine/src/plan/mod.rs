@@ -6,7 +6,9 @@
 
 mod compiler;
 mod content;
+pub mod failure;
 mod fingerprint;
+pub mod fit;
 pub mod join;
 mod locate;
 pub mod pipeline;

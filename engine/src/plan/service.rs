@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
 use super::FeatureView;
@@ -44,11 +45,39 @@ impl FeatureService {
     }
 }
 
+/// The row's number, from 0, in a training set's plan.
+pub(crate) const ROW: &str = "__row";
+/// The row's instant, there.
+pub(crate) const INSTANT: &str = "__instant";
+
+/// The hidden column that carries a column of the spine, there.
+pub(crate) fn spine_column(index: usize) -> String {
+    format!("{SPINE}{index}")
+}
+
+const SPINE: &str = "__spine_";
+
+/// A column anywhere in the plan whose name a training set needs for its own.
+fn reserved_column(plan: &LogicalPlan) -> Option<String> {
+    let reserved = |name: &str| name == ROW || name == INSTANT || name.starts_with(SPINE);
+    let mut found = None;
+    let _ = plan.apply(|node| {
+        found = node.schema().fields().iter().map(|f| f.name()).find(|name| reserved(name)).cloned();
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
 /// The pipeline of a service's analysed plan.
 pub fn compile(plan: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> Result<(Pipeline, SchemaRef), Vec<Problem>> {
     if !mentions(plan, REQUEST) {
         let problem = Problem::new("a feature service must read its request rows").expected("FROM request LEFT JOIN …");
         return Err(vec![problem.at_clause("from")]);
+    }
+    if let Some(name) = reserved_column(plan) {
+        let problem = Problem::new(format!("the column name `{name}` is reserved for training sets"))
+            .expected("any name but __row, __instant and __spine_0, __spine_1, …");
+        return Err(vec![problem.at_name(name)]);
     }
     let steps = Builder { base: REQUEST, kind, one_row_each: true }.steps(plan).map_err(|p| vec![p])?;
     let output = nullable(plan.schema().as_arrow());

@@ -21,9 +21,9 @@ fn with_hint<T>(expected: &str, hint: String) -> Result<T, Expected> {
     Err(Expected { expected: expected.into(), hint: Some(hint) })
 }
 
-/// The value of a scalar schema. `avro_bytes`: bytes are spelt as in a schema's default (one code point per
-/// byte), not as base64.
-pub(super) fn value(schema: &Schema, json: &Json, avro_bytes: bool) -> Result<Value, Expected> {
+/// The value of a scalar schema. `of_default`: it is spelt as in a schema's default, in what Avro stores: bytes as one
+/// code point per byte and not as base64, a timestamp in the schema's own unit.
+pub(super) fn value(schema: &Schema, json: &Json, of_default: bool) -> Result<Value, Expected> {
     match schema {
         Schema::Boolean => json.as_bool().map_or_else(|| expected("true or false"), |b| Ok(Value::Boolean(b))),
         Schema::Int => integer(json, "an int (32 bits, signed)").map(Value::Int),
@@ -34,9 +34,9 @@ pub(super) fn value(schema: &Schema, json: &Json, avro_bytes: bool) -> Result<Va
             wide => Ok(Value::Float(wide as f32)),
         },
         Schema::String => json.as_str().map_or_else(|| expected("a string"), |s| Ok(Value::String(s.into()))),
-        Schema::Bytes => bytes(json, avro_bytes, None).map(Value::Bytes),
-        Schema::Fixed(fixed) => bytes(json, avro_bytes, Some(fixed.size)).map(|b| Value::Fixed(fixed.size, b)),
-        Schema::Decimal(d) if avro_bytes => bytes(json, true, None).map(|b| Value::Decimal(Decimal::from(b))),
+        Schema::Bytes => bytes(json, of_default, None).map(Value::Bytes),
+        Schema::Fixed(fixed) => bytes(json, of_default, Some(fixed.size)).map(|b| Value::Fixed(fixed.size, b)),
+        Schema::Decimal(d) if of_default => bytes(json, true, None).map(|b| Value::Decimal(Decimal::from(b))),
         Schema::Decimal(d) => decimal(json, d),
         Schema::Uuid(_) => match json.as_str().map(Uuid::parse_str) {
             Some(Ok(uuid)) => Ok(Value::Uuid(uuid)),
@@ -49,6 +49,8 @@ pub(super) fn value(schema: &Schema, json: &Json, avro_bytes: bool) -> Result<Va
         }),
         Schema::TimeMicros => time(json, 1, "microseconds").map(Value::TimeMicros),
         Schema::TimestampMicros => instant(json, false).map(Value::TimestampMicros),
+        Schema::TimestampMillis if of_default => integer(json, "milliseconds").map(Value::TimestampMillis),
+        Schema::LocalTimestampMillis if of_default => integer(json, "milliseconds").map(Value::LocalTimestampMillis),
         Schema::TimestampMillis => instant(json, false).and_then(millis).map(Value::TimestampMillis),
         Schema::LocalTimestampMicros => instant(json, true).map(Value::LocalTimestampMicros),
         Schema::LocalTimestampMillis => instant(json, true).and_then(millis).map(Value::LocalTimestampMillis),
@@ -252,6 +254,9 @@ mod tests {
         let ms = |json: Json| value(&Schema::TimestampMillis, &json, false).ok();
         assert_eq!(ms(json!(5_000)), Some(Value::TimestampMillis(5)));
         assert_eq!(ms(json!(5_001)), None);
+        // A default is in the unit that is stored, as every reader of the schema takes it.
+        let default = value(&Schema::TimestampMillis, &json!(5_001), true).ok();
+        assert_eq!(default, Some(Value::TimestampMillis(5_001)));
         assert_eq!(value(&Schema::Date, &json!("1970-01-02"), false).ok(), Some(Value::Date(1)));
         assert_eq!(value(&Schema::TimeMillis, &json!("00:00:01.5"), false).ok(), Some(Value::TimeMillis(1_500)));
         assert_eq!(value(&Schema::TimeMicros, &json!("24:00:00"), false).ok(), None);

@@ -19,6 +19,7 @@ mod contract_check;
 pub mod decode;
 pub mod encode;
 mod event_time;
+mod evolution;
 pub mod files;
 mod json_values;
 pub mod log;

@@ -99,7 +99,7 @@ mod tests {
                 archive.append(0, &batch.events, batch.next_offset).await.unwrap();
                 archive.flush().await.unwrap();
             }
-            let past = ArchiveReader::open(storage, "t", source.schema()).await.unwrap();
+            let past = ArchiveReader::open(storage, "t", &contract).await.unwrap();
             assert_eq!(past.end(0), archived as i64);
             let mut source = Archived::new(Box::new(source), past);
             let add = async || log.append("t", 0, vec![event(20)]).await.map(|_| ()).map_err(|e| e.to_string());

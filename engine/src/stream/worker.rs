@@ -211,11 +211,16 @@ impl Worker {
         Ok(advanced)
     }
 
-    /// The next offset to read: where the archive and every view have what lies before it.
+    /// The next offset to read: where the archive and every view have what lies before it. The archive is asked itself:
+    /// files that are gone since the commit come back from the log.
     fn position(&self, partition: i32) -> i64 {
+        if let Some(next) = self.next.get(&partition) {
+            return *next;
+        }
         let held = |next: &BTreeMap<i32, i64>| next.get(&partition).copied().unwrap_or(0);
-        let slowest = self.views.iter().map(|v| held(&v.next)).fold(held(&self.committed), i64::min);
-        self.next.get(&partition).copied().unwrap_or(slowest)
+        let archived = self.archive.as_ref().map(|archive| held(&archive.durable()));
+        let committed = held(&self.committed);
+        self.views.iter().map(|v| held(&v.next)).chain(archived).fold(committed, i64::min)
     }
 
     async fn absorb(&mut self, batch: &SourceBatch) -> Result<(), StreamError> {

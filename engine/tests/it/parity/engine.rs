@@ -173,7 +173,7 @@ pub async fn offline(
     columns.push(at);
     let schema = Arc::new(Schema::new(fields));
     let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
-    let spine = Spine::new(&[rows], &schema, "label_time").map_err(|e| e.to_string())?;
+    let spine = Spine::new(service, &[rows], &schema, "label_time").map_err(|e| e.to_string())?;
 
     let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()))
         .map_err(|e| format!("the training set has no plan: {e}"))?;
