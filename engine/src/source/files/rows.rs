@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::ReaderBuilder as JsonReaderBuilder;
 use arrow_avro::reader::ReaderBuilder as AvroReaderBuilder;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value as Json;
 
-use super::convert::{Chunk, RawRows, RowReject, convert};
+use super::convert::{Chunk, RawRows, RowReject, convert, words};
 use super::listing::Format;
 use super::reader::row_json;
 
@@ -150,7 +150,10 @@ fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
         for (line, number) in lines.by_ref().take(CHUNK_ROWS) {
             rows += 1;
             match line {
-                Ok(JsonLine { text, value: Ok(value) }) => good.push((number, text, value)),
+                Ok(JsonLine { text, value: Ok(value) }) => match fraction(&value, schema.fields()) {
+                    None => good.push((number, text, value)),
+                    Some(reason) => rejects.push(RowReject { number, payload: text, reason }),
+                },
                 Ok(JsonLine { text, value: Err(reason) }) => rejects.push(RowReject { number, payload: text, reason }),
                 Err(e) => return Some(Err(e)),
             }
@@ -161,6 +164,29 @@ fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
             convert(raw, &columns, |_, row| good.get(row).map(|(_, text, _)| text.clone()).unwrap_or_default())
         }))
     }))
+}
+
+/// Why an object is refused that has a fraction where a whole number is expected: Arrow would cut the fraction off.
+fn fraction(object: &Json, fields: &Fields) -> Option<String> {
+    fields.iter().find_map(|field| {
+        let value = object.get(field.name())?;
+        let part = cut_fraction(value, field.data_type())?;
+        Some(format!("\"{}\" is {value}, expected {}", field.name(), words(part)))
+    })
+}
+
+/// The type that would cut a fraction off a value, or off a part of it.
+fn cut_fraction<'a>(value: &Json, data_type: &'a DataType) -> Option<&'a DataType> {
+    match (value, data_type) {
+        (Json::Number(number), whole) if whole.is_integer() => number.is_f64().then_some(whole),
+        (Json::Array(items), DataType::List(item)) => {
+            items.iter().find_map(|value| cut_fraction(value, item.data_type()))
+        }
+        (Json::Object(_), DataType::Struct(fields)) => {
+            fields.iter().find_map(|field| cut_fraction(value.get(field.name())?, field.data_type()))
+        }
+        _ => None,
+    }
 }
 
 type GoodLine = (u32, Bytes, Json);

@@ -2,10 +2,10 @@ use std::fs;
 use std::path::Path;
 
 use arrow::array::{
-    ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
-    TimestampMillisecondArray,
+    ArrayRef, AsArray, Date32Array, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray,
+    RecordBatch, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
 
 use super::super::{OFFSET, conformance};
@@ -195,6 +195,46 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
         let same = found.0 == expected.0 && found.1 == expected.1 && found.2.contains(expected.2);
         assert!(same, "found {found:?}\nexpected {expected:?}");
     }
+}
+
+#[tokio::test]
+async fn a_column_of_type_null_is_null_in_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = || -> ArrayRef { Arc::new(TimestampMillisecondArray::from(vec![1000, 2000])) };
+    write_parquet(&dir.path().join("a.parquet"), vec![("at", at()), ("x", Arc::new(Int64Array::from(vec![1, 2])))]);
+    write_parquet(&dir.path().join("b.parquet"), vec![("at", at()), ("x", Arc::new(NullArray::new(2)))]);
+    let (events, rejects) = drain(&mut open(dir.path())).await;
+    assert_eq!(rejects, []);
+    let x: Vec<Option<i64>> = events["x"].as_primitive::<Int64Type>().iter().collect();
+    assert_eq!(x, [Some(1), Some(2), None, None]);
+}
+
+#[test]
+fn a_null_among_a_dictionarys_values_is_null() {
+    let values = Arc::new(StringArray::from(vec![None, Some("7"), Some("seven")]));
+    let dictionary = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0, 1, 2]), values);
+    let batch = RecordBatch::try_from_iter([("x", Arc::new(dictionary) as ArrayRef)]).unwrap();
+    let columns: SchemaRef = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
+    let raw = convert::RawRows { first: 0, rows: 3, batch, numbers: vec![0, 1, 2], rejects: vec![] };
+    let chunk = convert::convert(raw, &columns, reader::row_json).unwrap();
+    let x: Vec<Option<i64>> = chunk.batch["x"].as_primitive::<Int64Type>().iter().collect();
+    assert_eq!((x, chunk.numbers), (vec![None, Some(7)], vec![0, 1]));
+    assert_eq!(chunk.rejects.iter().map(|reject| reject.number).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn a_fraction_is_no_whole_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |id: &str| format!("{{\"at\": \"2026-01-01\", \"id\": {id}, \"ids\": [1, {id}]}}\n");
+    fs::write(dir.path().join("a.ndjson"), line("1")).unwrap();
+    // Known by then: a fraction among the first files' numbers makes them all doubles.
+    let mut source = open(dir.path());
+    fs::write(dir.path().join("b.ndjson"), ["2.7", "2", "1e3", "-3"].map(line).concat()).unwrap();
+    let (events, rejects) = drain(&mut source).await;
+    assert_eq!(events["id"].as_primitive::<Int64Type>().values(), &[1, 2, -3]);
+    let reasons: Vec<&str> = rejects.iter().map(|(_, _, reason)| reason.as_str()).collect();
+    assert_eq!(rejects.iter().map(|(file, row, _)| (*file, *row)).collect::<Vec<_>>(), [(1, 0), (1, 2)]);
+    assert!(reasons[0].ends_with("b.ndjson, row 1: \"id\" is 2.7, expected a whole number"), "{}", reasons[0]);
 }
 
 #[tokio::test]
