@@ -1,7 +1,8 @@
 //! The rows of one file, a chunk at a time, whatever its format.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value as Json;
 
 use super::convert::{Chunk, RawRows, RowReject, convert, words};
-use super::listing::Format;
+use super::location::Format;
 use super::reader::row_json;
 
 /// Rows that a chunk spans at most.
@@ -23,18 +24,28 @@ pub(super) const CHUNK_ROWS: usize = 4096;
 /// An open file: chunks of rows, then an error that says why the rest can't be read, or the end.
 pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
 
-/// Opens a file at a row. An error means that none of it can be read.
-pub(super) fn open(path: &Path, format: Option<Format>, columns: &SchemaRef, from: u32) -> Result<Rows, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    if file.metadata().map_err(|e| e.to_string())?.len() == 0 {
+/// Opens a stretch of a file at one of its rows. An error means that none of it can be read.
+pub(super) fn open(
+    path: &Path,
+    format: Option<Format>,
+    columns: &SchemaRef,
+    bytes: Range<u64>,
+    row: u32,
+) -> Result<Rows, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    if bytes.end == 0 {
         return Err("the file is empty".into());
     }
     let columns = Arc::clone(columns);
-    match format.or_else(|| Format::of(path)) {
-        Some(Format::Parquet) => parquet(file, columns, from),
-        Some(Format::Avro) => avro(file, columns, from),
-        Some(Format::Csv) => csv(file, columns, from),
-        Some(Format::NdJson) => Ok(ndjson(file, columns, from)),
+    let format = format.or_else(|| Format::of(path));
+    // A stretch that is not a file's first has its header there all the same.
+    let header = if format == Some(Format::Csv) { csv_header(&mut file, bytes.end)? } else { Vec::new() };
+    file.seek(SeekFrom::Start(bytes.start)).map_err(|e| e.to_string())?;
+    match format {
+        Some(Format::Parquet) => parquet(file, columns, row),
+        Some(Format::Avro) => avro(file.take(bytes.end), columns, row),
+        Some(Format::Csv) => csv(file.take(bytes.end - bytes.start), &header, bytes.start == 0, columns, row),
+        Some(Format::NdJson) => Ok(ndjson(file.take(bytes.end - bytes.start), columns, row)),
         None => Err("the file has no known extension".into()),
     }
 }
@@ -46,7 +57,7 @@ fn parquet(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))
 }
 
-fn avro(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+fn avro(file: Take<File>, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     let reader = AvroReaderBuilder::new().with_batch_size(CHUNK_ROWS).build(BufReader::new(file));
     let reader = reader.map_err(|e| e.to_string())?;
     let mut row = 0u32;
@@ -71,9 +82,15 @@ fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<C
     convert(raw, columns, row_json)
 }
 
-fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
-    let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(|e| e.to_string())?.clone();
+/// The names of the columns.
+fn csv_header(file: &mut File, end: u64) -> Result<Vec<String>, String> {
+    let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file.take(end));
+    Ok(reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect())
+}
+
+/// `first`: begins with the header.
+fn csv(file: Take<File>, header: &[String], first: bool, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+    let reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(first).from_reader(file);
     let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let mut records = reader.into_byte_records().zip(0u32..).skip(from as usize).peekable();
@@ -136,7 +153,7 @@ pub(super) fn json_lines(file: impl BufRead) -> impl Iterator<Item = Result<Json
     })
 }
 
-fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
+fn ndjson(file: Take<File>, columns: SchemaRef, from: u32) -> Rows {
     // Instants are read as text, so that a number is refused and not taken for some unit.
     let raw_fields = columns.fields().iter().map(|field| match field.data_type() {
         DataType::Timestamp(_, _) => Field::new(field.name(), DataType::Utf8, true),

@@ -12,6 +12,8 @@ use super::super::{OFFSET, conformance};
 use super::*;
 
 const NEVER: i64 = i64::MAX / 2;
+/// 2026-01-01T00:00:00Z
+const NOW: i64 = 1_767_225_600_000_000;
 
 fn config(location: &Path) -> FilesConfig {
     FilesConfig {
@@ -19,7 +21,10 @@ fn config(location: &Path) -> FilesConfig {
         format: None,
         timestamp: "at".into(),
         max_future: NEVER,
+        of: String::new(),
         manifest: None,
+        reading: Reading::Draining,
+        clock: || NOW,
     }
 }
 
@@ -300,35 +305,4 @@ fn a_location_without_events_says_so() {
     assert!(refusal(&at("x.*")).contains("x.xlsx has no known extension; expected .parquet, .csv"));
     assert!(refusal("s3://bucket/x/*.parquet").contains("not on this machine"));
     assert!(refusal(&at("a[.csv")).contains("can't list"));
-}
-
-#[tokio::test]
-async fn new_files_come_last_or_are_refused_across_restarts_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = tempfile::tempdir().unwrap();
-    let config = || FilesConfig { manifest: Some(state.path().join("state/t.files")), ..config(dir.path()) };
-    let file = |name: &str| fs::write(dir.path().join(name), "at,x\n2026-01-01,1\n").unwrap();
-    file("2.csv");
-    file("4.csv");
-    let mut source = FileSource::open("t", config()).unwrap();
-    assert_eq!(drain(&mut source).await.0.num_rows(), 2);
-    file("5.csv");
-    assert_eq!(source.end_offset(0).await.unwrap(), 3 << 32);
-    drop(source);
-    fs::remove_file(dir.path().join("2.csv")).unwrap();
-    file("6.csv");
-    let mut source = FileSource::open("t", config()).unwrap();
-    assert_eq!(source.end_offset(0).await.unwrap(), 4 << 32);
-    let next = source.read(0, 2 << 32, 10).await.unwrap().unwrap();
-    assert_eq!((next.first_offset, next.next_offset, next.events.num_rows()), (2 << 32, 3 << 32, 1));
-    file("3.csv");
-    let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
-    let error = FileSource::open("t", config()).unwrap_err().to_string();
-    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
-    fs::remove_file(dir.path().join("3.csv")).unwrap();
-    fs::write(dir.path().join("4.csv"), "at,x\n2026-01-01,1\n2026-01-01,1\n").unwrap();
-    let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(error.contains("4.csv has changed since it was numbered"), "{error}");
-    assert!(source.read(1, 0, 1).await.unwrap_err().to_string().contains("no partition 1; it has only 0"));
 }
