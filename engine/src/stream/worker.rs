@@ -123,7 +123,7 @@ impl Worker {
             worker.report_lag(partition).await?;
         }
         worker.check_log().await?;
-        worker.report_views();
+        worker.report_views().await?;
         Ok(worker)
     }
 
@@ -238,8 +238,7 @@ impl Worker {
         self.pending += fresh.num_rows() + rejects.len() + usize::from(fresh.num_rows() == 0);
         self.pending_since.get_or_insert_with(Instant::now);
         timer.observe_duration();
-        self.report_views();
-        Ok(())
+        self.report_views().await
     }
 
     /// Makes everything absorbed durable: archive and dead letters first, then the state, then the offsets with it.
@@ -277,15 +276,20 @@ impl Worker {
     }
 
     /// A view is filled once it has absorbed everything that was committed before it.
-    fn report_views(&self) {
+    async fn report_views(&mut self) -> Result<(), StreamError> {
         for view in &self.views {
-            let held = |partition: &i32| view.next.get(partition).copied().unwrap_or(0);
-            let missing: BTreeMap<i32, i64> =
-                self.committed.iter().map(|(p, c)| (*p, c - held(p))).filter(|(_, missing)| *missing > 0).collect();
+            let mut missing = BTreeMap::new();
+            for (partition, committed) in &self.committed {
+                let held = view.next.get(partition).copied().unwrap_or(0);
+                if held < *committed {
+                    missing.insert(*partition, self.source.between(*partition, held, *committed).await?);
+                }
+            }
             let name = &view.fold.view.name;
             self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
             self.progress.set_view(name, ViewProgress { missing });
         }
+        Ok(())
     }
 
     /// New events in a log that was emptied would have old offsets, and be skipped in silence.
@@ -306,7 +310,7 @@ impl Worker {
 
     async fn report_lag(&mut self, partition: i32) -> Result<(), StreamError> {
         let end = self.source.end_offset(partition).await?;
-        let lag = end.saturating_sub(self.position(partition)).max(0);
+        let lag = self.source.between(partition, self.position(partition), end).await?;
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);
         Ok(())
