@@ -29,7 +29,8 @@ use crate::online::{EmbeddedStore, OnlineStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::{
-    Encoder, EventLog, EventSource, FileSource, LogError, LogSource, SourceError, event_schema, files::FilesConfig,
+    Encoder, EventLog, EventSource, FileSource, LogError, LogSource, SourceError, event_schema,
+    files::{FilesConfig, Reading},
     partition_of,
 };
 use crate::sql::Connector;
@@ -200,7 +201,7 @@ impl Embedded {
                         .build()
                         .map_err(|source| EmbeddedError::Folder { path: this.folder.path().into(), source })?;
                     runtime.block_on(async {
-                        let mut worker = this.worker(&source).await?;
+                        let mut worker = this.worker(&source, Reading::Following).await?;
                         Ok(worker.run(Until::Stopped(stop)).await?)
                     })
                 };
@@ -213,13 +214,13 @@ impl Embedded {
     pub async fn drain(&self) -> Result<Vec<(String, Summary)>, EmbeddedError> {
         let mut done = vec![];
         for source in self.project.sources.values() {
-            let mut worker = self.worker(source).await?;
+            let mut worker = self.worker(source, Reading::Draining).await?;
             done.push((source.name.clone(), worker.run(Until::End).await?));
         }
         Ok(done)
     }
 
-    async fn worker(&self, source: &Arc<Source>) -> Result<Worker, EmbeddedError> {
+    async fn worker(&self, source: &Arc<Source>, reading: Reading) -> Result<Worker, EmbeddedError> {
         let time = Some((source.timestamp.as_str(), source.options.max_future));
         let storage = Storage::open(&self.folder.offline().to_string_lossy())?;
         let (events, archive): (Box<dyn EventSource>, _) = match (&source.contract, &source.location, source.format) {
@@ -232,7 +233,7 @@ impl Embedded {
             }
             // Files are their own archive.
             (None, Some(location), _) => {
-                let config = files_config(&self.folder.offline(), source, location);
+                let config = files_config(&self.folder.offline(), source, location, reading);
                 (Box::new(FileSource::with_columns(&source.name, config, source.schema.clone())?), None)
             }
             _ => return Err(EmbeddedError::UnknownSource(source.name.clone())),
@@ -245,26 +246,36 @@ impl Embedded {
 }
 
 /// The files of a source, numbered as the stream numbered them if it has read them.
-fn files_config(offline: &Path, source: &Source, location: &str) -> FilesConfig {
+fn files_config(offline: &Path, source: &Source, location: &str, reading: Reading) -> FilesConfig {
     FilesConfig {
         location: location.to_owned(),
         format: source.format.map(read_as),
         timestamp: source.timestamp.clone(),
         max_future: source.options.max_future,
+        of: source.of.clone().unwrap_or_default(),
         manifest: Some(offline.join("files").join(format!("{}.ndjson", source.name))),
+        reading,
+        clock: || chrono::Utc::now().timestamp_micros(),
     }
 }
 
+/// The events of files, as the stream reads them: what it rejects is left out, and a file that has changed since or is
+/// gone is an error.
 async fn read_files(source: &Source, config: FilesConfig) -> Result<Vec<RecordBatch>, SourceError> {
     const ROWS: usize = 65_536;
     let mut files = FileSource::with_columns(&source.name, config, source.schema.clone())?;
-    let mut batches = vec![];
+    let (mut batches, mut rejected, mut reason) = (vec![], 0, None);
     for partition in files.partitions().await? {
         let mut next = 0;
         while let Some(batch) = files.read(partition, next, ROWS).await? {
             next = batch.next_offset;
             batches.push(batch.events);
+            rejected += batch.rejects.len();
+            reason = reason.or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
         }
+    }
+    if let Some(first) = reason {
+        tracing::warn!(source = source.name, rejected, first, "events are left out that the stream rejects too");
     }
     Ok(batches)
 }
@@ -322,8 +333,7 @@ pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn Tabl
     let schema = event_schema(&source.schema);
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
-            let mut config = files_config(offline, source, location);
-            config.manifest = config.manifest.filter(|m| m.exists());
+            let config = files_config(offline, source, location, Reading::Looking);
             let batches = read_files(source, config).await.map_err(|e| external(e.into()))?;
             Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
         }

@@ -12,7 +12,7 @@ pub struct Metrics {
     pub rejected: IntCounterVec,
     /// What became of an event in a view: folded, late, duplicate, replayed, null_key, failed.
     pub view_events: IntCounterVec,
-    /// Events behind the end of a source's partition.
+    /// Events behind the end of a source's partition; about how many, if it is files.
     pub lag: IntGaugeVec,
     /// 1 while a view fills from history and can't be read.
     pub filling: IntGaugeVec,

@@ -25,6 +25,9 @@ pub struct Source {
     /// For files: where they are, with relative paths resolved against the project folder.
     pub location: Option<String>,
     pub format: Option<FileFormat>,
+    /// For files: what decides which events they hold, the same wherever the project is. If it changes, the source's
+    /// views are new ones, and its files are read anew.
+    pub of: Option<String>,
     pub options: Box<SourceOptions>,
     pub description: Option<String>,
 }
@@ -85,6 +88,11 @@ impl Source {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let of = location.as_ref().zip(format).map(|(_, format)| {
+            let written = options.location.as_ref().map(|location| location.value.as_str()).unwrap_or_default();
+            let (place, timestamp) = (files::place(project, written), &options.timestamp.value);
+            format!("{format:?} {place}, timestamp {timestamp}, max_future {} µs", options.max_future)
+        });
         Ok(Self {
             name: definition.name.value.clone(),
             connector: options.connector,
@@ -94,6 +102,7 @@ impl Source {
             contract,
             location,
             format,
+            of,
             options: options.clone(),
             description: options.description.clone().or_else(|| definition.doc.clone()),
         })

@@ -1,8 +1,9 @@
 //! The fingerprint of a feature view: a name for its compiled form.
 //!
 //! It covers what decides the view's state and values: the analysed plan (with every type), the source's timestamp and
-//! event id, the tile and the lateness, and the content of the dimension tables that the row stage joins. Descriptions,
-//! comments and layout don't change it. State is kept under it, so a changed view never reads another's state.
+//! event id, where a source's files are in the project and what decides which of their rows are events, the tile and the
+//! lateness, and the content of the dimension tables that the row stage joins. Descriptions, comments and layout don't
+//! change it, nor does moving the project. State is kept under it, so a changed view never reads another's state.
 
 use arrow::array::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -25,6 +26,13 @@ pub fn fingerprint(view: &FeatureView) -> Result<String> {
     part(&view.source.name);
     part(&view.source.timestamp);
     part(view.source.event_id.as_deref().unwrap_or_default());
+    if let Some(of) = &view.source.of {
+        part(of);
+        // A row is an event if every column of it fits, also those that the view doesn't read.
+        for field in view.source.schema.fields() {
+            part(&format!("{} {} {}", field.name(), field.data_type(), field.is_nullable()));
+        }
+    }
     part(&format!("{:?} {} {}", view.options.tile, view.options.lateness, view.source.options.max_future));
     part(&view.plans.whole.display_indent_schema().to_string());
     for join in view.row_stage.table_joins() {

@@ -107,6 +107,11 @@ pub trait EventSource: Send + Debug {
     /// The offset after the last event that a partition holds now; 0 for one that holds none.
     async fn end_offset(&mut self, partition: i32) -> Result<i64, SourceError>;
 
+    /// About how many events lie between two offsets: 0 if there is no offset between them, at least 1 otherwise.
+    async fn between(&mut self, _partition: i32, from: i64, to: i64) -> Result<i64, SourceError> {
+        Ok(to.saturating_sub(from).max(0))
+    }
+
     /// Events at and after offset `from`, at least one and at most `max_records` (rejects included);
     /// `None` when there are none yet.
     async fn read(&mut self, partition: i32, from: i64, max_records: usize)

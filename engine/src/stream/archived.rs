@@ -63,6 +63,10 @@ impl EventSource for Archived {
         Ok(Some(SourceBatch { partition, first_offset: from, next_offset: last + 1, events, rejects: vec![] }))
     }
 
+    async fn between(&mut self, partition: i32, from: i64, to: i64) -> Result<i64, SourceError> {
+        self.source.between(partition, from, to).await
+    }
+
     async fn wait(&mut self) {
         self.source.wait().await;
     }

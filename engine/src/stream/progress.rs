@@ -15,7 +15,7 @@ pub struct Progress {
 /// How far a view has absorbed its source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ViewProgress {
-    /// Offsets still to absorb, by partition, before the view has caught up with what was archived when it was new.
+    /// About how many events are still to absorb, by partition, before the view has caught up with what was archived when it was new.
     /// Empty when it can be read.
     pub missing: BTreeMap<i32, i64>,
 }
@@ -40,7 +40,7 @@ impl Progress {
         lock(&self.stalled).clone()
     }
 
-    /// Events behind, by source and partition.
+    /// About how many events behind, by source and partition.
     pub fn lag(&self) -> BTreeMap<(String, i32), i64> {
         lock(&self.lag).clone()
     }

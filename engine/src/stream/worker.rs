@@ -87,11 +87,11 @@ struct View {
 }
 
 impl View {
-    /// How much of its history each partition still has.
-    fn missing(&self) -> BTreeMap<i32, i64> {
+    /// What each partition still has of its history: from one offset to another.
+    fn missing(&self) -> Vec<(i32, i64, i64)> {
         let held = |partition: &i32| self.next.get(partition).copied().unwrap_or(0);
-        let missing = self.history.iter().map(|(partition, end)| (*partition, end - held(partition)));
-        missing.filter(|(_, missing)| *missing > 0).collect()
+        let missing = self.history.iter().map(|(partition, end)| (*partition, held(partition), *end));
+        missing.filter(|(_, held, end)| held < end).collect()
     }
 }
 
@@ -143,7 +143,7 @@ impl Worker {
             worker.report_lag(partition).await?;
         }
         worker.check_log().await?;
-        worker.report_views();
+        worker.report_views().await?;
         Ok(worker)
     }
 
@@ -265,8 +265,7 @@ impl Worker {
         self.pending += fresh.num_rows() + rejects.len() + usize::from(fresh.num_rows() == 0);
         self.pending_since.get_or_insert_with(Instant::now);
         timer.observe_duration();
-        self.report_views();
-        Ok(())
+        self.report_views().await
     }
 
     /// Makes everything absorbed durable: archive and dead letters first, then the state, then the offsets with it.
@@ -320,13 +319,17 @@ impl Worker {
     }
 
     /// A view is filled once it has absorbed everything that the source held when the view was new.
-    fn report_views(&self) {
+    async fn report_views(&mut self) -> Result<(), StreamError> {
         for view in &self.views {
-            let missing = view.missing();
+            let mut missing = BTreeMap::new();
+            for (partition, from, to) in view.missing() {
+                missing.insert(partition, self.source.between(partition, from, to).await?);
+            }
             let name = &view.fold.view.name;
             self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
             self.progress.set_view(name, ViewProgress { missing });
         }
+        Ok(())
     }
 
     /// New events in a log that was emptied would have old offsets, and be skipped in silence.
@@ -347,7 +350,7 @@ impl Worker {
 
     async fn report_lag(&mut self, partition: i32) -> Result<(), StreamError> {
         let end = self.source.end_offset(partition).await?;
-        let lag = end.saturating_sub(self.position(partition)).max(0);
+        let lag = self.source.between(partition, self.position(partition), end).await?;
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);
         Ok(())

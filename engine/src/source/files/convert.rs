@@ -1,6 +1,7 @@
 //! A file's rows in the source's columns, and the rows that don't fit.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::array_value_to_string;
@@ -89,9 +90,13 @@ pub(super) fn convert(
         }
         let cast = cast_with_options(given, wanted, &lenient)
             .map_err(|e| format!("\"{}\" is {}, expected {wanted}: {e}", field.name(), given.data_type()))?;
-        if cast.null_count() > given.null_count() {
+        // Logical: a column of type Null and a dictionary with a NULL among its values have no NULLs of their own.
+        let (nulls, given_nulls) = (cast.logical_nulls(), given.logical_nulls());
+        let count = |nulls: &Option<NullBuffer>| nulls.as_ref().map_or(0, NullBuffer::null_count);
+        if count(&nulls) > count(&given_nulls) {
+            let lost = |row| is_null(&nulls, row) && !is_null(&given_nulls, row);
             for (row, reason) in reasons.iter_mut().enumerate() {
-                if reason.is_none() && cast.is_null(row) && given.is_valid(row) {
+                if reason.is_none() && lost(row) {
                     let value = array_value_to_string(given, row).unwrap_or_default();
                     *reason = Some(format!("\"{}\" is \"{value}\", expected {}", field.name(), words(wanted)));
                 }
@@ -123,7 +128,12 @@ pub(super) fn convert(
     Ok(Chunk { first, rows, batch, numbers, rejects })
 }
 
-fn words(data_type: &DataType) -> String {
+fn is_null(nulls: &Option<NullBuffer>, row: usize) -> bool {
+    nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+}
+
+/// What a value of a type looks like.
+pub(super) fn words(data_type: &DataType) -> String {
     match data_type {
         DataType::Timestamp(_, _) => "a timestamp, such as 2026-01-31T13:45:00Z".into(),
         DataType::Float32 | DataType::Float64 => "a number".into(),

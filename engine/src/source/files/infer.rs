@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::normalise::{normal_type, utc_micros};
 use super::super::{META_COLUMNS, SourceError};
-use super::listing::{Format, files_error, list};
+use super::location::{Format, files_error, list};
 
 /// Rows of a text file that its types are inferred from.
 const SAMPLE_ROWS: usize = 10_000;

@@ -1,9 +1,16 @@
-//! Files as an event source: Parquet, CSV, NDJSON and Avro, read in the order of their paths.
+//! Files as an event source: Parquet, CSV, NDJSON and Avro.
 //!
-//! Guarantees: a location is one partition, 0; an event's offset is `file number << 32 | row`, so that the same
-//! files always read the same. A file that can't be read, or a row that doesn't fit, is a reject with its
-//! reason, and the others go on. A new file must sort after those already numbered; if it doesn't, the
-//! source says which two files disagree. With a manifest file the numbering survives a restart.
+//! Guarantees:
+//!
+//! * A location is one partition, 0, and an event's offset is `number << 32 | row`. Numbers are given to stretches of
+//!   files as they are found, in the order of their paths, and kept in a manifest with the bytes' checksums and the
+//!   instant, which is when the events were ingested. So an offset always reads the same, wherever the project moves.
+//! * A stream that runs on takes a file once it has stayed the same for a while ([`Reading::Following`]). Text that
+//!   grows by whole lines is read on; a file of which nothing could be read may turn into anything.
+//! * Any other change of a file that was read is a reject that names the file, and the others go on; reading its events
+//!   again, for a new view or a training set, is an error. So is a file that was read and is gone.
+//! * A row that doesn't fit, or a file whose content can't be read, is a reject with its reason, and the others go on:
+//!   the same ones whenever they are read, since they are rejects for their bytes. A disk that fails is an error.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +22,16 @@ use async_trait::async_trait;
 mod convert;
 mod infer;
 mod listing;
+mod location;
 mod reader;
 mod rows;
+mod scan;
+mod stretch;
 
 use super::{EventSource, SourceBatch, SourceError, event_schema};
 pub use infer::{file_columns, infer};
-pub use listing::Format;
 use listing::Listing;
+pub use location::{Format, place};
 use reader::Reader;
 
 /// How often a location is looked at for new files, while a reader waits.
@@ -39,10 +49,27 @@ pub struct FilesConfig {
     pub format: Option<Format>,
     /// The column that holds the event time.
     pub timestamp: String,
-    /// How far, in microseconds, an event may lie in the future of its file's last change.
+    /// How far, in microseconds, an event may lie in the future of its ingestion: when its file was numbered.
     pub max_future: i64,
+    /// What all this amounts to, wherever the project is and however the location is spelt: another one is numbered anew.
+    pub of: String,
     /// Where the numbering of the files is kept across restarts, if it is.
     pub manifest: Option<PathBuf>,
+    pub reading: Reading,
+    /// Microseconds UTC.
+    pub clock: fn() -> i64,
+}
+
+/// What the files are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A stream that runs on: a file is taken once its writer seems to be done with it.
+    Following,
+    /// A stream that ends: files are taken as they are.
+    Draining,
+    /// Reading again what the stream has read, and nothing else; without a stream, what a drain would read now. Writes
+    /// nothing down.
+    Looking,
 }
 
 /// Files of one location as one partition of events.
@@ -64,9 +91,9 @@ impl FileSource {
 
     /// As [`FileSource::open`], with columns that are known: the timestamp column among them is an instant.
     pub fn with_columns(name: &str, config: FilesConfig, columns: SchemaRef) -> Result<FileSource, SourceError> {
-        let listing = Listing::open(name, &config.location, config.format, config.manifest)?;
+        let listing = Listing::open(name, config)?;
         let schema = event_schema(&columns);
-        let reader = Reader::new(listing, columns, Arc::clone(&schema), config.timestamp, config.max_future);
+        let reader = Reader::new(listing, columns, Arc::clone(&schema));
         Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })
     }
 
@@ -122,10 +149,15 @@ impl EventSource for FileSource {
         self.blocking(move |reader| reader.read(from, max_records.max(1))).await
     }
 
+    async fn between(&mut self, partition: i32, from: i64, to: i64) -> Result<i64, SourceError> {
+        self.check(partition)?;
+        self.blocking(move |reader| Ok(reader.between(from, to))).await
+    }
+
     async fn wait(&mut self) {
-        let known = self.blocking(|reader| Ok(reader.known_files())).await;
+        let known = self.blocking(|reader| Ok(reader.numbers())).await;
         loop {
-            let found = self.blocking(|reader| reader.end_offset().map(|_| reader.known_files())).await;
+            let found = self.blocking(|reader| reader.end_offset().map(|_| reader.numbers())).await;
             // An error is for the next read to report.
             match (&known, found) {
                 (Ok(known), Ok(found)) if *known == found => tokio::time::sleep(POLL).await,
@@ -135,5 +167,7 @@ impl EventSource for FileSource {
     }
 }
 
+#[cfg(test)]
+mod numbering_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A position in the files of a location, and the events from there.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::TimestampMicrosecondArray;
@@ -12,25 +13,25 @@ use super::super::event_time::refuse_time;
 use super::super::{Reject, SourceBatch, SourceError};
 use super::ROW_BITS;
 use super::convert::Chunk;
-use super::listing::{ListedFile, Listing};
+use super::listing::Listing;
 use super::rows::{self, Rows};
+use super::stretch::{Kind, Stretch};
 
 const ROW_MASK: i64 = (1 << ROW_BITS) - 1;
 
-/// Reads the files of a listing; keeps the one it is in open.
+/// Reads the stretches of a listing; keeps the one it is in open.
 pub(super) struct Reader {
     listing: Listing,
     columns: SchemaRef,
     schema: SchemaRef,
-    timestamp: String,
-    max_future: i64,
     cursor: Option<Cursor>,
 }
 
-/// An open file, and where in it the next chunk starts.
+/// An open stretch of a file, and where in it the next chunk starts.
 struct Cursor {
-    file: usize,
+    number: usize,
     row: u32,
+    path: PathBuf,
     rows: Rows,
     /// Read ahead, to know whether a chunk is a file's last.
     ahead: Option<Result<Chunk, String>>,
@@ -38,85 +39,116 @@ struct Cursor {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let at = self.cursor.as_ref().map(|cursor| (cursor.file, cursor.row));
+        let at = self.cursor.as_ref().map(|cursor| (cursor.number, cursor.row));
         f.debug_struct("Reader").field("listing", &self.listing).field("at", &at).finish_non_exhaustive()
     }
 }
 
 impl Reader {
-    pub(super) fn new(
-        listing: Listing,
-        columns: SchemaRef,
-        schema: SchemaRef,
-        timestamp: String,
-        max_future: i64,
-    ) -> Reader {
-        Reader { listing, columns, schema, timestamp, max_future, cursor: None }
+    pub(super) fn new(listing: Listing, columns: SchemaRef, schema: SchemaRef) -> Reader {
+        Reader { listing, columns, schema, cursor: None }
     }
 
-    pub(super) fn known_files(&self) -> usize {
-        self.listing.files.len()
+    /// How many numbers are given.
+    pub(super) fn numbers(&self) -> usize {
+        self.listing.stretches.len()
     }
 
-    /// The offset after the last row of the last file.
+    /// The offset after the last row of the last stretch.
     pub(super) fn end_offset(&mut self) -> Result<i64, SourceError> {
         self.listing.refresh()?;
-        Ok(offset(self.listing.files.len(), 0))
+        Ok(offset(self.numbers(), 0))
     }
 
-    /// Events from an offset on, of one file; at a file's end the next offset is the next file's first.
+    /// About how many rows lie between two offsets; at least one, if there is anything.
+    pub(super) fn between(&self, from: i64, to: i64) -> i64 {
+        let before = |at: i64| self.listing.rows_before((at >> ROW_BITS) as usize, (at & ROW_MASK) as u32);
+        let rows = i64::try_from(before(to).saturating_sub(before(from))).unwrap_or(i64::MAX);
+        rows.max(i64::from(from < to))
+    }
+
+    /// Events from an offset on, of one stretch; at its end the next offset is the next one's first.
     pub(super) fn read(&mut self, from: i64, max: usize) -> Result<Option<SourceBatch>, SourceError> {
         let mut at = from;
+        // Numbers that could not be saved are not used.
+        self.listing.save()?;
         loop {
-            let (index, row) = ((at >> ROW_BITS) as usize, (at & ROW_MASK) as u32);
-            if index >= self.listing.files.len() {
+            let (number, row) = ((at >> ROW_BITS) as usize, (at & ROW_MASK) as u32);
+            if number >= self.numbers() {
                 self.listing.refresh()?;
             }
-            let Some(file) = self.listing.files.get(index).cloned() else {
-                // Files without rows may have been stepped over.
+            let Some(stretch) = self.listing.stretches.get(number).cloned() else {
+                // Stretches without rows may have been stepped over.
                 return if at > from { self.batch(from, at, Vec::new(), None).map(Some) } else { Ok(None) };
             };
-            let after = offset(index + 1, 0);
-            let next = self.next_chunk(index, row, &file, max);
-            let (chunk, last) = match next {
+            let after = offset(number + 1, 0);
+            // A former location's, or …
+            if stretch.of != self.listing.config.of {
+                at = after;
+                continue;
+            }
+            if stretch.kind == Kind::Changed {
+                let news = Reject {
+                    offset: at,
+                    ingested_at: stretch.numbered,
+                    payload: Bytes::from(stretch.file.clone()),
+                    reason: self.listing.changed(Path::new(&stretch.file)).to_string(),
+                };
+                return self.batch(from, after, vec![news], None).map(Some);
+            }
+            let open = self.cursor.take().filter(|cursor| cursor.number == number && cursor.row == row);
+            let opened = match open {
+                Some(cursor) => Ok(cursor),
+                None => match self.listing.readable(&stretch, false)? {
+                    Some(path) => self.open(path, number, row, &stretch),
+                    // … one that was unreadable and is something else now.
+                    None => {
+                        at = after;
+                        continue;
+                    }
+                },
+            };
+            let next = opened.and_then(|cursor| self.next_chunk(cursor, max));
+            let (chunk, path, last) = match next {
                 Ok(Some(next)) => next,
                 Ok(None) => {
                     at = after;
                     continue;
                 }
                 Err(reason) => {
-                    self.cursor = None;
-                    let whole = if row == 0 { "the file" } else { "the rest of the file" };
+                    // Only what the numbered bytes are is a reason to reject them; not a disk that fails, for instance.
+                    let Some(path) = self.listing.readable(&stretch, true)? else {
+                        at = after;
+                        continue;
+                    };
+                    if row == 0 && stretch.from == 0 {
+                        self.listing.set_kind(number, Kind::Unreadable)?;
+                    }
+                    let whole = if row == 0 && stretch.from == 0 { "the file" } else { "the rest of the file" };
                     let reject = Reject {
                         offset: at,
-                        ingested_at: file.modified,
-                        payload: Bytes::from(file.path.to_string_lossy().into_owned()),
-                        reason: format!("{}: {whole} can't be read: {reason}", file.path.display()),
+                        ingested_at: stretch.numbered,
+                        payload: Bytes::from(path.to_string_lossy().into_owned()),
+                        reason: format!("{}: {whole} can't be read: {reason}", path.display()),
                     };
                     return self.batch(from, after, vec![reject], None).map(Some);
                 }
             };
-            let next_offset = if last { after } else { offset(index, chunk.first + chunk.rows) };
-            return self.batch(from, next_offset, Vec::new(), Some((index, &file, chunk))).map(Some);
+            self.listing.set_kind(number, Kind::Events)?;
+            let next_offset = if last { after } else { offset(number, chunk.first + chunk.rows) };
+            return self.batch(from, next_offset, Vec::new(), Some((number, &stretch, &path, chunk))).map(Some);
         }
     }
 
-    /// The next chunk of a file from a row on, and whether it is the last; nothing at the file's end.
-    fn next_chunk(
-        &mut self,
-        index: usize,
-        row: u32,
-        file: &ListedFile,
-        max: usize,
-    ) -> Result<Option<(Chunk, bool)>, String> {
-        let cursor = match self.cursor.take() {
-            Some(cursor) if cursor.file == index && cursor.row == row => cursor,
-            _ => {
-                let mut rows = rows::open(&file.path, self.listing.format, &self.columns, row)?;
-                let ahead = rows.next();
-                Cursor { file: index, row, rows, ahead }
-            }
-        };
+    fn open(&self, path: PathBuf, number: usize, row: u32, stretch: &Stretch) -> Result<Cursor, String> {
+        let bytes = stretch.from..stretch.to;
+        let mut rows = rows::open(&path, self.listing.config.format, &self.columns, bytes, row)?;
+        let ahead = rows.next();
+        Ok(Cursor { number, row, path, rows, ahead })
+    }
+
+    /// The next chunk, its file, and whether it is the last; nothing at the end.
+    fn next_chunk(&mut self, cursor: Cursor, max: usize) -> Result<Option<(Chunk, PathBuf, bool)>, String> {
         let cursor = self.cursor.insert(cursor);
         let chunk = match cursor.ahead.take() {
             Some(Ok(mut chunk)) if chunk.rows as usize > max => {
@@ -128,12 +160,14 @@ impl Reader {
                 cursor.ahead = cursor.rows.next();
                 chunk
             }
-            Some(Err(reason)) => return Err(reason),
+            Some(Err(reason)) => {
+                self.cursor = None;
+                return Err(reason);
+            }
             None => return Ok(None),
         };
         cursor.row = chunk.first + chunk.rows;
-        let last = cursor.ahead.is_none();
-        Ok(Some((chunk, last)))
+        Ok(Some((chunk, cursor.path.clone(), cursor.ahead.is_none())))
     }
 
     fn batch(
@@ -141,13 +175,14 @@ impl Reader {
         first_offset: i64,
         next_offset: i64,
         mut rejects: Vec<Reject>,
-        chunk: Option<(usize, &ListedFile, Chunk)>,
+        chunk: Option<(usize, &Stretch, &Path, Chunk)>,
     ) -> Result<SourceBatch, SourceError> {
         let mut events = RecordBatch::new_empty(Arc::clone(&self.schema));
-        if let Some((index, file, chunk)) = chunk {
-            events = self.events(index, file, chunk, &mut rejects).map_err(|e| SourceError::Internal {
+        if let Some((number, stretch, path, chunk)) = chunk {
+            let place = Place { number, path, from: stretch.from, ingested_at: stretch.numbered };
+            events = self.events(&place, chunk, &mut rejects).map_err(|e| SourceError::Internal {
                 source_name: self.listing.source.clone(),
-                what: format!("{}: {e}", file.path.display()),
+                what: format!("{}: {e}", path.display()),
             })?;
         }
         rejects.sort_by_key(|reject| reject.offset);
@@ -157,31 +192,20 @@ impl Reader {
     /// A chunk with the platform's columns; rows whose time is refused join the rejects.
     fn events(
         &self,
-        index: usize,
-        file: &ListedFile,
+        place: &Place,
         chunk: Chunk,
         rejects: &mut Vec<Reject>,
     ) -> Result<RecordBatch, arrow::error::ArrowError> {
         let Chunk { mut batch, mut numbers, rejects: bad, .. } = chunk;
-        let place = |number: u32| format!("{}, row {}", file.path.display(), u64::from(number) + 1);
-        rejects.extend(bad.into_iter().map(|bad| Reject {
-            offset: offset(index, bad.number),
-            ingested_at: file.modified,
-            payload: bad.payload,
-            reason: format!("{}: {}", place(bad.number), bad.reason),
-        }));
-        if let Some(times) = batch.column_by_name(&self.timestamp) {
+        rejects.extend(bad.into_iter().map(|bad| place.reject(bad.number, bad.payload, &bad.reason)));
+        let (timestamp, max_future) = (&self.listing.config.timestamp, self.listing.config.max_future);
+        if let Some(times) = batch.column_by_name(timestamp) {
             let times = times.as_primitive::<TimestampMicrosecondType>();
             let refused: Vec<Option<String>> =
-                times.iter().map(|time| refuse_time(&self.timestamp, time, file.modified, self.max_future)).collect();
+                times.iter().map(|time| refuse_time(timestamp, time, place.ingested_at, max_future)).collect();
             for ((row, number), reason) in numbers.iter().enumerate().zip(&refused) {
                 let Some(reason) = reason else { continue };
-                rejects.push(Reject {
-                    offset: offset(index, *number),
-                    ingested_at: file.modified,
-                    payload: row_json(&batch, row),
-                    reason: format!("{}: {reason}", place(*number)),
-                });
+                rejects.push(place.reject(*number, row_json(&batch, row), reason));
             }
             if refused.iter().any(Option::is_some) {
                 let keep: BooleanArray = refused.iter().map(|reason| Some(reason.is_none())).collect();
@@ -192,15 +216,32 @@ impl Reader {
         let rows = numbers.len();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         columns.push(Arc::new(Int32Array::from(vec![0; rows])));
-        columns.push(Arc::new(numbers.iter().map(|number| offset(index, *number)).collect::<Int64Array>()));
-        let ingested = TimestampMicrosecondArray::from(vec![file.modified; rows]);
+        columns.push(Arc::new(numbers.iter().map(|row| offset(place.number, *row)).collect::<Int64Array>()));
+        let ingested = TimestampMicrosecondArray::from(vec![place.ingested_at; rows]);
         columns.push(Arc::new(ingested.with_timezone("UTC")));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 }
 
-fn offset(file: usize, row: u32) -> i64 {
-    ((file as i64) << ROW_BITS) + i64::from(row)
+/// What the events of a chunk have in common.
+struct Place<'a> {
+    number: usize,
+    path: &'a Path,
+    /// Where in the file its rows are counted from.
+    from: u64,
+    ingested_at: i64,
+}
+
+impl Place<'_> {
+    fn reject(&self, row: u32, payload: Bytes, reason: &str) -> Reject {
+        let start = if self.from > 0 { format!(", from byte {} on", self.from) } else { String::new() };
+        let reason = format!("{}{start}, row {}: {reason}", self.path.display(), u64::from(row) + 1);
+        Reject { offset: offset(self.number, row), ingested_at: self.ingested_at, payload, reason }
+    }
+}
+
+fn offset(number: usize, row: u32) -> i64 {
+    ((number as i64) << ROW_BITS) + i64::from(row)
 }
 
 /// A row as JSON: what a reject shows of a row whose text is gone.

@@ -1,20 +1,21 @@
 //! The rows of one file, a chunk at a time, whatever its format.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::ReaderBuilder as JsonReaderBuilder;
 use arrow_avro::reader::ReaderBuilder as AvroReaderBuilder;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value as Json;
 
-use super::convert::{Chunk, RawRows, RowReject, convert};
-use super::listing::Format;
+use super::convert::{Chunk, RawRows, RowReject, convert, words};
+use super::location::Format;
 use super::reader::row_json;
 
 /// Rows that a chunk spans at most.
@@ -23,18 +24,28 @@ pub(super) const CHUNK_ROWS: usize = 4096;
 /// An open file: chunks of rows, then an error that says why the rest can't be read, or the end.
 pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
 
-/// Opens a file at a row. An error means that none of it can be read.
-pub(super) fn open(path: &Path, format: Option<Format>, columns: &SchemaRef, from: u32) -> Result<Rows, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    if file.metadata().map_err(|e| e.to_string())?.len() == 0 {
+/// Opens a stretch of a file at one of its rows. An error means that none of it can be read.
+pub(super) fn open(
+    path: &Path,
+    format: Option<Format>,
+    columns: &SchemaRef,
+    bytes: Range<u64>,
+    row: u32,
+) -> Result<Rows, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    if bytes.end == 0 {
         return Err("the file is empty".into());
     }
     let columns = Arc::clone(columns);
-    match format.or_else(|| Format::of(path)) {
-        Some(Format::Parquet) => parquet(file, columns, from),
-        Some(Format::Avro) => avro(file, columns, from),
-        Some(Format::Csv) => csv(file, columns, from),
-        Some(Format::NdJson) => Ok(ndjson(file, columns, from)),
+    let format = format.or_else(|| Format::of(path));
+    // A stretch that is not a file's first has its header there all the same.
+    let header = if format == Some(Format::Csv) { csv_header(&mut file, bytes.end)? } else { Vec::new() };
+    file.seek(SeekFrom::Start(bytes.start)).map_err(|e| e.to_string())?;
+    match format {
+        Some(Format::Parquet) => parquet(file, columns, row),
+        Some(Format::Avro) => avro(file.take(bytes.end), columns, row),
+        Some(Format::Csv) => csv(file.take(bytes.end - bytes.start), &header, bytes.start == 0, columns, row),
+        Some(Format::NdJson) => Ok(ndjson(file.take(bytes.end - bytes.start), columns, row)),
         None => Err("the file has no known extension".into()),
     }
 }
@@ -46,7 +57,7 @@ fn parquet(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))
 }
 
-fn avro(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+fn avro(file: Take<File>, columns: SchemaRef, from: u32) -> Result<Rows, String> {
     let reader = AvroReaderBuilder::new().with_batch_size(CHUNK_ROWS).build(BufReader::new(file));
     let reader = reader.map_err(|e| e.to_string())?;
     let mut row = 0u32;
@@ -71,9 +82,15 @@ fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<C
     convert(raw, columns, row_json)
 }
 
-fn csv(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
-    let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(|e| e.to_string())?.clone();
+/// The names of the columns.
+fn csv_header(file: &mut File, end: u64) -> Result<Vec<String>, String> {
+    let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(file.take(end));
+    Ok(reader.headers().map_err(|e| e.to_string())?.iter().map(str::to_owned).collect())
+}
+
+/// `first`: begins with the header.
+fn csv(file: Take<File>, header: &[String], first: bool, columns: SchemaRef, from: u32) -> Result<Rows, String> {
+    let reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(first).from_reader(file);
     let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let mut records = reader.into_byte_records().zip(0u32..).skip(from as usize).peekable();
@@ -136,7 +153,7 @@ pub(super) fn json_lines(file: impl BufRead) -> impl Iterator<Item = Result<Json
     })
 }
 
-fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
+fn ndjson(file: Take<File>, columns: SchemaRef, from: u32) -> Rows {
     // Instants are read as text, so that a number is refused and not taken for some unit.
     let raw_fields = columns.fields().iter().map(|field| match field.data_type() {
         DataType::Timestamp(_, _) => Field::new(field.name(), DataType::Utf8, true),
@@ -150,7 +167,10 @@ fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
         for (line, number) in lines.by_ref().take(CHUNK_ROWS) {
             rows += 1;
             match line {
-                Ok(JsonLine { text, value: Ok(value) }) => good.push((number, text, value)),
+                Ok(JsonLine { text, value: Ok(value) }) => match fraction(&value, schema.fields()) {
+                    None => good.push((number, text, value)),
+                    Some(reason) => rejects.push(RowReject { number, payload: text, reason }),
+                },
                 Ok(JsonLine { text, value: Err(reason) }) => rejects.push(RowReject { number, payload: text, reason }),
                 Err(e) => return Some(Err(e)),
             }
@@ -161,6 +181,29 @@ fn ndjson(file: File, columns: SchemaRef, from: u32) -> Rows {
             convert(raw, &columns, |_, row| good.get(row).map(|(_, text, _)| text.clone()).unwrap_or_default())
         }))
     }))
+}
+
+/// Why an object is refused that has a fraction where a whole number is expected: Arrow would cut the fraction off.
+fn fraction(object: &Json, fields: &Fields) -> Option<String> {
+    fields.iter().find_map(|field| {
+        let value = object.get(field.name())?;
+        let part = cut_fraction(value, field.data_type())?;
+        Some(format!("\"{}\" is {value}, expected {}", field.name(), words(part)))
+    })
+}
+
+/// The type that would cut a fraction off a value, or off a part of it.
+fn cut_fraction<'a>(value: &Json, data_type: &'a DataType) -> Option<&'a DataType> {
+    match (value, data_type) {
+        (Json::Number(number), whole) if whole.is_integer() => number.is_f64().then_some(whole),
+        (Json::Array(items), DataType::List(item)) => {
+            items.iter().find_map(|value| cut_fraction(value, item.data_type()))
+        }
+        (Json::Object(_), DataType::Struct(fields)) => {
+            fields.iter().find_map(|field| cut_fraction(value.get(field.name())?, field.data_type()))
+        }
+        _ => None,
+    }
 }
 
 type GoodLine = (u32, Bytes, Json);

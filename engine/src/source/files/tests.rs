@@ -2,16 +2,18 @@ use std::fs;
 use std::path::Path;
 
 use arrow::array::{
-    ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
-    TimestampMillisecondArray,
+    ArrayRef, AsArray, Date32Array, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, NullArray,
+    RecordBatch, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
 
 use super::super::{OFFSET, conformance};
 use super::*;
 
 const NEVER: i64 = i64::MAX / 2;
+/// 2026-01-01T00:00:00Z
+const NOW: i64 = 1_767_225_600_000_000;
 
 fn config(location: &Path) -> FilesConfig {
     FilesConfig {
@@ -19,7 +21,10 @@ fn config(location: &Path) -> FilesConfig {
         format: None,
         timestamp: "at".into(),
         max_future: NEVER,
+        of: String::new(),
         manifest: None,
+        reading: Reading::Draining,
+        clock: || NOW,
     }
 }
 
@@ -198,6 +203,46 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn a_column_of_type_null_is_null_in_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = || -> ArrayRef { Arc::new(TimestampMillisecondArray::from(vec![1000, 2000])) };
+    write_parquet(&dir.path().join("a.parquet"), vec![("at", at()), ("x", Arc::new(Int64Array::from(vec![1, 2])))]);
+    write_parquet(&dir.path().join("b.parquet"), vec![("at", at()), ("x", Arc::new(NullArray::new(2)))]);
+    let (events, rejects) = drain(&mut open(dir.path())).await;
+    assert_eq!(rejects, []);
+    let x: Vec<Option<i64>> = events["x"].as_primitive::<Int64Type>().iter().collect();
+    assert_eq!(x, [Some(1), Some(2), None, None]);
+}
+
+#[test]
+fn a_null_among_a_dictionarys_values_is_null() {
+    let values = Arc::new(StringArray::from(vec![None, Some("7"), Some("seven")]));
+    let dictionary = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0, 1, 2]), values);
+    let batch = RecordBatch::try_from_iter([("x", Arc::new(dictionary) as ArrayRef)]).unwrap();
+    let columns: SchemaRef = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
+    let raw = convert::RawRows { first: 0, rows: 3, batch, numbers: vec![0, 1, 2], rejects: vec![] };
+    let chunk = convert::convert(raw, &columns, reader::row_json).unwrap();
+    let x: Vec<Option<i64>> = chunk.batch["x"].as_primitive::<Int64Type>().iter().collect();
+    assert_eq!((x, chunk.numbers), (vec![None, Some(7)], vec![0, 1]));
+    assert_eq!(chunk.rejects.iter().map(|reject| reject.number).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn a_fraction_is_no_whole_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |id: &str| format!("{{\"at\": \"2026-01-01\", \"id\": {id}, \"ids\": [1, {id}]}}\n");
+    fs::write(dir.path().join("a.ndjson"), line("1")).unwrap();
+    // Known by then: a fraction among the first files' numbers makes them all doubles.
+    let mut source = open(dir.path());
+    fs::write(dir.path().join("b.ndjson"), ["2.7", "2", "1e3", "-3"].map(line).concat()).unwrap();
+    let (events, rejects) = drain(&mut source).await;
+    assert_eq!(events["id"].as_primitive::<Int64Type>().values(), &[1, 2, -3]);
+    let reasons: Vec<&str> = rejects.iter().map(|(_, _, reason)| reason.as_str()).collect();
+    assert_eq!(rejects.iter().map(|(file, row, _)| (*file, *row)).collect::<Vec<_>>(), [(1, 0), (1, 2)]);
+    assert!(reasons[0].ends_with("b.ndjson, row 1: \"id\" is 2.7, expected a whole number"), "{}", reasons[0]);
+}
+
+#[tokio::test]
 async fn an_event_far_in_the_future_of_its_file_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.csv"), "at,x\n2020-01-01,1\n2999-01-01,2\n2020-01-01,3\n").unwrap();
@@ -260,35 +305,4 @@ fn a_location_without_events_says_so() {
     assert!(refusal(&at("x.*")).contains("x.xlsx has no known extension; expected .parquet, .csv"));
     assert!(refusal("s3://bucket/x/*.parquet").contains("not on this machine"));
     assert!(refusal(&at("a[.csv")).contains("can't list"));
-}
-
-#[tokio::test]
-async fn new_files_come_last_or_are_refused_across_restarts_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = tempfile::tempdir().unwrap();
-    let config = || FilesConfig { manifest: Some(state.path().join("state/t.files")), ..config(dir.path()) };
-    let file = |name: &str| fs::write(dir.path().join(name), "at,x\n2026-01-01,1\n").unwrap();
-    file("2.csv");
-    file("4.csv");
-    let mut source = FileSource::open("t", config()).unwrap();
-    assert_eq!(drain(&mut source).await.0.num_rows(), 2);
-    file("5.csv");
-    assert_eq!(source.end_offset(0).await.unwrap(), 3 << 32);
-    drop(source);
-    fs::remove_file(dir.path().join("2.csv")).unwrap();
-    file("6.csv");
-    let mut source = FileSource::open("t", config()).unwrap();
-    assert_eq!(source.end_offset(0).await.unwrap(), 4 << 32);
-    let next = source.read(0, 2 << 32, 10).await.unwrap().unwrap();
-    assert_eq!((next.first_offset, next.next_offset, next.events.num_rows()), (2 << 32, 3 << 32, 1));
-    file("3.csv");
-    let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
-    let error = FileSource::open("t", config()).unwrap_err().to_string();
-    assert!(error.contains("3.csv is new but sorts before") && error.contains("6.csv"), "{error}");
-    fs::remove_file(dir.path().join("3.csv")).unwrap();
-    fs::write(dir.path().join("4.csv"), "at,x\n2026-01-01,1\n2026-01-01,1\n").unwrap();
-    let error = source.end_offset(0).await.unwrap_err().to_string();
-    assert!(error.contains("4.csv has changed since it was numbered"), "{error}");
-    assert!(source.read(1, 0, 1).await.unwrap_err().to_string().contains("no partition 1; it has only 0"));
 }
