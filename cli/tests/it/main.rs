@@ -1,7 +1,7 @@
 //! The binary as a person or a script uses it.
 
 // Helpers of tests may unwrap too: a panic is how a test fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails, helpers included")]
 
 mod bad_input;
 mod check;

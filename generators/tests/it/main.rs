@@ -1,7 +1,7 @@
 //! The generators from outside: what a world promises, its files, and that its fraud can be learnt.
 
 // Helpers of tests may unwrap too: a panic is how a test fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails, helpers included")]
 
 mod auc;
 mod contracts;
