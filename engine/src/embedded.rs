@@ -241,7 +241,8 @@ impl Embedded {
         let dead_letters = DeadLetterWriter::open(storage, &source.name).await?;
         let views = self.project.views_of(&source.name);
         let shared = (self.progress.clone(), self.metrics.clone());
-        Ok(Worker::new(events, views, self.store.clone(), archive, dead_letters, shared, self.config.clone()).await?)
+        let letters = Box::new(dead_letters);
+        Ok(Worker::new(events, views, self.store.clone(), archive, letters, shared, self.config.clone()))
     }
 }
 

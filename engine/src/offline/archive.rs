@@ -3,7 +3,11 @@
 //! Guarantees: after [`ArchiveWriter::flush`] every event appended is durable, once. A file's name and folder
 //! depend only on its first event. A replay may append from any earlier offset: what the archive holds
 //! already is skipped, so that no row is ever there twice, wherever files were cut the time before. It
-//! relies on the source: an offset always reads the same event, and a partition has one writer.
+//! relies on the source: an offset always reads the same event.
+//!
+//! A partition has one writer at a time, and one that doesn't know yet that it has lost the partition is fenced: the
+//! next file's name follows from what is durable, and a file that is there is never replaced. Who finds its name taken
+//! ([`OfflineError::Conflict`]) looks up anew what there is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -65,6 +69,21 @@ impl ArchiveWriter {
         let pending = |end: i64| Pending { durable: end + 1, ..Default::default() };
         let partitions = ranges.into_iter().map(|(partition, range)| (partition, pending(*range.end()))).collect();
         Ok(ArchiveWriter { storage, source: source.into(), schema, rows_per_file: rows_per_file.max(1), partitions })
+    }
+
+    /// Looks up anew what partitions have, and forgets what was on the way: another instance may have written them.
+    pub async fn adopt(&mut self, partitions: &[i32]) -> Result<(), OfflineError> {
+        let ranges = archived_ranges(&self.storage, &self.source).await?;
+        for partition in partitions {
+            let durable = ranges.get(partition).map_or(0, |range| range.end() + 1);
+            self.partitions.insert(*partition, Pending { durable, ..Pending::default() });
+        }
+        Ok(())
+    }
+
+    /// Forgets a partition that another instance writes from now on.
+    pub fn release(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
     }
 
     /// Takes a stretch of a partition: its events in offset order, everything below `next_offset`. Stretches of
@@ -143,7 +162,7 @@ impl ArchiveWriter {
         let schema = Arc::clone(&self.schema);
         let encoded = tokio::task::spawn_blocking(move || encode(schema, &rows)).await;
         let bytes = encoded.map_err(failed(&path, "can't encode"))?.map_err(failed(&path, "can't encode"))?;
-        self.storage.put(&path, bytes).await?;
+        self.storage.create(&path, bytes).await?;
         let mut written = self.rows_per_file - room;
         pending.rows -= written;
         pending.durable = next_offset;

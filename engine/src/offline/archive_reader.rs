@@ -1,6 +1,6 @@
 //! The archive by offsets: what was accepted once, read again in the order in which it came.
 //!
-//! Guarantees: reads the archive as it was when the reader was opened, every row once, in offset order. An event that is
+//! Guarantees: reads the archive as it was when the reader was opened or refreshed, every row once, in offset order. An event that is
 //! read here was judged when it came: nothing that changed since (a limit, a contract) refuses it.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ const ROWS: usize = 8192;
 /// Reads one source's archive.
 pub struct ArchiveReader {
     storage: Storage,
+    source: String,
     schema: SchemaRef,
     older: OlderFiles,
     partitions: BTreeMap<i32, Partition>,
@@ -65,16 +66,15 @@ impl ArchiveReader {
     pub async fn open(storage: Storage, source: &str, contract: &Arc<Contract>) -> Result<ArchiveReader, OfflineError> {
         let older = OlderFiles::new(source, Arc::clone(contract)).map_err(failed(&Path::from(source), "no reader"))?;
         let schema = event_schema(contract.columns());
-        let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
-        for (partition, first, file) in archive_files(&storage, source).await? {
-            partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
-        }
-        for partition in partitions.values_mut() {
-            if let Some((_, newest)) = partition.files.last() {
-                partition.end = last_offset(&storage, newest).await? + 1;
-            }
-        }
-        Ok(ArchiveReader { storage, schema, older, partitions, open: None })
+        let partitions = partitions(&storage, source).await?;
+        Ok(ArchiveReader { storage, source: source.to_owned(), schema, older, partitions, open: None })
+    }
+
+    /// Looks up anew what is there.
+    pub async fn refresh(&mut self) -> Result<(), OfflineError> {
+        self.partitions = partitions(&self.storage, &self.source).await?;
+        self.open = None;
+        Ok(())
     }
 
     /// The offset below which every event of a partition was archived or refused.
@@ -159,6 +159,19 @@ impl ArchiveReader {
         let columns = columns.iter().map(|column| column.evaluate(rows)?.into_array(rows.num_rows()));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<DfResult<_>>()?)?)
     }
+}
+
+async fn partitions(storage: &Storage, source: &str) -> Result<BTreeMap<i32, Partition>, OfflineError> {
+    let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
+    for (partition, first, file) in archive_files(storage, source).await? {
+        partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
+    }
+    for partition in partitions.values_mut() {
+        if let Some((_, newest)) = partition.files.last() {
+            partition.end = last_offset(storage, newest).await? + 1;
+        }
+    }
+    Ok(partitions)
 }
 
 fn offsets(rows: &RecordBatch) -> &[i64] {

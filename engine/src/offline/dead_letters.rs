@@ -1,10 +1,11 @@
 //! Dead letters: events that could not be taken, `dead-letters/<source>/<partition>-<first offset>.ndjson`.
 //!
-//! Guarantees: as the archive's. After [`DeadLetterWriter::flush`] every reject is durable, once; a replay
+//! Guarantees: as the archive's. After [`DeadLetters::flush`] every reject is durable, once; a replay
 //! skips what is there already.
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::{OfflineError, Storage, file_stem, parse_stem};
-use crate::source::Reject;
+use crate::source::{DeadLetters, Reject, SourceError};
 
 /// One event that was refused. A line of a file, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,22 +76,7 @@ impl DeadLetterWriter {
         Ok(DeadLetterWriter { storage, source: source.into(), partitions })
     }
 
-    /// Takes the rejects of a stretch of a partition, in offset order; stretches come in order.
-    pub fn append(&mut self, partition: i32, rejects: &[Reject]) {
-        if rejects.is_empty() {
-            return;
-        }
-        let pending = self.partitions.entry(partition).or_default();
-        for reject in rejects {
-            if reject.offset >= pending.next {
-                pending.letters.push(DeadLetter::new(partition, reject));
-                pending.next = reject.offset + 1;
-            }
-        }
-    }
-
-    /// Makes everything appended durable; what it could not write it keeps.
-    pub async fn flush(&mut self) -> Result<(), OfflineError> {
+    async fn write(&mut self) -> Result<(), OfflineError> {
         for (partition, pending) in &mut self.partitions {
             let Some(first) = pending.letters.first() else {
                 continue;
@@ -106,6 +92,31 @@ impl DeadLetterWriter {
             pending.letters.clear();
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for DeadLetterWriter {
+    fn append(&mut self, partition: i32, rejects: &[Reject]) {
+        if rejects.is_empty() {
+            return;
+        }
+        let pending = self.partitions.entry(partition).or_default();
+        for reject in rejects {
+            if reject.offset >= pending.next {
+                pending.letters.push(DeadLetter::new(partition, reject));
+                pending.next = reject.offset + 1;
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), SourceError> {
+        let source_name = self.source.clone();
+        self.write().await.map_err(|e| SourceError::DeadLetters { source_name, cause: e.to_string() })
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::datasource::listing::ListingTableUrl;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 
 use super::{OfflineError, failed};
 
@@ -70,18 +70,32 @@ impl Storage {
 
     /// Writes a file, in place of the one of that name. It is whole and durable when this returns.
     pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), OfflineError> {
-        let cant_write = failed(path, "can't write");
-        match &self.local {
-            None => self.store.put(path, bytes.into()).await.map(|_| ()).map_err(failed(path, "can't write")),
-            Some(folder) => {
-                let file = folder.files.path_to_filesystem(path).map_err(failed(path, "can't write"))?;
-                let folder = Arc::clone(folder);
-                let written = tokio::task::spawn_blocking(move || write_durably(&folder.root, &file, &bytes)).await;
-                match written {
-                    Ok(result) => result.map_err(cant_write),
-                    Err(e) => Err(failed(path, "can't write")(e)),
+        self.write(path, bytes, PutMode::Overwrite).await
+    }
+
+    /// Writes a file that must not be there yet; [`OfflineError::Conflict`] if it is. Of several who try, one succeeds.
+    pub async fn create(&self, path: &Path, bytes: Bytes) -> Result<(), OfflineError> {
+        self.write(path, bytes, PutMode::Create).await
+    }
+
+    async fn write(&self, path: &Path, bytes: Bytes, mode: PutMode) -> Result<(), OfflineError> {
+        let Some(folder) = &self.local else {
+            return match self.store.put_opts(path, bytes.into(), mode.into()).await {
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    Err(OfflineError::Conflict { path: path.to_string() })
                 }
+                written => written.map(|_| ()).map_err(failed(path, "can't write")),
+            };
+        };
+        let file = folder.files.path_to_filesystem(path).map_err(failed(path, "can't write"))?;
+        let folder = Arc::clone(folder);
+        let replace = matches!(mode, PutMode::Overwrite);
+        let written = tokio::task::spawn_blocking(move || write_durably(&folder.root, &file, &bytes, replace)).await;
+        match written.map_err(failed(path, "can't write"))? {
+            Err(e) if !replace && e.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(OfflineError::Conflict { path: path.to_string() })
             }
+            written => written.map_err(failed(path, "can't write")),
         }
     }
 
@@ -98,17 +112,24 @@ impl Storage {
     }
 }
 
-fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8]) -> std::io::Result<()> {
+fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8], replace: bool) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(root);
     std::fs::create_dir_all(folder)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // The same name each time: what a crash left behind is written over.
-    let temporary = folder.join(format!(".{name}.tmp"));
+    // A name of this process: another one may be writing the same file. What a crash leaves is never read.
+    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let mut out = File::create(&temporary)?;
     out.write_all(bytes)?;
     out.sync_all()?;
-    std::fs::rename(&temporary, file)?;
-    // A rename is durable with its folder, and a new folder with the one above it.
+    if replace {
+        std::fs::rename(&temporary, file)?;
+    } else {
+        // A link, unlike a rename, never takes the place of a file.
+        let linked = std::fs::hard_link(&temporary, file);
+        std::fs::remove_file(&temporary)?;
+        linked?;
+    }
+    // A name is durable with its folder, and a new folder with the one above it.
     for folder in folder.ancestors() {
         File::open(folder)?.sync_all()?;
         if folder == root {
@@ -129,6 +150,8 @@ mod tests {
         let path = storage.path(&["archive", "odd name é", "a=1", "0-1.parquet"]);
         storage.put(&path, Bytes::from_static(b"one")).await.unwrap();
         storage.put(&path, Bytes::from_static(b"two")).await.unwrap();
+        assert!(matches!(storage.create(&path, Bytes::new()).await, Err(OfflineError::Conflict { .. })));
+        storage.create(&storage.path(&["archive", "once.csv"]), Bytes::new()).await.unwrap();
         storage.put(&storage.path(&["archive", "note.txt"]), Bytes::new()).await.unwrap();
         let listed = storage.list(&storage.path(&["archive"]), "parquet").await.unwrap();
         assert_eq!(listed.iter().map(|f| (&f.location, f.size)).collect::<Vec<_>>(), [(&path, 3)]);

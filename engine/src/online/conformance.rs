@@ -23,6 +23,7 @@ where
     paging(&open("paging").await.map_err(text)?).await.map_err(|e| format!("paging: {e}"))?;
     views(&open("views").await.map_err(text)?).await.map_err(|e| format!("views: {e}"))?;
     progress(&open("progress").await.map_err(text)?).await.map_err(|e| format!("progress: {e}"))?;
+    partitions(&open("partitions").await.map_err(text)?).await.map_err(|e| format!("partitions: {e}"))?;
     lasting::durability(&open).await.map_err(|e| format!("durability: {e}"))?;
     lasting::concurrency(&open("concurrency").await.map_err(text)?).await.map_err(|e| format!("concurrency: {e}"))
 }
@@ -59,13 +60,29 @@ async fn read_one(store: &impl OnlineStore, view: &ViewId, key: &EntityKey) -> R
     Ok(read.remove(0))
 }
 
+async fn write(store: &impl OnlineStore, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, String> {
+    let session = store.session().await.map_err(text)?;
+    store.write(session, view, writes).await.map_err(text)
+}
+
+async fn advance(
+    store: &impl OnlineStore,
+    view: &ViewId,
+    partition: i32,
+    expected: Option<i64>,
+    next: i64,
+) -> Result<WriteOutcome, String> {
+    let session = store.session().await.map_err(text)?;
+    store.set_progress(session, view, partition, expected, next).await.map_err(text)
+}
+
 async fn fencing(store: &impl OnlineStore) -> Result<(), String> {
     use WriteOutcome::{Fenced, Written};
     let (view, a, b) = (view("v"), key("a"), key("b"));
-    let write = |writes: Vec<PieceWrite>| store.write(&view, writes);
+    let write = |writes: Vec<PieceWrite>| write(store, &view, writes);
     same("a missing key", read_one(store, &view, &a).await?, vec![])?;
-    same("no writes", write(vec![]).await.map_err(text)?, vec![])?;
-    same("a first write", write(vec![put(&a, 0, None, 5)]).await.map_err(text)?, vec![Written])?;
+    same("no writes", write(vec![]).await?, vec![])?;
+    same("a first write", write(vec![put(&a, 0, None, 5)]).await?, vec![Written])?;
     let outcomes = write(vec![
         PieceWrite { chunks: vec![(0, Bytes::from_static(b"stale"))], ..put(&a, 0, None, 9) },
         put(&b, 0, Some(3), 9),
@@ -74,13 +91,13 @@ async fn fencing(store: &impl OnlineStore) -> Result<(), String> {
         put(&a, 1, None, -1),
     ]);
     let expected = vec![Fenced { holds: Some(5) }, Fenced { holds: None }, Written, Fenced { holds: Some(5) }, Written];
-    same("outcomes", outcomes.await.map_err(text)?, expected)?;
+    same("outcomes", outcomes.await?, expected)?;
     same("a fenced piece", read_one(store, &view, &a).await?, vec![piece(0, 5, &[]), piece(1, -1, &[])])?;
     same("its neighbour", read_one(store, &view, &b).await?, vec![piece(0, 0, &[])])?;
-    let back = write(vec![put(&a, 0, Some(5), 4)]).await.map_err(text)?;
+    let back = write(vec![put(&a, 0, Some(5), 4)]).await?;
     same("going back", back, vec![Fenced { holds: Some(5) }])?;
     let twice = write(vec![put(&a, 0, Some(5), 6), put(&a, 0, Some(6), 7), put(&a, 0, Some(7), 7)]);
-    same("in order within a batch", twice.await.map_err(text)?, vec![Written; 3])?;
+    same("in order within a batch", twice.await?, vec![Written; 3])?;
     same("the last one", read_one(store, &view, &a).await?, vec![piece(0, 7, &[]), piece(1, -1, &[])])
 }
 
@@ -91,11 +108,11 @@ async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
         PieceWrite { chunks, removed: removed.to_vec(), ..put(&a, 4, expected, absorbed) }
     };
     let first = with(None, 1, &[(7, "seven"), (0, "zero"), (u32::MAX, "last")], &[]);
-    store.write(&view, vec![first]).await.map_err(text)?;
+    write(store, &view, vec![first]).await?;
     let stored = piece(4, 1, &[(0, "zero"), (7, "seven"), (u32::MAX, "last")]);
     same("added", read_one(store, &view, &a).await?, vec![stored])?;
     let second = with(Some(1), 2, &[(7, "VII"), (8, ""), (9, "again")], &[0, 9, 1000]);
-    store.write(&view, vec![second]).await.map_err(text)?;
+    write(store, &view, vec![second]).await?;
     let stored = piece(4, 2, &[(7, "VII"), (8, ""), (9, "again"), (u32::MAX, "last")]);
     same("replaced and removed", read_one(store, &view, &a).await?, vec![stored])?;
     let large = Bytes::from(vec![0xAB; 5 << 20]);
@@ -105,7 +122,7 @@ async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
         removed: vec![7, 8, 9, u32::MAX],
         ..put(&a, 4, Some(2), 3)
     };
-    store.write(&view, vec![third]).await.map_err(text)?;
+    write(store, &view, vec![third]).await?;
     let stored = read_one(store, &view, &a).await?;
     let intact = matches!(stored.as_slice(), [p] if p.head == large && p.chunks == [(1, large.clone())]);
     same("values of 5 MiB are intact", intact, true)
@@ -117,7 +134,7 @@ async fn odd_keys(store: &impl OnlineStore) -> Result<(), String> {
     let keys: Vec<EntityKey> = texts.iter().map(|text| key(text)).collect();
     let view = ViewId { name: "vue é:{}".into(), fingerprint: String::new() };
     let writes = keys.iter().zip(0..).map(|(key, i)| put(key, 0, None, i)).collect();
-    store.write(&view, writes).await.map_err(text)?;
+    write(store, &view, writes).await?;
     let mut asked: Vec<EntityKey> = keys.iter().rev().cloned().collect();
     asked.push(key("absent"));
     asked.push(key("a"));
@@ -134,7 +151,7 @@ async fn paging(store: &impl OnlineStore) -> Result<(), String> {
     let view = view("v");
     let keys: Vec<EntityKey> = (0..25).map(|i| key(&format!("{i:02}"))).collect();
     let writes = keys.iter().flat_map(|k| [-3, 0, 9].map(|partition| put(k, partition, None, 1))).collect();
-    store.write(&view, writes).await.map_err(text)?;
+    write(store, &view, writes).await?;
     let mut found = Vec::new();
     loop {
         let page = store.keys(&view, found.last(), 7).await.map_err(text)?;
@@ -157,8 +174,8 @@ async fn views(store: &impl OnlineStore) -> Result<(), String> {
         .into();
     same("at first", store.views().await.map_err(text)?, vec![])?;
     for (id, i) in ids.iter().zip(0..) {
-        store.write(id, vec![put(&a, 0, None, i)]).await.map_err(text)?;
-        store.set_progress(id, 0, i + 1).await.map_err(text)?;
+        write(store, id, vec![put(&a, 0, None, i)]).await?;
+        advance(store, id, 0, None, i + 1).await?;
     }
     let mut listed = store.views().await.map_err(text)?;
     listed.sort();
@@ -174,17 +191,50 @@ async fn views(store: &impl OnlineStore) -> Result<(), String> {
     same("views left", store.views().await.map_err(text)?.len(), 2)?;
     same("before it", read_one(store, first, &a).await?, vec![piece(0, 0, &[])])?;
     same("after it", read_one(store, last, &a).await?, vec![piece(0, 2, &[])])?;
-    let again = store.write(dropped, vec![put(&a, 0, None, 8)]).await.map_err(text)?;
+    let again = write(store, dropped, vec![put(&a, 0, None, 8)]).await?;
     same("written anew", again, vec![WriteOutcome::Written])?;
     same("kept apart", read_one(store, last, &a).await?, vec![piece(0, 2, &[])])
 }
 
 async fn progress(store: &impl OnlineStore) -> Result<(), String> {
+    use WriteOutcome::{Fenced, Written};
     let view = view("v");
     same("at first", store.progress(&view).await.map_err(text)?, BTreeMap::new())?;
-    for (partition, next) in [(3, 10), (0, 1), (3, 12), (-1, i64::MAX)] {
-        store.set_progress(&view, partition, next).await.map_err(text)?;
+    for (partition, expected, next, outcome) in [
+        (3, None, 10, Written),
+        (0, None, 1, Written),
+        (3, Some(10), 12, Written),
+        (-1, None, i64::MAX, Written),
+        (3, Some(11), 12, Written),
+        (3, Some(12), 11, Fenced { holds: Some(12) }),
+        (3, None, 13, Fenced { holds: Some(12) }),
+        (4, Some(1), 2, Fenced { holds: None }),
+    ] {
+        let what = format!("partition {partition}, {expected:?} to {next}");
+        same(&what, advance(store, &view, partition, expected, next).await?, outcome)?;
     }
     let expected = BTreeMap::from([(-1, i64::MAX), (0, 1), (3, 12)]);
     same("kept per partition", store.progress(&view).await.map_err(text)?, expected)
+}
+
+async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
+    let (view, other, a, b) = (view("v"), view("w"), key("a"), key("b"));
+    store.drop_partitions(&view, &[0]).await.map_err(text)?;
+    for view in [&view, &other] {
+        let chunk = |write: PieceWrite| PieceWrite { chunks: vec![(7, Bytes::from_static(b"chunk"))], ..write };
+        let writes = [0, 1, 2].map(|p| chunk(put(&a, p, None, 5))).into_iter().chain([put(&b, 1, None, 6)]);
+        write(store, view, writes.collect()).await?;
+        for partition in [0, 1, 2] {
+            advance(store, view, partition, None, 9).await?;
+        }
+    }
+    store.drop_partitions(&view, &[1, 2, 3]).await.map_err(text)?;
+    same("what is left", read_one(store, &view, &a).await?, vec![piece(0, 5, &[(7, "chunk")])])?;
+    same("a key of nothing else", read_one(store, &view, &b).await?, vec![])?;
+    same("keys", store.keys(&view, None, 9).await.map_err(text)?, vec![a.clone()])?;
+    same("progress", store.progress(&view).await.map_err(text)?, BTreeMap::from([(0, 9)]))?;
+    same("another view", read_one(store, &other, &a).await?.len(), 3)?;
+    same("its progress", store.progress(&other).await.map_err(text)?.len(), 3)?;
+    same("begun anew", write(store, &view, vec![put(&a, 1, None, 0)]).await?, vec![WriteOutcome::Written])?;
+    same("progress anew", advance(store, &view, 1, None, 0).await?, WriteOutcome::Written)
 }

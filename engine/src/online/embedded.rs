@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
+use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, ViewId, WriteOutcome};
 use crate::database::{self, Kind};
 use crate::kernel::EntityKey;
 
@@ -193,7 +193,12 @@ impl OnlineStore for EmbeddedStore {
         self.blocking(move |store| store.read_keys(&view, &keys)).await
     }
 
-    async fn write(&self, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError> {
+    /// The process that writes is the one that would lose: a session never ends.
+    async fn session(&self) -> Result<Session, StoreError> {
+        Ok(Session::default())
+    }
+
+    async fn write(&self, _: Session, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError> {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
@@ -215,13 +220,25 @@ impl OnlineStore for EmbeddedStore {
         read().map_err(self.storage("can't read progress"))
     }
 
-    async fn set_progress(&self, view: &ViewId, partition: i32, next_offset: i64) -> Result<(), StoreError> {
+    async fn set_progress(
+        &self,
+        _: Session,
+        view: &ViewId,
+        partition: i32,
+        expected: Option<i64>,
+        next_offset: i64,
+    ) -> Result<WriteOutcome, StoreError> {
         let view = view.clone();
         self.blocking(move |store| {
             store.commit("can't set progress", Durability::None, |write| {
                 let number = view_number(write, &view)?;
-                write.open_table(PROGRESS)?.insert((number, partition), next_offset)?;
-                Ok(())
+                let mut progress = write.open_table(PROGRESS)?;
+                let holds = progress.get((number, partition))?.map(|next| next.value());
+                if holds.is_some() != expected.is_some() || holds.is_some_and(|holds| holds > next_offset) {
+                    return Ok(WriteOutcome::Fenced { holds });
+                }
+                progress.insert((number, partition), next_offset)?;
+                Ok(WriteOutcome::Written)
             })
         })
         .await
@@ -247,6 +264,26 @@ impl OnlineStore for EmbeddedStore {
             all.collect()
         };
         read().map_err(self.storage("can't list views"))
+    }
+
+    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
+        let (view, dropped) = (view.clone(), partitions.to_vec());
+        self.blocking(move |store| {
+            store.commit("can't drop partitions", Durability::None, |write| {
+                let id = (view.name.as_str(), view.fingerprint.as_str());
+                let Some(number) = write.open_table(VIEWS)?.get(id)?.map(|number| number.value()) else {
+                    return Ok(());
+                };
+                let mut progress = write.open_table(PROGRESS)?;
+                for partition in &dropped {
+                    progress.remove((number, *partition))?;
+                }
+                let all = (number, "", i32::MIN, i64::MIN)..(number + 1, "", i32::MIN, i64::MIN);
+                write.open_table(STATE)?.retain_in(all, |(_, _, partition, _), _| !dropped.contains(&partition))?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {

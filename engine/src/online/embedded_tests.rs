@@ -36,8 +36,8 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_half_done() {
             chunks: vec![(i as u32 % 7, Bytes::from(vec![i as u8; 3000]))],
             removed: Vec::new(),
         };
-        assert_eq!(store.write(&view, vec![write]).await.unwrap(), [WriteOutcome::Written]);
-        store.set_progress(&view, 0, i + 1).await.unwrap();
+        assert_eq!(store.write(Session::default(), &view, vec![write]).await.unwrap(), [WriteOutcome::Written]);
+        store.set_progress(Session::default(), &view, 0, expected.map(|_| i), i + 1).await.unwrap();
         expected = Some(i);
         if i % 10 == 4 {
             store.flush().await.unwrap();

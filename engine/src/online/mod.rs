@@ -1,6 +1,7 @@
 //! The online store: where timelines live.
 //!
-//! One trait, one conformance suite ([`conformance`]), and for now one implementation: [`EmbeddedStore`].
+//! One trait, one conformance suite ([`conformance`]), two implementations: [`EmbeddedStore`] in one file, and
+//! [`RedisStore`] for many processes.
 //! A store knows bytes, not features: a key's state is one [`StoredPiece`] per source partition, and a
 //! piece is a small head and bounded chunks, so that a hot key's write does not grow with its window.
 //!
@@ -9,8 +10,12 @@
 //! * [`OnlineStore::write`] is atomic per piece and *fenced*: it takes effect only if the stored piece has
 //!   absorbed exactly what the writer believes. A stale writer changes nothing and is told.
 //! * A read sees, per piece, the state after some whole number of writes.
-//! * Before [`OnlineStore::flush`] returns, everything written so far survives a crash. Without it a crash may
-//!   lose the latest writes, never reorder them: the log is replayed from the last progress that was flushed.
+//! * A crash of the store may lose the latest writes, never reorder them, and never keeps progress whose writes it lost:
+//!   the source is replayed from the progress that is left. Before [`OnlineStore::flush`] returns, everything
+//!   written so far is as durable as the store makes it.
+//! * Progress is fenced too: it never goes back, and a writer that lost it (somebody emptied the store) is told.
+//! * A writer writes in a [`Session`]. It ends when the store may have lost what it took; from then on it takes
+//!   nothing more in that session, so that nothing is ever written on top of a gap.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -24,8 +29,14 @@ use crate::kernel::EntityKey;
 
 pub mod conformance;
 mod embedded;
+mod redis;
 
 pub use embedded::EmbeddedStore;
+pub use redis::{RedisConfig, RedisStore};
+
+/// What a writer may rely on the store to remember: see the module's guarantees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Session(u64);
 
 /// A view's identity in a store: its name, readable, and the fingerprint of its compiled form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +89,13 @@ pub enum StoreError {
     Open(#[from] OpenError),
     #[error("online store {path}: {what}: {cause}")]
     Storage { path: PathBuf, what: &'static str, cause: String },
-    #[error("online store {path}: view {view}, key \"{key}\", partition {partition}: {cause}; the file is damaged")]
+    #[error("online store {at}: {what}: {cause}")]
+    Redis { at: String, what: &'static str, cause: String },
+    #[error("online store {at}: it was restarted, and may have lost what it took last; going back to what it has")]
+    SessionEnded { at: String },
+    #[error(
+        "online store {path}: view {view}, key \"{key}\", partition {partition}: {cause}; what it holds is damaged"
+    )]
     Damaged { path: PathBuf, view: String, key: String, partition: i32, cause: String },
 }
 
@@ -88,14 +105,31 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// The pieces of each key, in the keys' order, each key's ascending by partition; none for a key never written.
     async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError>;
 
+    /// The session to write in. Whoever asks reads progress and pieces after that, not before.
+    async fn session(&self) -> Result<Session, StoreError>;
+
     /// Writes pieces; one outcome each, in order. A fenced piece does not touch the others.
-    async fn write(&self, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError>;
+    async fn write(
+        &self,
+        session: Session,
+        view: &ViewId,
+        writes: Vec<PieceWrite>,
+    ) -> Result<Vec<WriteOutcome>, StoreError>;
 
     /// Offset after the last event that the view has absorbed from each partition of its source.
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError>;
 
-    /// Remembers progress; durable, like the writes before it, after the next [`OnlineStore::flush`].
-    async fn set_progress(&self, view: &ViewId, partition: i32, next_offset: i64) -> Result<(), StoreError>;
+    /// Remembers progress; durable, like the writes before it, after the next [`OnlineStore::flush`]. `expected` is what
+    /// the writer believes is there. Fenced, and nothing changed, if one is there and the other is not, or if it
+    /// would go back.
+    async fn set_progress(
+        &self,
+        session: Session,
+        view: &ViewId,
+        partition: i32,
+        expected: Option<i64>,
+        next_offset: i64,
+    ) -> Result<WriteOutcome, StoreError>;
 
     /// Makes everything written so far durable.
     async fn flush(&self) -> Result<(), StoreError>;
@@ -105,6 +139,9 @@ pub trait OnlineStore: Debug + Send + Sync {
 
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
+
+    /// Forgets the progress and then the pieces of some partitions of a view.
+    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError>;
 
     /// Forgets a view: its pieces and its progress.
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError>;

@@ -4,6 +4,7 @@
 //! columns, and beside them the ones that could not be read. Bad input is data here, never an error: an
 //! error of a source means that the source itself (a disk, a file lock) failed.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -89,8 +90,23 @@ pub enum SourceError {
     Files { source_name: String, what: String, expected: String, hint: String },
     #[error("source {source_name}: no partition {partition}; it has {partitions}")]
     NoPartition { source_name: String, partition: i32, partitions: String },
+    #[error("dead letters of source {source_name}: {cause}")]
+    DeadLetters { source_name: String, cause: String },
     #[error("source {source_name}: {what}")]
     Internal { source_name: String, what: String },
+}
+
+/// Where events go that could not be taken.
+#[async_trait]
+pub trait DeadLetters: Send + Debug {
+    /// Takes the rejects of a stretch of a partition, in offset order; stretches come in order.
+    fn append(&mut self, partition: i32, rejects: &[Reject]);
+
+    /// Makes everything appended durable; what it could not write it keeps.
+    async fn flush(&mut self) -> Result<(), SourceError>;
+
+    /// Forgets what is not durable of a partition that another instance reads from now on.
+    fn release(&mut self, partition: i32);
 }
 
 /// A stream of events with replay: the same offset always reads the same event.
@@ -101,8 +117,34 @@ pub trait EventSource: Send + Debug {
     /// The contract's columns, then [`META_COLUMNS`].
     fn schema(&self) -> SchemaRef;
 
-    /// The partitions that hold events, ascending; new ones may appear later.
+    /// The partitions that this instance reads, ascending; new ones may appear later. Where several instances share a
+    /// source, partitions come and go.
     async fn partitions(&mut self) -> Result<Vec<i32>, SourceError>;
+
+    /// All partitions, whoever reads them.
+    async fn all_partitions(&mut self) -> Result<Vec<i32>, SourceError> {
+        self.partitions().await
+    }
+
+    /// The reader is about to read these partitions from where it stopped, or for the first time.
+    async fn begin(&mut self, _partitions: &[i32]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Where a partition begins for a reader who has never read it.
+    async fn start_offset(&mut self, _partition: i32) -> Result<i64, SourceError> {
+        Ok(0)
+    }
+
+    /// Everything below these offsets is durable; for others to see, not for the reader to rely on.
+    async fn commit(&mut self, _next: &BTreeMap<i32, i64>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether there is nothing more for now, asked after reads that gave nothing.
+    async fn exhausted(&mut self) -> Result<bool, SourceError> {
+        Ok(true)
+    }
 
     /// The offset after the last event that a partition holds now; 0 for one that holds none.
     async fn end_offset(&mut self, partition: i32) -> Result<i64, SourceError>;

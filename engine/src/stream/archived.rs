@@ -4,6 +4,8 @@
 //! order. So a view that fills sees exactly the events that a training set sees: what was accepted once is not judged
 //! again under today's limits and contract, and what was refused stays refused.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
@@ -35,6 +37,29 @@ impl EventSource for Archived {
 
     async fn partitions(&mut self) -> Result<Vec<i32>, SourceError> {
         self.source.partitions().await
+    }
+
+    async fn all_partitions(&mut self) -> Result<Vec<i32>, SourceError> {
+        self.source.all_partitions().await
+    }
+
+    async fn begin(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let source_name = self.source.name().to_owned();
+        let looked = self.archive.refresh().await;
+        looked.map_err(|e| SourceError::Internal { source_name, what: e.to_string() })?;
+        self.source.begin(partitions).await
+    }
+
+    async fn start_offset(&mut self, partition: i32) -> Result<i64, SourceError> {
+        self.source.start_offset(partition).await
+    }
+
+    async fn commit(&mut self, next: &BTreeMap<i32, i64>) -> Result<(), SourceError> {
+        self.source.commit(next).await
+    }
+
+    async fn exhausted(&mut self) -> Result<bool, SourceError> {
+        self.source.exhausted().await
     }
 
     async fn end_offset(&mut self, partition: i32) -> Result<i64, SourceError> {

@@ -30,6 +30,19 @@ impl Cache {
         self.old.remove(&id)
     }
 
+    pub fn clear(&mut self) {
+        self.old.clear();
+        self.young.clear();
+        self.young_bytes = 0;
+    }
+
+    /// Forgets the pieces of a partition.
+    pub fn forget(&mut self, partition: i32) {
+        self.old.retain(|(_, p), _| *p != partition);
+        self.young.retain(|(_, p), _| *p != partition);
+        self.young_bytes = self.young.values().map(Piece::size).sum();
+    }
+
     pub fn put(&mut self, key: EntityKey, partition: i32, piece: Piece) {
         self.young_bytes += piece.size();
         self.young.insert((key, partition), piece);

@@ -25,8 +25,12 @@ pub enum StreamError {
     )]
     Fenced { view: String, partition: i32 },
     #[error(
-        "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the log ends at {end}; \
-         was the log deleted? Restore it, or delete the whole data folder"
+        "view {view}, partition {partition}: the online store no longer has what was written to it; rebuilding from the archive"
+    )]
+    StateLost { view: String, partition: i32 },
+    #[error(
+        "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the source ends at {end}; \
+         was its log or topic deleted? Restore it, or delete the archive and the online state"
     )]
     LogBehind { source_name: String, partition: i32, held: i64, end: i64 },
 }
@@ -34,9 +38,17 @@ pub enum StreamError {
 impl StreamError {
     /// Whether trying again may help.
     pub(super) fn passing(&self) -> bool {
+        self.stale() || matches!(self, StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_))
+    }
+
+    /// Whether what the worker remembers is no longer so: it must begin again from what is stored.
+    pub(super) fn stale(&self) -> bool {
         matches!(
             self,
-            StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Fenced { .. }
+            StreamError::Store(StoreError::SessionEnded { .. })
+                | StreamError::StateLost { .. }
+                | StreamError::Fenced { .. }
+                | StreamError::Offline(OfflineError::Conflict { .. })
         )
     }
 
@@ -44,8 +56,11 @@ impl StreamError {
     pub(super) fn cause(&self) -> &'static str {
         match self {
             StreamError::Source(_) => "source",
+            StreamError::Store(StoreError::SessionEnded { .. }) => "session",
             StreamError::Store(_) => "store",
+            StreamError::Offline(OfflineError::Conflict { .. }) => "fenced",
             StreamError::Offline(_) => "archive",
+            StreamError::StateLost { .. } => "lost",
             StreamError::Fenced { .. } => "fenced",
             _ => "view",
         }

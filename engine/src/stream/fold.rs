@@ -8,7 +8,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use super::cache::Cache;
 use super::error::StreamError;
 use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError, Piece};
-use crate::online::{OnlineStore, PieceWrite, WriteOutcome};
+use crate::online::{OnlineStore, PieceWrite, Session, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
 use crate::request::decode;
@@ -21,6 +21,13 @@ const FENCED_ATTEMPTS: usize = 8;
 pub struct ViewFold {
     pub view: Arc<FeatureView>,
     cache: Cache,
+}
+
+/// Where a fold writes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing<'a> {
+    pub store: &'a dyn OnlineStore,
+    pub session: Session,
 }
 
 /// What became of a batch's events in a view.
@@ -36,11 +43,19 @@ impl ViewFold {
         Self { view, cache: Cache::new(cache_bytes) }
     }
 
+    /// Forgets what is in memory of a partition, or of all.
+    pub fn forget(&mut self, partition: Option<i32>) {
+        match partition {
+            Some(partition) => self.cache.forget(partition),
+            None => self.cache.clear(),
+        }
+    }
+
     /// Folds a batch of one partition and stores the result. On an error nothing is half done: the caller may try the
     /// same batch again.
     pub async fn apply(
         &mut self,
-        store: &dyn OnlineStore,
+        to: &Writing<'_>,
         partition: i32,
         events: &RecordBatch,
     ) -> Result<Folded, StreamError> {
@@ -53,7 +68,7 @@ impl ViewFold {
             if groups.is_empty() {
                 return Ok(folded);
             }
-            groups = self.attempt(store, partition, groups, &mut folded.counts).await?;
+            groups = self.attempt(to, partition, groups, &mut folded.counts).await?;
         }
         Err(StreamError::Fenced { view: self.view.name.clone(), partition })
     }
@@ -61,12 +76,12 @@ impl ViewFold {
     /// Folds and writes; gives back the groups that a stale piece kept from being written.
     async fn attempt(
         &mut self,
-        store: &dyn OnlineStore,
+        to: &Writing<'_>,
         partition: i32,
         groups: Vec<(EntityKey, EventRows)>,
         counts: &mut FoldCounts,
     ) -> Result<Vec<(EntityKey, EventRows)>, StreamError> {
-        let mut pieces = self.load(store, partition, &groups).await?;
+        let mut pieces = self.load(to.store, partition, &groups).await?;
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
         let mut writes = Vec::with_capacity(groups.len());
         let mut folds = Vec::with_capacity(groups.len());
@@ -89,12 +104,18 @@ impl ViewFold {
                 removed: delta.removed,
             });
         }
-        let outcomes = if writes.is_empty() { vec![] } else { store.write(&self.view.id(), writes).await? };
+        let expected: Vec<Option<i64>> = writes.iter().map(|write| write.expected).collect();
+        let outcomes =
+            if writes.is_empty() { vec![] } else { to.store.write(to.session, &self.view.id(), writes).await? };
         let mut fenced = vec![];
         for ((group, piece), (fold, write)) in groups.into_iter().zip(pieces).zip(folds) {
-            match write.and_then(|i| outcomes.get(i)) {
-                Some(WriteOutcome::Fenced { .. }) => fenced.push(group),
-                Some(WriteOutcome::Written) | None => {
+            match write.and_then(|i| outcomes.get(i).zip(expected.get(i))) {
+                // Another writer got ahead: what it wrote is loaded, and what is new is folded into that.
+                Some((WriteOutcome::Fenced { holds }, expected)) if holds >= expected => fenced.push(group),
+                Some((WriteOutcome::Fenced { .. }, _)) => {
+                    return Err(StreamError::StateLost { view: self.view.name.clone(), partition });
+                }
+                Some((WriteOutcome::Written, _)) | None => {
                     add(counts, &fold);
                     self.cache.put(group.0, partition, piece);
                 }

@@ -11,15 +11,18 @@
 //! * A stored piece names the last offset it has absorbed; events at or below it are skipped.
 //! * A piece is written whole and fenced, never incremented in place.
 //! * An offset is committed only when its events are durable online *and* in the archive.
+//! * A partition has one owner. One that doesn't know yet that it has lost the partition is fenced by the store and by
+//!   the archive; one whose store was restarted or emptied is told before it writes on top of the gap. Either
+//!   begins again from what is stored.
 //!
-//! So a crash anywhere replays a little and changes nothing. The files of one commit are named by its first event, and
-//! a replay starts at that same event, so it overwrites them.
+//! So a crash anywhere replays a little and changes nothing.
 
 mod archived;
 mod cache;
 mod error;
 mod events;
 mod fold;
+mod owned;
 mod progress;
 mod worker;
 

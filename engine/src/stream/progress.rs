@@ -53,6 +53,11 @@ impl Progress {
         lock(&self.lag).insert((source.to_owned(), partition), lag);
     }
 
+    /// For a partition that another instance reads from now on.
+    pub(super) fn drop_lag(&self, source: &str, partition: i32) {
+        lock(&self.lag).remove(&(source.to_owned(), partition));
+    }
+
     pub(super) fn stall(&self, source: &str, why: Option<String>) {
         let mut stalled = lock(&self.stalled);
         match why {

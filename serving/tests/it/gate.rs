@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark_engine::kernel::EntityKey;
-use tidemark_engine::online::{OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
+use tidemark_engine::online::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, ViewId, WriteOutcome};
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,18 +44,34 @@ impl OnlineStore for Gated {
         self.inner.read(view, keys).await
     }
 
-    async fn write(&self, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError> {
+    async fn session(&self) -> Result<Session, StoreError> {
+        self.inner.session().await
+    }
+
+    async fn write(
+        &self,
+        session: Session,
+        view: &ViewId,
+        writes: Vec<PieceWrite>,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
         self.check()?;
         let _ = self.gate.clone().wait_for(|gate| *gate != Gate::Shut).await;
-        self.inner.write(view, writes).await
+        self.inner.write(session, view, writes).await
     }
 
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
         self.inner.progress(view).await
     }
 
-    async fn set_progress(&self, view: &ViewId, partition: i32, next_offset: i64) -> Result<(), StoreError> {
-        self.inner.set_progress(view, partition, next_offset).await
+    async fn set_progress(
+        &self,
+        session: Session,
+        view: &ViewId,
+        partition: i32,
+        expected: Option<i64>,
+        next_offset: i64,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.inner.set_progress(session, view, partition, expected, next_offset).await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
@@ -68,6 +84,10 @@ impl OnlineStore for Gated {
 
     async fn views(&self) -> Result<Vec<ViewId>, StoreError> {
         self.inner.views().await
+    }
+
+    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
+        self.inner.drop_partitions(view, partitions).await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {

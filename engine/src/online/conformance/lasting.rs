@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::super::{OnlineStore, PieceWrite, StoreError, WriteOutcome};
-use super::{key, piece, put, read_one, same, text, view};
+use super::{advance, key, piece, put, read_one, same, text, view, write};
 
 pub(super) async fn durability<S, F>(open: &impl Fn(&str) -> F) -> Result<(), String>
 where
@@ -20,13 +20,13 @@ where
         same("state after opening again", held, expected)?;
         let progress: BTreeMap<i32, i64> = (round > 0).then_some((0, round)).into_iter().collect();
         same("progress after opening again", store.progress(&view).await.map_err(text)?, progress)?;
-        let write = PieceWrite {
+        let next = PieceWrite {
             chunks: vec![(round as u32, Bytes::from_static(b"chunk"))],
             removed: round.checked_sub(1).and_then(|n| u32::try_from(n).ok()).into_iter().collect(),
             ..put(&a, 0, (round > 0).then_some(round - 1), round)
         };
-        same("written", store.write(&view, vec![write]).await.map_err(text)?, vec![WriteOutcome::Written])?;
-        store.set_progress(&view, 0, round + 1).await.map_err(text)?;
+        same("written", write(&store, &view, vec![next]).await?, vec![WriteOutcome::Written])?;
+        advance(&store, &view, 0, (round > 0).then_some(round), round + 1).await?;
         store.flush().await.map_err(text)?;
     }
     Ok(())
@@ -38,8 +38,8 @@ pub(super) async fn concurrency(store: &impl OnlineStore) -> Result<(), String> 
     let writer = async {
         for i in 0..200i64 {
             let chunk = (0, Bytes::from(format!("head {i}")));
-            let write = PieceWrite { chunks: vec![chunk], ..put(&a, 0, (i > 0).then_some(i - 1), i) };
-            same("written", store.write(&view, vec![write]).await.map_err(text)?, vec![WriteOutcome::Written])?;
+            let next = PieceWrite { chunks: vec![chunk], ..put(&a, 0, (i > 0).then_some(i - 1), i) };
+            same("written", write(store, &view, vec![next]).await?, vec![WriteOutcome::Written])?;
         }
         Ok::<(), String>(())
     };

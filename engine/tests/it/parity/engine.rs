@@ -110,10 +110,15 @@ async fn in_memory(
         let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;
         let letters = DeadLetterWriter::open(letters, "events").await.map_err(|e| e.to_string())?;
         let shared = (Arc::new(Progress::default()), Metrics::new().map_err(|e| e.to_string())?);
-        let mut worker =
-            Worker::new(Box::new(source), project.views_of("events"), store.clone(), None, letters, shared, config)
-                .await
-                .map_err(|e| format!("the worker doesn't start: {e}"))?;
+        let mut worker = Worker::new(
+            Box::new(source),
+            project.views_of("events"),
+            store.clone(),
+            None,
+            Box::new(letters),
+            shared,
+            config,
+        );
         match worker.run(Until::End).await {
             Ok(summary) if life < lives && summary.rejected == 0 => {}
             Ok(summary) if summary.rejected > 0 => return Err(format!("{} events were refused", summary.rejected)),

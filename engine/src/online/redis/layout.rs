@@ -1,0 +1,168 @@
+//! Names in Redis, and what a key's hash holds.
+//!
+//! ```text
+//! <project>:<view>:<fingerprint>:{<key>}                 hash: a key's state
+//!     <partition>          the absorbed offset in digits, a line feed, the head
+//!     <partition>.<n>      chunk n
+//! <project>:<view>:<fingerprint>:@progress:{<tag>}       hash: partition → next offset
+//! <project>:@views                                       set: <view>:<fingerprint>
+//! ```
+//!
+//! The braces are the cluster's hash tag: an entity's state in all views lies on one node, and each key is written by
+//! itself. `%`, `:`, `{` and `}` in a view's name are percent-encoded; an entity key stands as it is.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::kernel::EntityKey;
+use crate::online::{StoredPiece, ViewId};
+
+/// Names of one project.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    project: String,
+}
+
+impl Layout {
+    pub fn new(project: &str) -> Self {
+        Self { project: escape(project) }
+    }
+
+    pub fn key(&self, view: &ViewId, key: &EntityKey) -> String {
+        format!("{}{{{}}}", self.prefix(view), key.as_str())
+    }
+
+    /// What the keys of all of a view's entities match, as `SCAN` has it.
+    pub fn pattern(&self, view: &ViewId) -> String {
+        let mut pattern = String::new();
+        for c in self.prefix(view).chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + "{*}"
+    }
+
+    /// The entity of a key that matches the pattern.
+    pub fn entity(&self, view: &ViewId, key: &str) -> Option<EntityKey> {
+        let text = key.strip_prefix(&self.prefix(view))?.strip_prefix('{')?.strip_suffix('}')?;
+        Some(EntityKey::from(text.to_owned()))
+    }
+
+    pub fn progress(&self, view: &ViewId, tag: &str) -> String {
+        format!("{}@progress:{{{tag}}}", self.prefix(view))
+    }
+
+    pub fn views(&self) -> String {
+        format!("{}:@views", self.project)
+    }
+
+    pub fn member(&self, view: &ViewId) -> String {
+        format!("{}:{}", escape(&view.name), view.fingerprint)
+    }
+
+    pub fn view(&self, member: &str) -> Option<ViewId> {
+        let (name, fingerprint) = member.split_once(':')?;
+        Some(ViewId { name: unescape(name), fingerprint: fingerprint.to_owned() })
+    }
+
+    fn prefix(&self, view: &ViewId) -> String {
+        format!("{}:{}:{}:", self.project, escape(&view.name), view.fingerprint)
+    }
+}
+
+/// A head's field.
+pub fn head_field(partition: i32) -> String {
+    partition.to_string()
+}
+
+pub fn chunk_field(partition: i32, chunk: u32) -> String {
+    format!("{partition}.{chunk}")
+}
+
+/// The partition that a field of a key's hash belongs to.
+pub fn partition(field: &str) -> Option<i32> {
+    field.split_once('.').map_or(field, |(partition, _)| partition).parse().ok()
+}
+
+pub fn head_value(absorbed: i64, head: &[u8]) -> Vec<u8> {
+    let mut value = format!("{absorbed}\n").into_bytes();
+    value.extend_from_slice(head);
+    value
+}
+
+/// A key's hash as pieces, ascending by partition. The error says what is wrong, and in which partition.
+pub fn pieces(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<StoredPiece>, (i32, &'static str)> {
+    let mut heads: BTreeMap<i32, StoredPiece> = BTreeMap::new();
+    let mut chunks: BTreeMap<(i32, u32), Bytes> = BTreeMap::new();
+    for (field, value) in fields {
+        let field = std::str::from_utf8(&field).map_err(|_| (0, "a field is not text"))?;
+        match field.split_once('.') {
+            None => {
+                let partition = field.parse().map_err(|_| (0, "a field is neither a head nor a chunk"))?;
+                let wrong = (partition, "its head does not begin with an offset");
+                let end = value.iter().position(|byte| *byte == b'\n').ok_or(wrong)?;
+                let value = Bytes::from(value);
+                let digits = std::str::from_utf8(&value[..end]).ok().and_then(|text| text.parse().ok());
+                let absorbed = digits.ok_or(wrong)?;
+                let head = value.slice(end + 1..);
+                heads.insert(partition, StoredPiece { partition, absorbed, head, chunks: vec![] });
+            }
+            Some((partition, chunk)) => {
+                let place = partition.parse().ok().zip(chunk.parse().ok());
+                chunks.insert(place.ok_or((0, "a field is neither a head nor a chunk"))?, Bytes::from(value));
+            }
+        }
+    }
+    for ((partition, number), bytes) in chunks {
+        heads.get_mut(&partition).ok_or((partition, "a chunk has no head"))?.chunks.push((number, bytes));
+    }
+    Ok(heads.into_values().collect())
+}
+
+const ESCAPED: [(char, &str); 4] = [('%', "%25"), (':', "%3A"), ('{', "%7B"), ('}', "%7D")];
+
+fn escape(text: &str) -> String {
+    let escaped = |c: char| ESCAPED.iter().find(|(plain, _)| *plain == c).map(|(_, escaped)| *escaped);
+    text.chars().map(|c| escaped(c).map_or_else(|| c.to_string(), str::to_owned)).collect()
+}
+
+fn unescape(text: &str) -> String {
+    ESCAPED.iter().rev().fold(text.to_owned(), |text, (plain, escaped)| text.replace(escaped, &plain.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let layout = Layout::new("shop:eu");
+        for (name, fingerprint) in [("user_spend", "f1"), ("vue é:{}%3A", "")] {
+            let view = ViewId { name: name.into(), fingerprint: fingerprint.into() };
+            assert_eq!(layout.view(&layout.member(&view)), Some(view.clone()));
+            for key in ["1", "", "{x}", "a}b", "a:b"] {
+                let key = EntityKey::from(key.to_owned());
+                assert_eq!(layout.entity(&view, &layout.key(&view, &key)), Some(key));
+            }
+        }
+        let view = ViewId { name: "user_spend".into(), fingerprint: "f1".into() };
+        assert_eq!(layout.key(&view, &EntityKey::from("42".to_owned())), "shop%3Aeu:user_spend:f1:{42}");
+    }
+
+    #[test]
+    fn a_damaged_hash_is_an_error() {
+        let field = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
+        let read = |fields: Vec<_>| pieces(fields);
+        let whole = read(vec![field("0.1", b"x"), field("0", b"-7\nhead\n"), field("-1", b"2\n")]).unwrap();
+        assert_eq!((whole[0].partition, whole[0].absorbed, whole[0].head.len()), (-1, 2, 0));
+        assert_eq!((whole[1].absorbed, whole[1].head.as_ref()), (-7, b"head\n".as_slice()));
+        for damaged in
+            [vec![field("0.1", b"x")], vec![field("0", b"x\n")], vec![field("x", b"")], vec![field("0", b"1")]]
+        {
+            assert!(read(damaged).is_err());
+        }
+    }
+}

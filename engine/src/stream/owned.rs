@@ -1,0 +1,259 @@
+//! Which partitions a worker owns, and where it begins with each.
+//!
+//! Guarantees: a partition begins where the archive and every view have what lies before, as the store and the archive
+//! say it *now*: never as a worker remembers it from before it lost the partition, or from before the store was
+//! restarted. State without progress (somebody emptied the store while it was written to) is never built on: it is
+//! dropped, and the view fills from the archive.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::error::StreamError;
+use super::progress::ViewProgress;
+use super::worker::{Owned, View, Worker, source_id};
+use crate::offline::ArchiveWriter;
+use crate::online::{Session, ViewId, WriteOutcome};
+use crate::plan::FeatureView;
+
+/// How often to look how far other instances are with a view that fills.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl View {
+    /// What each partition still has of its history: from one offset to another.
+    pub fn missing(&self) -> Vec<(i32, i64, i64)> {
+        let held = |partition: &i32| self.next.get(partition).or(self.stored.get(partition)).copied().unwrap_or(0);
+        let missing = self.history.iter().map(|(partition, end)| (*partition, held(partition), *end));
+        missing.filter(|(_, held, end)| held < end).collect()
+    }
+}
+
+impl Worker {
+    /// Takes over the partitions that are new, and lets go of those that are gone.
+    pub(super) async fn own(&mut self, partitions: &[i32]) -> Result<(), StreamError> {
+        let gone: Vec<i32> = self.owned.keys().filter(|p| !partitions.contains(p)).copied().collect();
+        for partition in gone {
+            self.release(partition);
+        }
+        let fresh: Vec<i32> = partitions.iter().filter(|p| !self.owned.contains_key(p)).copied().collect();
+        if fresh.is_empty() && self.session.is_some() {
+            return Ok(());
+        }
+        self.admit(fresh).await
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.owned.remove(&partition);
+        self.letters.remove(&partition);
+        if let Some(archive) = &mut self.archive {
+            archive.release(partition);
+        }
+        self.dead_letters.release(partition);
+        for view in &mut self.views {
+            view.next.remove(&partition);
+            view.fold.forget(Some(partition));
+        }
+        self.progress.drop_lag(self.source.name(), partition);
+        let _ = self.metrics.lag.remove_label_values(&[self.source.name(), &partition.to_string()]);
+    }
+
+    async fn admit(&mut self, mut fresh: Vec<i32>) -> Result<(), StreamError> {
+        // The session comes first: what is read after it is what the session's writes are fenced by.
+        let session = self.store.session().await?;
+        if self.session.is_some_and(|known| known != session) {
+            fresh.extend(self.owned.keys());
+            self.owned.clear();
+        }
+        if let Some(archive) = &mut self.archive {
+            archive.adopt(&fresh).await?;
+        }
+        self.source.begin(&fresh).await?;
+        self.check_source(&fresh).await?;
+        let all = self.source.all_partitions().await?;
+        let mut ends = BTreeMap::new();
+        for partition in all.iter().chain(&fresh) {
+            ends.insert(*partition, self.source.end_offset(*partition).await?);
+        }
+        let source = self.name();
+        let starts = self.known(session, &start_id(&source), &fresh).await?;
+        for i in 0..self.views.len() {
+            self.admit_view(session, i, &starts, &ends).await?;
+        }
+        let committed = self.known(session, &source_id(&source), &fresh).await?;
+        for (partition, start) in starts {
+            let committed = committed.get(&partition).copied().unwrap_or(start);
+            let next = self.position(partition, committed).max(start);
+            self.owned.insert(partition, Owned { next, committed });
+            self.report_lag(partition).await?;
+        }
+        self.session = Some(session);
+        self.report_views().await
+    }
+
+    /// What the store remembers of the source's partitions under an id. Of those that are new, where they start: at the
+    /// archive's beginning, or where the source's definition says.
+    async fn known(
+        &mut self,
+        session: Session,
+        id: &ViewId,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, i64>, StreamError> {
+        let stored = self.store.progress(id).await?;
+        let archived = self.archive.as_ref().map(ArchiveWriter::durable).unwrap_or_default();
+        let mut known = BTreeMap::new();
+        for partition in partitions {
+            let next = match stored.get(partition) {
+                Some(next) => *next,
+                None => {
+                    let start = match archived.get(partition) {
+                        Some(end) if *end > 0 => 0,
+                        _ => self.source.start_offset(*partition).await?,
+                    };
+                    match self.store.set_progress(session, id, *partition, None, start).await? {
+                        WriteOutcome::Fenced { holds: Some(holds) } => holds,
+                        _ => start,
+                    }
+                }
+            };
+            known.insert(*partition, next);
+        }
+        Ok(known)
+    }
+
+    /// The next offset to read: where the archive and every view have what lies before it. The archive is asked itself:
+    /// files that are gone since the commit come back from the source.
+    fn position(&self, partition: i32, committed: i64) -> i64 {
+        let held = |next: &BTreeMap<i32, i64>| next.get(&partition).copied().unwrap_or(0);
+        let archived = self.archive.as_ref().map(|archive| held(&archive.durable()));
+        self.views.iter().map(|v| held(&v.next)).chain(archived).fold(committed, i64::min)
+    }
+
+    async fn admit_view(
+        &mut self,
+        session: Session,
+        i: usize,
+        starts: &BTreeMap<i32, i64>,
+        ends: &BTreeMap<i32, i64>,
+    ) -> Result<(), StreamError> {
+        let Some(view) = self.views.get_mut(i) else { return Ok(()) };
+        let (id, history_id) = (view.fold.view.id(), history_id(&view.fold.view));
+        view.stored = self.store.progress(&id).await?;
+        view.history = self.store.progress(&history_id).await?;
+        if view.stored.is_empty() {
+            for (partition, end) in ends.iter().filter(|(p, _)| !view.history.contains_key(p)) {
+                // Whoever comes first says what the history is.
+                self.store.set_progress(session, &history_id, *partition, None, *end).await?;
+            }
+            view.history = self.store.progress(&history_id).await?;
+        }
+        let new: Vec<i32> = starts.keys().filter(|p| !view.stored.contains_key(p)).copied().collect();
+        if !new.is_empty() {
+            self.store.drop_partitions(&id, &new).await?;
+        }
+        for (partition, start) in starts {
+            view.fold.forget(Some(*partition));
+            if new.contains(partition) {
+                match self.store.set_progress(session, &id, *partition, None, *start).await? {
+                    WriteOutcome::Written => view.stored.insert(*partition, *start),
+                    WriteOutcome::Fenced { .. } => {
+                        return Err(StreamError::Fenced { view: id.name, partition: *partition });
+                    }
+                };
+            }
+            view.next.insert(*partition, view.stored.get(partition).copied().unwrap_or(*start));
+        }
+        Ok(())
+    }
+
+    /// New events in a source that was emptied would have old offsets, and be skipped in silence.
+    async fn check_source(&mut self, partitions: &[i32]) -> Result<(), StreamError> {
+        let mut held = self.archive.as_ref().map(ArchiveWriter::durable).unwrap_or_default();
+        for (partition, committed) in self.store.progress(&source_id(self.source.name())).await? {
+            let held = held.entry(partition).or_insert(0);
+            *held = (*held).max(committed);
+        }
+        for partition in partitions {
+            let held = held.get(partition).copied().unwrap_or(0);
+            let end = self.source.end_offset(*partition).await?;
+            if held > end {
+                return Err(StreamError::LogBehind { source_name: self.name(), partition: *partition, held, end });
+            }
+        }
+        Ok(())
+    }
+
+    /// A view is filled once it has absorbed everything that the source held when the view was new.
+    pub(super) async fn report_views(&mut self) -> Result<(), StreamError> {
+        for view in &self.views {
+            let mut missing = BTreeMap::new();
+            for (partition, from, to) in view.missing() {
+                missing.insert(partition, self.source.between(partition, from, to).await?);
+            }
+            let name = &view.fold.view.name;
+            self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
+            self.progress.set_view(name, ViewProgress { missing });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn report_lag(&mut self, partition: i32) -> Result<(), StreamError> {
+        let end = self.source.end_offset(partition).await?;
+        let next = self.owned.get(&partition).map_or(0, |owned| owned.next);
+        let lag = self.source.between(partition, next, end).await?;
+        self.progress.set_lag(self.source.name(), partition, lag);
+        self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);
+        Ok(())
+    }
+
+    /// Whether a view waits for partitions that other instances read.
+    fn waits_for_others(&self) -> bool {
+        self.views.iter().any(|view| view.missing().iter().any(|(p, _, _)| !self.owned.contains_key(p)))
+    }
+
+    pub(super) fn looks_again_in(&self) -> Option<Duration> {
+        let since = self.looked.map_or(LOOK_EVERY, |looked| looked.elapsed());
+        self.waits_for_others().then(|| LOOK_EVERY.saturating_sub(since))
+    }
+
+    /// Looks how far other instances are with views that fill.
+    pub(super) async fn look_at_others(&mut self) -> Result<(), StreamError> {
+        if self.looks_again_in() != Some(Duration::ZERO) {
+            return Ok(());
+        }
+        for view in &mut self.views {
+            let id = view.fold.view.id();
+            for (partition, next) in self.store.progress(&id).await? {
+                if !self.owned.contains_key(&partition) {
+                    view.stored.insert(partition, next);
+                }
+            }
+        }
+        self.looked = Some(Instant::now());
+        self.report_views().await
+    }
+
+    /// Forgets the earlier versions of views that are filled: nobody reads them any more.
+    pub(super) async fn tidy(&mut self) -> Result<(), StreamError> {
+        if self.tidied || self.views.iter().any(|view| !view.missing().is_empty()) {
+            return Ok(());
+        }
+        let current: Vec<ViewId> =
+            self.views.iter().flat_map(|v| [v.fold.view.id(), history_id(&v.fold.view)]).collect();
+        for id in self.store.views().await? {
+            if !current.contains(&id) && current.iter().any(|current| current.name == id.name) {
+                self.store.drop_view(&id).await?;
+            }
+        }
+        self.tidied = true;
+        Ok(())
+    }
+}
+
+/// Under which the store keeps where a source's partitions began.
+fn start_id(source: &str) -> ViewId {
+    ViewId { name: format!("@{source}"), fingerprint: "start".to_owned() }
+}
+
+/// Under which the store keeps what a source held when a view was new.
+fn history_id(view: &FeatureView) -> ViewId {
+    ViewId { name: format!("@history of {}", view.name), fingerprint: view.fingerprint.clone() }
+}
