@@ -40,6 +40,13 @@ pub fn warn(warnings: &Diagnostics) {
     }
 }
 
+/// Logs what is right but can't run yet.
+pub fn log(warnings: &Diagnostics) {
+    for warning in warnings.sorted() {
+        tracing::warn!("{}:{}: {}", warning.file.path, warning.span.line, warning.message);
+    }
+}
+
 fn summary(project: &Project) -> String {
     let kinds = [
         (project.sources.len(), "source"),

@@ -6,10 +6,13 @@
 mod check;
 mod client;
 mod console;
+mod dead_letters;
 mod explain;
 mod generate;
 mod get;
 mod quickstart;
+mod run;
+mod services;
 mod settings;
 mod status;
 mod stream;
@@ -40,8 +43,10 @@ enum Verb {
     Explain(explain::Args),
     /// Runs the platform over one folder: ingest, stream, archive, REST
     Up(up::Args),
-    /// Absorbs everything that the sources hold, and ends
+    /// Streams from Kafka into Redis and the archive; start more of it to share the work
     Stream(stream::Args),
+    /// Shows the events that could not be taken, or sends them again
+    DeadLetters(dead_letters::Args),
     /// Makes synthetic card transactions and clicks with a hidden fraud pattern
     Generate(generate::Args),
     /// Builds a point-in-time-correct training set as Parquet
@@ -57,9 +62,9 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Settings::new(&cli.global).and_then(|settings| {
-        let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "warn" };
+        let level = if matches!(&cli.verb, Verb::Up(_) | Verb::Stream(stream::Args { until_end: false, .. })) { "info" } else { "warn" };
         console::start_logging(level)?;
-        run(&settings, cli.verb)
+        run_verb(&settings, cli.verb)
     });
     match done {
         Ok(code) => code,
@@ -70,13 +75,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
+fn run_verb(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match verb {
         Verb::Check => runtime.block_on(check::run(settings)),
         Verb::Explain(args) => runtime.block_on(explain::run(settings, &args)),
         Verb::Up(args) => runtime.block_on(up::run(settings, &args)),
         Verb::Stream(args) => runtime.block_on(stream::run(settings, &args)),
+        Verb::DeadLetters(args) => runtime.block_on(dead_letters::run(settings, &args)),
         Verb::Generate(args) => runtime.block_on(generate::run(settings, &args)),
         Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),
         Verb::Get(args) => get::run(settings, &args),

@@ -1,5 +1,6 @@
 //! Where things are: flags over environment over `tidemark.toml`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
-use tidemark_engine::embedded::Folder;
+use tidemark_engine::platform::Folder;
 use tidemark_engine::plan::Project;
+
+use crate::services;
 
 const FILE: &str = "tidemark.toml";
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -22,6 +25,9 @@ pub struct Global {
     /// Folder of the platform's data [default: the project's data]
     #[arg(long, global = true, value_name = "DIR", env = "TIDEMARK_DATA")]
     data: Option<PathBuf>,
+    /// The project's name: keys in Redis and consumer groups begin with it [default: the project folder's]
+    #[arg(long = "project", global = true, value_name = "NAME", env = "TIDEMARK_PROJECT")]
+    name: Option<String>,
     /// Print JSON for a program
     #[arg(long, global = true)]
     json: bool,
@@ -31,13 +37,22 @@ pub struct Global {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    name: Option<String>,
     features: Option<PathBuf>,
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    #[serde(default)]
+    kafka: BTreeMap<String, String>,
+    #[serde(default)]
+    schema_registry: services::Url,
+    #[serde(default)]
+    redis: services::Url,
 }
 
 #[derive(Debug)]
 pub struct Settings {
+    /// The project's name, which keys in Redis and consumer groups begin with.
+    pub name: String,
     pub features: PathBuf,
     /// The project folder: relative paths in definitions start here.
     pub root: PathBuf,
@@ -45,6 +60,7 @@ pub struct Settings {
     pub json: bool,
     /// From `tidemark.toml`.
     listen: Option<SocketAddr>,
+    pub services: services::File,
 }
 
 impl Settings {
@@ -52,7 +68,11 @@ impl Settings {
         let file = read(Path::new(FILE))?;
         let features = global.features.clone().or(file.features).unwrap_or_else(|| "features".into());
         let data = global.data.clone().or(file.data);
-        Ok(Self { listen: file.listen, json: global.json, ..Self::at(&features, data.as_deref())? })
+        let at = Self::at(&features, data.as_deref())?;
+        let services =
+            services::File { kafka: file.kafka, schema_registry: file.schema_registry, redis: file.redis };
+        let name = global.name.clone().or(file.name).unwrap_or_else(|| at.name.clone());
+        Ok(Self { name, listen: file.listen, json: global.json, services, ..at })
     }
 
     /// The settings for another project.
@@ -61,7 +81,8 @@ impl Settings {
         let features = absolute(features)?;
         let root = features.parent().map_or_else(|| features.clone(), Path::to_owned);
         let data = data.map_or_else(|| Ok(root.join("data")), absolute)?;
-        Ok(Self { features, root, data, json: false, listen: None })
+        let name = root.file_name().map_or_else(|| "tidemark".to_owned(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { name, features, root, data, json: false, listen: None, services: services::File::default() })
     }
 
     /// The address that the platform listens on, unless a flag says otherwise.
@@ -82,7 +103,7 @@ impl Settings {
 fn read(path: &Path) -> Result<File> {
     match std::fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text)
-            .with_context(|| format!("{}: expected the keys features, data, listen", path.display())),
+            .with_context(|| format!("{}: expected the keys name, features, data, listen, [kafka], [schema_registry], [redis]", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
         Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
     }

@@ -1,29 +1,66 @@
-//! `tidemark stream --until-end`: drains every source into the online store and the archive, and ends.
+//! `tidemark stream`: events from Kafka into Redis and the archive. As many instances as one likes share the work.
+//!
+//! Without Kafka, `--until-end` drains the embedded log of `--data`.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::{Platform, Services};
 use tidemark_engine::stream::Summary;
 
 use crate::console::{Progress, count, rate};
+use crate::run;
+use crate::services::Connections;
 use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// End when everything that the sources hold now is absorbed (`tidemark up` is what goes on)
-    #[arg(long, required = true)]
-    until_end: bool,
+    #[command(flatten)]
+    connections: Connections,
+    /// End when everything that the sources hold now is absorbed
+    #[arg(long)]
+    pub until_end: bool,
+    /// Address to serve REST, /ready and /metrics on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "TIDEMARK_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Seconds between commits: how much a restart after a crash does again
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
+    commit_every: Duration,
+    /// What timelines and waiting events may take of memory, such as 512MB or 2GB; a batch that is being folded comes on top
+    #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = bytes)]
+    memory_limit: usize,
 }
 
-pub async fn run(settings: &Settings, _: &Args) -> Result<ExitCode> {
+pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let project = settings.project().await?;
-    crate::check::warn(&project.warnings);
-    let platform = Embedded::open(project, settings.folder())?;
+    let services = match args.connections.has_kafka(settings) {
+        true => args.connections.production(settings)?,
+        false if args.until_end => Services::default(),
+        false => bail!(
+            "Kafka is not known; expected --kafka-brokers, KAFKA_BROKERS, or [kafka] brokers in tidemark.toml; \
+             hint: `tidemark up` streams without Kafka, from an embedded log"
+        ),
+    };
+    let listener = match args.until_end {
+        true => None,
+        false => Some(run::listen(settings.listen(args.listen)).await?),
+    };
+    crate::check::log(&project.warnings);
+    let mut platform = Platform::open(project, settings.folder(), services).await?;
+    platform.config.commit_every = args.commit_every;
+    platform.limit_memory(args.memory_limit);
+    match listener {
+        Some(listener) => run::run(settings, platform, listener, None).await,
+        None => until_end(settings, &platform).await,
+    }
+}
+
+async fn until_end(settings: &Settings, platform: &Platform) -> Result<ExitCode> {
     let started = Instant::now();
-    let done = drain(&platform).await?;
+    let done = drain(platform).await?;
     let seconds = started.elapsed().as_secs_f64();
     if settings.json {
         let sources: serde_json::Map<_, _> =
@@ -34,7 +71,7 @@ pub async fn run(settings: &Settings, _: &Args) -> Result<ExitCode> {
     for (name, summary) in &done {
         println!("{name}: {} events, {} rejected", count(summary.events), count(summary.rejected));
         if summary.rejected > 0 {
-            println!("  the rejected are in {}", platform.folder.offline().join("dead-letters").join(name).display());
+            println!("  `tidemark dead-letters list {name}` shows the rejected");
         }
     }
     let events = done.iter().map(|(_, s)| s.events).sum();
@@ -43,7 +80,7 @@ pub async fn run(settings: &Settings, _: &Args) -> Result<ExitCode> {
 }
 
 /// Drains the platform's sources, and shows on a terminal how far it is.
-pub async fn drain(platform: &Embedded) -> Result<Vec<(String, Summary)>> {
+pub async fn drain(platform: &Platform) -> Result<Vec<(String, Summary)>> {
     let mut progress = Progress::new();
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     let mut done = std::pin::pin!(platform.drain());
@@ -57,6 +94,30 @@ pub async fn drain(platform: &Embedded) -> Result<Vec<(String, Summary)>> {
                     progress.show(&format!("{source}: {} events to go", count(behind.unsigned_abs())));
                 }
             }
+        }
+    }
+}
+
+/// Reads a number of bytes from the command line.
+fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, u64); 7] =
+        [("KIB", 1 << 10), ("MIB", 1 << 20), ("GIB", 1 << 30), ("KB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
+    let upper = text.trim().to_ascii_uppercase();
+    let (number, unit) =
+        UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes))).unwrap_or((upper.as_str(), 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(|| "expected bytes, such as 512MB or 2GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(["1", "2 kB", "3MiB", "1GB", "7b"].map(|text| bytes(text).unwrap()), [1, 2000, 3 << 20, 1_000_000_000, 7]);
+        for wrong in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::json;
-use tidemark_engine::embedded::{Folder, behind};
+use tidemark_engine::platform::{Folder, behind};
 use tidemark_engine::plan::FeatureService;
 use tidemark_training::{Request, build, service};
 

@@ -1,28 +1,16 @@
 //! `tidemark up`: ingest, stream, archive and REST in one process over one folder.
-//!
-//! It ends in three ways: on ctrl-c or SIGTERM everything absorbed is committed and it ends well; when a worker or the
-//! server dies it says why, and ends badly; when it is killed, the next start goes on as if nothing had happened.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use serde_json::json;
-use tidemark_engine::embedded::{Embedded, EmbeddedError};
-use tidemark_engine::stream::Summary;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use anyhow::Result;
+use tidemark_engine::platform::Platform;
+use tidemark_generators::Config;
 
-use crate::console::count;
 use crate::generate::live;
+use crate::run;
 use crate::settings::Settings;
-
-/// How long requests in flight may take when the platform stops.
-const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,128 +21,16 @@ pub struct Args {
     #[arg(long, value_name = "RATE", value_parser = live::rate)]
     generate: Option<f64>,
     /// Seconds between commits: how much a restart after a crash does again
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
     commit_every: Duration,
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let project = settings.project().await?;
-    for warning in project.warnings.sorted() {
-        tracing::warn!("{}:{}: {}", warning.file.path, warning.span.line, warning.message);
-    }
-    let address = settings.listen(args.listen);
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("can't listen on {address}; hint: is another program there? choose another address with --listen")
-    })?;
-    let address = listener.local_addr()?;
-
-    let mut platform = Embedded::open(project, settings.folder())?;
+    crate::check::log(&project.warnings);
+    let listener = run::listen(settings.listen(args.listen)).await?;
+    let mut platform = Platform::embedded(project, settings.folder())?;
     platform.config.commit_every = args.commit_every;
-    let platform = Arc::new(platform);
-    let traffic = args.generate.map(|rate| live::Traffic::new(&platform.project, rate)).transpose()?;
-
-    let (stop, stopped) = watch::channel(false);
-    let mut parts = JoinSet::new();
-    for (name, worker) in platform.start(&stopped) {
-        parts.spawn_blocking(move || worker_ended(&name, worker));
-    }
-    let router = tidemark_serving::router(platform.clone(), tidemark_serving::Config::default())
-        .context("metrics of the REST server")?;
-    let server = tidemark_serving::serve(listener, router, told(stopped.clone()), GRACE);
-    parts.spawn(async move {
-        server.await.context("the REST server failed")?;
-        Ok("the REST server")
-    });
-    if let Some(traffic) = traffic {
-        parts.spawn(traffic.run(platform.clone(), stopped.clone()));
-    }
-    announce(settings, &platform, address);
-
-    let mut failure = None;
-    tokio::select! {
-        signal = signal() => tracing::info!("{} received, stopping", signal?),
-        Some(ended) = parts.join_next() => failure = Some(reason(ended)),
-    }
-    stop.send_replace(true);
-    while let Some(ended) = parts.join_next().await {
-        if let Err(error) = flatten(ended) {
-            failure.get_or_insert(error);
-        }
-    }
-    match failure {
-        None => {
-            tracing::info!("stopped; everything absorbed is committed");
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(error) => Err(error),
-    }
-}
-
-type Ended = Result<Result<&'static str>, tokio::task::JoinError>;
-
-fn flatten(ended: Ended) -> Result<&'static str> {
-    ended.map_err(|e| anyhow!("a part of the platform ended abnormally: {e}"))?
-}
-
-/// Why the platform can't go on after one of its parts ended unasked.
-fn reason(ended: Ended) -> anyhow::Error {
-    match flatten(ended) {
-        Ok(part) => anyhow!("{part} ended although nobody stopped it"),
-        Err(error) => error,
-    }
-}
-
-fn worker_ended(name: &str, worker: JoinHandle<Result<Summary, EmbeddedError>>) -> Result<&'static str> {
-    let summary = worker
-        .join()
-        .map_err(|_| EmbeddedError::Worker(name.to_owned()))?
-        .with_context(|| format!("the worker of source {name} died"))?;
-    tracing::info!("source {name}: {} events absorbed, {} rejected", count(summary.events), count(summary.rejected));
-    Ok("a worker")
-}
-
-async fn told(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
-/// Waits for ctrl-c or, on Unix, SIGTERM.
-async fn signal() -> Result<&'static str> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done?,
-            _ = terminate.recv() => return Ok("SIGTERM"),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok("ctrl-c")
-}
-
-/// Says what is served, and where.
-fn announce(settings: &Settings, platform: &Embedded, address: SocketAddr) {
-    let project = &platform.project;
-    let url = format!("http://{address}");
-    if settings.json {
-        println!(
-            "{}",
-            json!({"url": url, "data": settings.data, "services": project.services.keys().collect::<Vec<_>>()})
-        );
-        return;
-    }
-    let names = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    println!("Tidemark serves {url}, data in {}", settings.data.display());
-    println!("  sources   {}", names(project.sources.keys().collect()));
-    println!("  views     {}", names(project.views.keys().collect()));
-    for service in project.services.values() {
-        let fields: Vec<&str> = service.signature.fields().iter().map(|f| f.name().as_str()).collect();
-        println!("  service   {} ({})", service.name, fields.join(", "));
-    }
-    println!("Read with `tidemark get NAME key=value …`, look with `tidemark status`, stop with ctrl-c.");
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    number.ok_or_else(|| "expected a number of seconds, such as 10 or 0.5".to_owned())
+    let traffic = args.generate.map(|rate| live::Traffic::new(&platform.project, Config::default(), rate, None)).transpose()?;
+    run::run(settings, platform, listener, traffic).await
 }

@@ -11,7 +11,7 @@
 pub mod batch;
 pub mod catalog;
 mod database;
-pub mod embedded;
+pub mod platform;
 pub mod explain;
 pub mod kernel;
 pub mod metrics;

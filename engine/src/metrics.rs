@@ -20,6 +20,10 @@ pub struct Metrics {
     pub committed: IntGaugeVec,
     /// Times that a batch had to be tried again, by cause.
     pub retries: IntCounterVec,
+    /// Times that partitions of a source were given to this instance or taken from it.
+    pub rebalances: IntCounterVec,
+    /// Events that a source had dropped before they were read: Kafka's retention was shorter than an outage.
+    pub lost: IntCounterVec,
     pub batch_seconds: Histogram,
     pub commit_seconds: Histogram,
 }
@@ -67,6 +71,16 @@ impl Metrics {
                 &["source", "partition"],
             )?,
             retries: counter("tidemark_stream_retries_total", "Batches tried again.", &["source", "cause"])?,
+            rebalances: counter(
+                "tidemark_source_rebalances_total",
+                "Times that partitions came or went.",
+                &["source"],
+            )?,
+            lost: counter(
+                "tidemark_source_events_lost_total",
+                "Events that Kafka's retention took before they were read.",
+                &["source"],
+            )?,
             batch_seconds: seconds("tidemark_stream_batch_seconds", "Time to fold one batch into every view.")?,
             commit_seconds: seconds("tidemark_stream_commit_seconds", "Time to make a stretch of events durable.")?,
             registry,

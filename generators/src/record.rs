@@ -66,6 +66,14 @@ pub struct Click {
 }
 
 impl Event {
+    /// What its topic is keyed by: the card of a transaction, the customer of a click.
+    pub fn key(&self) -> String {
+        match &self.record {
+            Record::Transaction(transaction) => transaction.card_id.to_string(),
+            Record::Click(click) => click.user_id.to_string(),
+        }
+    }
+
     /// The source that the record belongs to: [`TRANSACTIONS`] or [`CLICKS`].
     pub fn source(&self) -> &'static str {
         match self.record {

@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::Platform;
 use tidemark_engine::plan::{FeatureService, FeatureView};
 use tidemark_engine::request::Reader;
 use tidemark_engine::sql::nearest;
@@ -62,7 +62,7 @@ fn system_clock() -> i64 {
 /// What handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub platform: Arc<Embedded>,
+    pub platform: Arc<Platform>,
     pub reader: Reader,
     pub config: Config,
     pub http: Arc<HttpMetrics>,
@@ -82,7 +82,7 @@ const ROUTES: [&str; 9] = [
 ];
 
 /// The routes over a platform. An error means that the metrics could not be registered.
-pub fn router(platform: Arc<Embedded>, config: Config) -> Result<Router, prometheus::Error> {
+pub fn router(platform: Arc<Platform>, config: Config) -> Result<Router, prometheus::Error> {
     let max_body = config.max_body;
     let app = Arc::new(App {
         reader: platform.reader(),

@@ -46,7 +46,7 @@ pub(crate) async fn push(
     let source = sources.get(&name).ok_or_else(|| Problem::unknown("source", &name, sources.keys()))?;
     let (events, mut refused) = events(&app, request).await?;
     let (places, records): (Vec<usize>, Vec<Json>) = events.into_iter().unzip();
-    let pushed = app.platform.push(&source.name, &records, app.now()).await?;
+    let pushed = app.platform.intake.push(&source.name, &records, app.now()).await?;
     let mut accepted = 0;
     for (index, outcome) in places.into_iter().zip(pushed) {
         match outcome {

@@ -103,18 +103,16 @@ fn stalled(app: &App) -> Vec<Reason> {
 impl Readiness {
     /// Sources that still work off what was there at the start.
     fn catching_up(&self, app: &App, lag: &BTreeMap<String, i64>) -> Result<Vec<Reason>, Problem> {
-        let known = app.platform.progress.lag();
         let mut caught_up = self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reasons = vec![];
         for source in app.platform.project.sources.values() {
             if caught_up.contains(&source.name) {
                 continue;
             }
-            let partitions = app.platform.log.partitions(&source.name).map_err(|e| Problem::internal(&e))?;
-            let unread = partitions.iter().any(|p| !known.contains_key(&(source.name.clone(), *p)));
+            let unread = !app.platform.progress.began(&source.name);
             let behind = lag.get(&source.name).copied().unwrap_or(0);
             let detail = match (unread, behind > app.config.caught_up_within) {
-                (true, _) => format!("source {} has events that its worker has not looked at yet", source.name),
+                (true, _) => format!("source {} is being opened", source.name),
                 (false, true) => format!("source {} is {behind} events behind", source.name),
                 (false, false) => {
                     // Without a worker nothing is known of it; its views say so.

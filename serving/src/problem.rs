@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use tidemark_engine::embedded::EmbeddedError;
+use tidemark_engine::platform::PlatformError;
 use tidemark_engine::kernel::KernelError;
 use tidemark_engine::plan::failure::Failure;
 use tidemark_engine::request::ReadError;
@@ -209,13 +209,13 @@ impl From<ReadError> for Problem {
     }
 }
 
-impl From<EmbeddedError> for Problem {
-    fn from(error: EmbeddedError) -> Self {
+impl From<PlatformError> for Problem {
+    fn from(error: PlatformError) -> Self {
         match &error {
-            EmbeddedError::NotPushable(_) => {
+            PlatformError::NotPushable(_) => {
                 Self::new(StatusCode::CONFLICT, "not-pushable", "Source takes no events", error.to_string())
             }
-            EmbeddedError::Log(_) => {
+            PlatformError::Log(_) => {
                 tracing::error!(%error, "event log failed");
                 let detail = "the event log can't be written at the moment; some of the events may be in it: sending them again is safe if the source names an event_id";
                 Self::unavailable("log", "Event log unavailable", detail)

@@ -9,7 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::plan_datafusion_err;
 use futures::StreamExt;
 use tidemark_engine::batch::{session, training_plan};
-use tidemark_engine::embedded::event_table;
+use tidemark_engine::platform::event_table;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
 use tidemark_engine::sql::did_you_mean;
 
@@ -42,7 +42,7 @@ pub struct Summary {
 
 /// Evaluates a service over a spine and writes the rows as Parquet (zstd) to `out`.
 ///
-/// `offline` is the root of the archive (see `tidemark_engine::embedded::Folder::offline`).
+/// `offline` is the root of the archive (see `tidemark_engine::platform::Folder::offline`).
 pub async fn build(project: &Project, offline: &Path, request: &Request, out: &Path) -> Result<Summary> {
     let started = Instant::now();
     let session = session();

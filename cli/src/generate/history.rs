@@ -1,10 +1,10 @@
-//! History into the embedded log, with the tables that go with it.
+//! History into the embedded log or Kafka, with the tables that go with it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::{Datum, Intake};
 use tidemark_engine::plan::Project;
 use tidemark_generators::{
     CLICKS, Encoder, Event, Record, TRANSACTIONS, Transaction, World, labels_batch, merchants_batch,
@@ -43,40 +43,45 @@ impl<'w> History<'w> {
     }
 
     /// Appends every event, as if it had come in at its arrival time.
-    pub async fn append(&mut self, platform: &Embedded) -> Result<()> {
+    pub async fn append(&mut self, intake: &Intake) -> Result<()> {
         let encoder = Encoder::new()?;
         let mut progress = Progress::new();
-        let mut waiting: BTreeMap<&str, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
+        let mut waiting: BTreeMap<&str, Vec<Datum>> = BTreeMap::new();
         for event in self.world.events(self.range.from, self.range.to) {
-            let mut datum = vec![];
-            encoder.encode(&event.record, &mut datum)?;
+            let mut bytes = vec![];
+            encoder.encode(&event.record, &mut bytes)?;
             let batch = waiting.entry(event.source()).or_default();
-            batch.push((event.arrival, datum));
+            batch.push(Datum { at: event.arrival, key: event.key(), bytes });
             let source = event.source();
             if batch.len() == CHUNK {
-                platform.append(source, std::mem::take(batch)).await?;
+                intake.append(source, std::mem::take(batch)).await?;
                 progress.show(&format!("{} events", count(self.made.transactions + self.made.clicks)));
             }
             self.note(event);
         }
         for (source, batch) in waiting {
-            platform.append(source, batch).await?;
+            intake.append(source, batch).await?;
         }
         Ok(())
     }
 
     /// Counts an event, and keeps its label.
     pub fn note(&mut self, event: Event) {
+        self.count(&event);
+        if let (Record::Transaction(transaction), false) = (event.record, event.duplicate) {
+            self.labels.push(transaction);
+        }
+    }
+
+    /// Counts an event: traffic without end has no table of labels.
+    pub fn count(&mut self, event: &Event) {
         self.made.duplicates += u64::from(event.duplicate);
-        match event.record {
+        match &event.record {
             Record::Click(_) => self.made.clicks += 1,
             Record::Transaction(transaction) => {
                 self.made.transactions += 1;
-                if !event.duplicate {
-                    self.made.labels += 1;
-                    self.made.frauds += u64::from(transaction.is_fraud);
-                    self.labels.push(transaction);
-                }
+                self.made.labels += u64::from(!event.duplicate);
+                self.made.frauds += u64::from(!event.duplicate && transaction.is_fraud);
             }
         }
     }

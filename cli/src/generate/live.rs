@@ -1,16 +1,15 @@
 //! Live traffic: the same world as history, from now on, at a rate.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::{Datum, Intake};
 use tidemark_engine::plan::Project;
 use tidemark_generators::{Config, Encoder, World};
-use tokio::sync::watch;
 
-use super::{history, now};
+use super::history::{self, History, Range};
+use super::{Made, now};
 
 const TICK: Duration = Duration::from_millis(100);
 /// Stretch of time, in microseconds, over which the rate is measured before it starts.
@@ -30,38 +29,42 @@ pub fn paced(config: Config, rate: f64, start: i64) -> Result<Config> {
     Ok(scaled(first, wanted / found.max(1.0)))
 }
 
-/// Events of the generators' world, straight into the log.
+/// Events of the generators' world, straight into the log or Kafka.
 pub struct Traffic {
     world: World,
     encoder: Encoder,
     start: i64,
+    end: i64,
 }
 
 impl Traffic {
-    pub fn new(project: &Project, rate: f64) -> Result<Self> {
+    /// From now on, for a time or until it is dropped.
+    pub fn new(project: &Project, config: Config, rate: f64, time: Option<Duration>) -> Result<Self> {
         history::check(project)?;
         let start = now();
-        Ok(Self { world: World::new(paced(Config::default(), rate, start)?)?, encoder: Encoder::new()?, start })
+        let end = time.map_or(i64::MAX / 4, |time| start.saturating_add(time.as_micros() as i64));
+        Ok(Self { world: World::new(paced(config, rate, start)?)?, encoder: Encoder::new()?, start, end })
     }
 
-    pub async fn run(self, platform: Arc<Embedded>, mut stopped: watch::Receiver<bool>) -> Result<&'static str> {
-        let mut events = self.world.events(self.start, i64::MAX / 4).peekable();
-        loop {
+    pub async fn run(self, intake: &Intake) -> Result<Made> {
+        let mut made = History::new(&self.world, Range { from: self.start, to: self.end });
+        let mut events = self.world.events(self.start, self.end).peekable();
+        while events.peek().is_some() {
             let until = now();
-            let mut waiting: BTreeMap<&str, Vec<(i64, Vec<u8>)>> = BTreeMap::new();
+            let mut waiting: BTreeMap<&str, Vec<Datum>> = BTreeMap::new();
             while let Some(event) = events.next_if(|event| event.arrival <= until) {
-                let mut datum = vec![];
-                self.encoder.encode(&event.record, &mut datum)?;
-                waiting.entry(event.source()).or_default().push((event.arrival, datum));
+                let mut bytes = vec![];
+                self.encoder.encode(&event.record, &mut bytes)?;
+                let batch = waiting.entry(event.source()).or_default();
+                batch.push(Datum { at: event.arrival, key: event.key(), bytes });
+                made.count(&event);
             }
             for (source, batch) in waiting {
-                platform.append(source, batch).await?;
+                intake.append(source, batch).await?;
             }
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => return Ok("the generator"),
-                () = tokio::time::sleep(TICK) => {}
-            }
+            tokio::time::sleep(TICK).await;
         }
+        Ok(made.made())
     }
 }
 

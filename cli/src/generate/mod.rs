@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::{Intake, Platform};
 use tidemark_generators::{Config, Format, World};
 
 use crate::console::{Progress, count};
+use crate::services::Connections;
 use crate::settings::Settings;
 use history::{History, Range};
 
@@ -22,8 +23,8 @@ const DAY: i64 = 86_400_000_000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to: the embedded log of --data, files, or a running platform's URL
-    #[arg(long, value_name = "log|files|http://…", default_value = "log")]
+    /// Where to: the embedded log of --data, files, Kafka, or a running platform's URL
+    #[arg(long, value_name = "log|files|kafka|http://…", default_value = "log")]
     to: Target,
     /// Days of history
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -37,7 +38,7 @@ pub struct Args {
     /// Format of files: parquet, avro or ndjson
     #[arg(long, default_value = "parquet")]
     format: Format,
-    /// Live traffic in place of history, in events a second; needs --to http://…
+    /// Live traffic in place of history, in events a second; needs --to kafka or --to http://…
     #[arg(long, value_name = "RATE", value_parser = live::rate)]
     live: Option<f64>,
     /// How long live traffic goes on, in seconds [default: until stopped]
@@ -45,6 +46,8 @@ pub struct Args {
     seconds: Option<u32>,
     #[command(flatten)]
     scenario: Scenario,
+    #[command(flatten)]
+    connections: Connections,
 }
 
 /// The world that the events happen in.
@@ -92,6 +95,7 @@ impl Scenario {
 enum Target {
     Log,
     Files,
+    Kafka,
     Http(String),
 }
 
@@ -102,8 +106,9 @@ impl FromStr for Target {
         match text {
             "log" => Ok(Self::Log),
             "files" => Ok(Self::Files),
+            "kafka" => Ok(Self::Kafka),
             url if url.starts_with("http://") => Ok(Self::Http(url.trim_end_matches('/').to_owned())),
-            _ => Err("expected log, files, or the URL of a platform such as http://127.0.0.1:8080".into()),
+            _ => Err("expected log, files, kafka, or the URL of a platform such as http://127.0.0.1:8080".into()),
         }
     }
 }
@@ -111,13 +116,18 @@ impl FromStr for Target {
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let config = args.scenario.config();
     if let Some(rate) = args.live {
-        let Target::Http(url) = &args.to else {
-            bail!(
-                "--live goes to a running platform; expected --to http://…; hint: `tidemark up --generate {rate}` makes live traffic too"
-            );
+        let time = args.seconds.map(|s| Duration::from_secs(s.into()));
+        return match &args.to {
+            Target::Http(url) => report(settings, &http::live(url, config, rate, time)?),
+            Target::Kafka => {
+                let intake = kafka(settings, &args.connections).await?;
+                let traffic = live::Traffic::new(&intake.project, config, rate, time)?;
+                report(settings, &traffic.run(&intake).await?)
+            }
+            Target::Log | Target::Files => bail!(
+                "--live goes to Kafka or a running platform; expected --to kafka or --to http://…; hint: `tidemark up --generate {rate}` makes live traffic too"
+            ),
         };
-        let sent = http::live(url, config, rate, args.seconds.map(|s| Duration::from_secs(s.into())))?;
-        return report(settings, &sent);
     }
     let to = args.end.unwrap_or_else(now);
     let range = Range { from: to - i64::from(args.days) * DAY, to };
@@ -130,14 +140,29 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         Target::Log => {
             let project = settings.project().await?;
             history::check(&project)?;
-            let platform = Embedded::open(project, settings.folder())?;
+            let platform = Platform::embedded(project, settings.folder())?;
             let mut history = History::new(&world, range);
-            history.append(&platform).await?;
+            history.append(&platform.intake).await?;
             history.write_tables(&platform.project)?
+        }
+        Target::Kafka => {
+            let intake = kafka(settings, &args.connections).await?;
+            let mut history = History::new(&world, range);
+            history.append(&intake).await?;
+            history.write_tables(&intake.project)?
         }
         Target::Http(url) => http::history(url, &world, range)?,
     };
     report(settings, &summary)
+}
+
+/// Kafka, with the topics that the events go to.
+async fn kafka(settings: &Settings, connections: &Connections) -> Result<Intake> {
+    let project = settings.project().await?;
+    history::check(&project)?;
+    let intake = Intake::kafka(project, connections.kafka(settings)?)?;
+    intake.create_topics().await?;
+    Ok(intake)
 }
 
 /// What was made.

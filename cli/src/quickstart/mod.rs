@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tidemark_engine::embedded::Embedded;
+use tidemark_engine::platform::Platform;
 use tidemark_generators::{Config, World};
 use tidemark_training::{Request, build};
 
@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     {
         let project = scratch.project().await?;
         history::check(&project)?;
-        let platform = Embedded::open(project, scratch.folder())?;
+        let platform = Platform::embedded(project, scratch.folder())?;
         let mut history = History::new(&world, Range { from: end - DAYS * DAY, to: end });
         history.append(&platform).await?;
         let made = history.write_tables(&platform.project)?;
@@ -60,7 +60,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     let took = Instant::now();
     let project = scratch.project().await?;
     {
-        let platform = Embedded::open(project.clone(), scratch.folder())?;
+        let platform = Platform::embedded(project.clone(), scratch.folder())?;
         let done = crate::stream::drain(&platform).await?;
         let events: u64 = done.iter().map(|(_, s)| s.events).sum();
         let seconds = took.elapsed().as_secs_f64();

@@ -114,6 +114,22 @@ impl Source {
         self.schema.field_with_name(id).ok().cloned()
     }
 
+    /// The topic that the events are in.
+    pub fn topic(&self) -> &str {
+        self.options.topic.as_ref().map_or(&self.name, |topic| &topic.value)
+    }
+
+    /// The topic that events go to which can't be taken.
+    pub fn dead_letter_topic(&self) -> String {
+        let stated = self.options.dead_letter_topic.as_ref().map(|topic| topic.value.clone());
+        stated.unwrap_or_else(|| format!("{}.dead-letter", self.topic()))
+    }
+
+    /// Under which a schema registry has the versions of the contract.
+    pub fn subject(&self) -> String {
+        format!("{}-value", self.topic())
+    }
+
     /// Partitions of the embedded log.
     pub fn partitions(&self) -> u32 {
         self.options.partitions.as_ref().map_or(1, |p| p.value)

@@ -23,6 +23,7 @@ mod event_time;
 mod evolution;
 pub mod files;
 mod json_values;
+pub mod kafka;
 pub mod log;
 mod log_block;
 pub mod log_source;
@@ -90,6 +91,8 @@ pub enum SourceError {
     Files { source_name: String, what: String, expected: String, hint: String },
     #[error("source {source_name}: no partition {partition}; it has {partitions}")]
     NoPartition { source_name: String, partition: i32, partitions: String },
+    #[error("source {source_name}: {error}")]
+    Kafka { source_name: String, error: kafka::KafkaError },
     #[error("dead letters of source {source_name}: {cause}")]
     DeadLetters { source_name: String, cause: String },
     #[error("source {source_name}: {what}")]

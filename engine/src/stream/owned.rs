@@ -86,6 +86,7 @@ impl Worker {
             self.report_lag(partition).await?;
         }
         self.session = Some(session);
+        self.progress.begin(self.source.name());
         self.report_views().await
     }
 

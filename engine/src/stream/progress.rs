@@ -1,6 +1,6 @@
 //! How far the stream is, for readers: which views can be read, and how far behind the sources are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Shared between the workers, which write it, and whoever answers requests.
@@ -10,6 +10,8 @@ pub struct Progress {
     /// Why a source's worker is waiting, while it is: a store or a disk that fails.
     stalled: Mutex<BTreeMap<String, String>>,
     lag: Mutex<BTreeMap<(String, i32), i64>>,
+    /// Sources whose worker has looked at what there is.
+    began: Mutex<BTreeSet<String>>,
 }
 
 /// How far a view has absorbed its source.
@@ -43,6 +45,15 @@ impl Progress {
     /// About how many events behind, by source and partition.
     pub fn lag(&self) -> BTreeMap<(String, i32), i64> {
         lock(&self.lag).clone()
+    }
+
+    /// Whether a source's worker has looked at what there is.
+    pub fn began(&self, source: &str) -> bool {
+        lock(&self.began).contains(source)
+    }
+
+    pub(super) fn begin(&self, source: &str) {
+        lock(&self.began).insert(source.to_owned());
     }
 
     pub(super) fn set_view(&self, view: &str, progress: ViewProgress) {

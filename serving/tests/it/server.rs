@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tidemark_engine::embedded::{Embedded, Folder};
+use tidemark_engine::platform::{Platform, Folder};
 use tidemark_engine::plan::Project;
 use tidemark_serving::{Config, router, serve};
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ pub fn config() -> Config {
 
 pub struct Server {
     pub address: SocketAddr,
-    pub platform: Arc<Embedded>,
+    pub platform: Arc<Platform>,
     pub gate: watch::Sender<Gate>,
     pub runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
@@ -36,7 +36,7 @@ pub struct Server {
 
 type Worker = (
     String,
-    std::thread::JoinHandle<Result<tidemark_engine::stream::Summary, tidemark_engine::embedded::EmbeddedError>>,
+    std::thread::JoinHandle<Result<tidemark_engine::stream::Summary, tidemark_engine::platform::PlatformError>>,
 );
 
 pub struct Answer {
@@ -197,9 +197,9 @@ impl Drop for Server {
     }
 }
 
-async fn open(root: &Path, gate: watch::Receiver<Gate>) -> Arc<Embedded> {
+async fn open(root: &Path, gate: watch::Receiver<Gate>) -> Arc<Platform> {
     let project = Project::load(root, &root.join("features")).await.unwrap_or_else(|e| panic!("{e}"));
-    let mut platform = Embedded::open(Arc::new(project), Folder::new(root.join("data"))).unwrap();
+    let mut platform = Platform::embedded(Arc::new(project), Folder::new(root.join("data"))).unwrap();
     platform.store = Arc::new(Gated { inner: platform.store.clone(), gate });
     Arc::new(platform)
 }

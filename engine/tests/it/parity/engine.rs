@@ -13,7 +13,7 @@ use datafusion::datasource::MemTable;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, training_plan};
-use tidemark_engine::embedded::{Embedded, Folder, event_table};
+use tidemark_engine::platform::{Platform, Folder, event_table};
 use tidemark_engine::metrics::Metrics;
 use tidemark_engine::offline::{DeadLetterWriter, Storage};
 use tidemark_engine::online::{EmbeddedStore, OnlineStore};
@@ -58,7 +58,7 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &
 async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<Streamed, String> {
     let mut rng = world.rng(3);
     let folder = Folder::new(folder.join("data"));
-    let embedded = Embedded::open(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
+    let embedded = Platform::embedded(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
     let source = &project.sources["events"];
     let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
     let mut left = world.events.as_slice();
@@ -68,7 +68,7 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<S
             let messages = now.iter().filter(|e| e.partition == partition).map(|e| (e.time, encoder.frame(&avro(e))));
             let messages: Vec<_> = messages.collect();
             if !messages.is_empty() {
-                embedded.log.append("events", partition, messages).await.map_err(|e| e.to_string())?;
+                log.append("events", partition, messages).await.map_err(|e| e.to_string())?;
             }
         }
         for (_, summary) in embedded.drain().await.map_err(|e| format!("the stream fails: {e}"))? {

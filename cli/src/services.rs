@@ -1,0 +1,91 @@
+//! Where Kafka, the schema registry and Redis are: flags over environment over `tidemark.toml`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use tidemark_engine::online::RedisConfig;
+use tidemark_engine::platform::{KafkaSettings, Services};
+use tidemark_engine::source::kafka::KafkaConfig;
+
+use crate::settings::Settings;
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Connections {
+    /// Brokers of Kafka, host:port with commas between
+    #[arg(long, value_name = "BROKERS", env = "KAFKA_BROKERS")]
+    kafka_brokers: Option<String>,
+    /// Options of the Kafka client, key=value, such as security.protocol=SASL_SSL
+    #[arg(long = "kafka-option", value_name = "KEY=VALUE", env = "KAFKA_OPTIONS", value_delimiter = ',', value_parser = option)]
+    kafka_options: Vec<(String, String)>,
+    /// URL of the schema registry (Confluent's API)
+    #[arg(long, value_name = "URL", env = "SCHEMA_REGISTRY_URL", hide_env_values = true)]
+    schema_registry_url: Option<String>,
+    /// URL of Redis: redis://host:port, rediss:// for TLS; a cluster's nodes with commas between
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+}
+
+/// `[kafka]`, `[schema_registry]` and `[redis]` of `tidemark.toml`.
+#[derive(Debug, Clone, Default)]
+pub struct File {
+    /// `brokers`, and options of the client.
+    pub kafka: BTreeMap<String, String>,
+    pub schema_registry: Url,
+    pub redis: Url,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Url {
+    pub url: Option<String>,
+}
+
+impl Connections {
+    /// The services of production, each of which must be known.
+    pub fn production(&self, settings: &Settings) -> Result<Services> {
+        let redis = self.redis_url.clone().or_else(|| settings.services.redis.url.clone()).filter(|url| !url.is_empty());
+        let Some(url) = redis else {
+            bail!("Redis is not known; expected --redis-url, REDIS_URL, or [redis] url in tidemark.toml");
+        };
+        let redis = RedisConfig { url, project: settings.name.clone() };
+        Ok(Services { kafka: Some(self.kafka(settings)?), redis: Some(redis) })
+    }
+
+    /// Whether Kafka is known.
+    pub fn has_kafka(&self, settings: &Settings) -> bool {
+        self.brokers(settings).is_some()
+    }
+
+    /// Kafka and the registry, both of which must be known.
+    pub fn kafka(&self, settings: &Settings) -> Result<KafkaSettings> {
+        let client = self.client(settings)?;
+        let registry = self.schema_registry_url.clone().or_else(|| settings.services.schema_registry.url.clone());
+        let Some(registry) = registry.filter(|url| !url.is_empty()) else {
+            bail!(
+                "the schema registry is not known; expected --schema-registry-url, SCHEMA_REGISTRY_URL, or [schema_registry] url in tidemark.toml"
+            );
+        };
+        Ok(KafkaSettings { client, registry, group: format!("tidemark.{}", settings.name) })
+    }
+
+    pub fn client(&self, settings: &Settings) -> Result<KafkaConfig> {
+        let Some(brokers) = self.brokers(settings) else {
+            bail!("Kafka is not known; expected --kafka-brokers, KAFKA_BROKERS, or [kafka] brokers in tidemark.toml");
+        };
+        let mut options = settings.services.kafka.clone();
+        options.remove("brokers");
+        options.extend(self.kafka_options.iter().cloned());
+        Ok(KafkaConfig { brokers, options })
+    }
+
+    fn brokers(&self, settings: &Settings) -> Option<String> {
+        let brokers = self.kafka_brokers.clone().or_else(|| settings.services.kafka.get("brokers").cloned());
+        brokers.filter(|brokers| !brokers.is_empty())
+    }
+}
+
+fn option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected key=value, such as security.protocol=SSL")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}

@@ -1,0 +1,113 @@
+//! What was: a source's events for training sets, and what its archive lacks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+
+use super::PlatformError;
+use crate::catalog::{Source, read_as};
+use crate::offline::{Storage, archive_table, archived_ranges};
+use crate::source::{
+    EventLog, EventSource, FileSource, LogSource, SourceError, event_schema,
+    files::{FilesConfig, Reading},
+};
+use crate::sql::Connector;
+
+/// The files of a source, numbered as the stream numbered them if it has read them.
+pub(super) fn files_config(offline: &Path, source: &Source, location: &str, reading: Reading) -> FilesConfig {
+    FilesConfig {
+        location: location.to_owned(),
+        format: source.format.map(read_as),
+        timestamp: source.timestamp.clone(),
+        max_future: source.options.max_future,
+        of: source.of.clone().unwrap_or_default(),
+        manifest: Some(offline.join("files").join(format!("{}.ndjson", source.name))),
+        reading,
+        clock: || chrono::Utc::now().timestamp_micros(),
+    }
+}
+
+/// The events of files, as the stream reads them: what it rejects is left out, and a file that has changed since or is
+/// gone is an error.
+async fn read_files(source: &Source, config: FilesConfig) -> Result<Vec<RecordBatch>, SourceError> {
+    const ROWS: usize = 65_536;
+    let mut files = FileSource::with_columns(&source.name, config, source.schema.clone())?;
+    let (mut batches, mut rejected, mut reason) = (vec![], 0, None);
+    for partition in files.partitions().await? {
+        let mut next = 0;
+        while let Some(batch) = files.read(partition, next, ROWS).await? {
+            next = batch.next_offset;
+            batches.push(batch.events);
+            rejected += batch.rejects.len();
+            reason = reason.or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
+        }
+    }
+    if let Some(first) = reason {
+        tracing::warn!(source = source.name, rejected, first, "events are left out that the stream rejects too");
+    }
+    Ok(batches)
+}
+
+/// What an archive lacks of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    pub source: String,
+    /// Events of the log that are not in the archive.
+    pub events: u64,
+    /// There is nothing in the archive at all.
+    pub empty: bool,
+}
+
+/// Those of some sources whose archive under an offline root lacks events of the log. What the stream refused is not
+/// missed, so what lies behind the archive's end is decoded to be counted.
+pub async fn behind(
+    log: &Arc<EventLog>,
+    offline: &Path,
+    sources: impl IntoIterator<Item = Arc<Source>>,
+) -> Result<Vec<Behind>, PlatformError> {
+    const RECORDS: usize = 8192;
+    let storage = Storage::open(&offline.to_string_lossy())?;
+    let mut found = vec![];
+    for source in sources {
+        let Some(contract) = &source.contract else { continue };
+        let archived = archived_ranges(&storage, &source.name).await?;
+        let time = Some((source.timestamp.as_str(), source.options.max_future));
+        let mut events = LogSource::new(&source.name, log.clone(), contract.clone(), time)?;
+        let mut missing = 0;
+        for partition in events.partitions().await? {
+            let mut next = archived.get(&partition).map_or(0, |range| range.end() + 1);
+            while let Some(batch) = events.read(partition, next, RECORDS).await? {
+                missing += batch.events.num_rows() as u64;
+                next = batch.next_offset;
+            }
+        }
+        if missing > 0 {
+            found.push(Behind { source: source.name.clone(), events: missing, empty: archived.is_empty() });
+        }
+    }
+    Ok(found)
+}
+
+/// A source's past: the archive under an offline root, or the source's own files.
+pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let external = |e: Box<dyn std::error::Error + Send + Sync>| DataFusionError::External(e);
+    let schema = event_schema(&source.schema);
+    match (source.options.connector, &source.location) {
+        (Connector::Files, Some(location)) => {
+            let config = files_config(offline, source, location, Reading::Looking);
+            let batches = read_files(source, config).await.map_err(|e| external(e.into()))?;
+            Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
+        }
+        _ => {
+            let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;
+            let contract = source.contract.as_ref();
+            let contract =
+                contract.ok_or_else(|| external(PlatformError::UnknownSource(source.name.clone()).into()))?;
+            archive_table(&storage, &source.name, contract).await.map_err(|e| external(e.into()))
+        }
+    }
+}

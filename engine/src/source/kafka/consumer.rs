@@ -1,0 +1,357 @@
+//! One consumer on a thread of its own: it polls, so that the group knows that it lives, whatever its reader does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::statistics::Statistics;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::watch;
+
+use super::buffer::Buffer;
+use super::{KafkaConfig, KafkaError, Role};
+use crate::metrics::Metrics;
+use crate::source::Message;
+
+/// How long a poll waits for a message; seeks and commits wait as long.
+const POLL: Duration = Duration::from_millis(50);
+/// How long the broker may take to answer a question.
+pub const ANSWER: Duration = Duration::from_secs(10);
+/// Messages that are handed over at once.
+const HAND_OVER: usize = 2000;
+/// A reader that stands still for so long has its partitions paused, so that polling can go on.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
+const DEFAULTS: [(&str, &str); 5] = [
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    // An instance that died is missed after this, not after the 45 seconds that librdkafka gives it.
+    ("session.timeout.ms", "10000"),
+    ("statistics.interval.ms", "1000"),
+    ("queued.max.messages.kbytes", "32768"),
+    ("fetch.wait.max.ms", "100"),
+];
+
+/// Reads one topic as a member of a group.
+pub struct Consumer {
+    pub shared: Arc<Shared>,
+    pub client: Arc<BaseConsumer<Context>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Between the consumer's thread and the reader.
+#[derive(Debug)]
+pub struct Shared {
+    topic: String,
+    state: Mutex<State>,
+    /// The reader has taken something, or wants something.
+    room: Condvar,
+    /// Changes whenever there may be something new to read.
+    news: watch::Sender<u64>,
+    /// Counts rebalances.
+    generation: AtomicU64,
+    max_bytes: usize,
+    metrics: Metrics,
+    source: String,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    /// The partitions that are assigned, with the rebalance that brought each.
+    pub partitions: BTreeMap<i32, (u64, Buffer)>,
+    /// Kafka has assigned partitions at least once (maybe none).
+    pub assigned: bool,
+    /// What is wrong, while it is.
+    pub error: Option<String>,
+    commit: Option<BTreeMap<i32, i64>>,
+    stop: bool,
+}
+
+impl Consumer {
+    pub fn start(
+        config: &KafkaConfig,
+        (source, topic, group): (&str, &str, &str),
+        max_bytes: usize,
+        metrics: Metrics,
+    ) -> Result<Consumer, KafkaError> {
+        let mut client = config.client(Role::Consumer, &DEFAULTS)?;
+        if client.get("group.id").is_none() {
+            client.set("group.id", group);
+        }
+        let shared = Arc::new(Shared {
+            topic: topic.to_owned(),
+            state: Mutex::default(),
+            room: Condvar::new(),
+            news: watch::Sender::new(0),
+            generation: AtomicU64::new(0),
+            max_bytes,
+            metrics,
+            source: source.to_owned(),
+        });
+        let wrong = |e: ClientError| KafkaError::Config { cause: e.to_string() };
+        let context = Context { shared: shared.clone() };
+        let client: BaseConsumer<Context> = client.create_with_context(context).map_err(wrong)?;
+        client.subscribe(&[topic]).map_err(wrong)?;
+        let client = Arc::new(client);
+        let thread = {
+            let (shared, client) = (shared.clone(), client.clone());
+            std::thread::Builder::new()
+                .name(format!("kafka-{source}"))
+                .spawn(move || run(&shared, &client))
+                .map_err(|e| KafkaError::Config { cause: format!("its thread can't start: {e}") })?
+        };
+        Ok(Consumer { shared, client, thread: Some(thread) })
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("topic", &self.shared.topic).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Consumer {
+    /// Leaves the group, so that others needn't wait until it is missed.
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.room.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has nothing left to save.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Wakes the consumer: there is room, or a seek to do.
+    pub fn taken(&self) {
+        self.room.notify_all();
+    }
+
+    pub fn commit(&self, next: BTreeMap<i32, i64>) {
+        self.lock().commit.get_or_insert_default().extend(next);
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+}
+
+fn run(shared: &Shared, client: &BaseConsumer<Context>) {
+    let mut full_since: Option<Instant> = None;
+    let mut paused = false;
+    loop {
+        {
+            let state = shared.lock();
+            if state.stop {
+                return;
+            }
+        }
+        commit(shared, client);
+        seek(shared, client);
+        let full = shared.lock().partitions.values().map(|(_, buffer)| buffer.bytes()).sum::<usize>() >= shared.max_bytes;
+        if !full {
+            full_since = None;
+            if std::mem::take(&mut paused) {
+                let _ = client.assignment().and_then(|all| client.resume(&all));
+            }
+            fetch(shared, client);
+            continue;
+        }
+        let since = *full_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < STANDSTILL {
+            let state = shared.lock();
+            drop(shared.room.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner));
+            continue;
+        }
+        // The group takes who doesn't poll for dead. Messages that come although all is paused are few.
+        if !paused {
+            paused = client.assignment().and_then(|all| client.pause(&all)).is_ok();
+        }
+        fetch(shared, client);
+    }
+}
+
+/// Polls for messages and hands them over.
+fn fetch(shared: &Shared, client: &BaseConsumer<Context>) {
+    let mut fetched: Vec<(u64, i32, Message)> = vec![];
+    let mut ended: Vec<(u64, i32)> = vec![];
+    let mut wait = POLL;
+    while fetched.len() < HAND_OVER {
+        match client.poll(wait) {
+            None => break,
+            Some(Ok(message)) => {
+                let generation = shared.generation.load(Ordering::Acquire);
+                fetched.push((generation, message.partition(), taken(&message)));
+            }
+            Some(Err(ClientError::PartitionEOF(partition))) => {
+                ended.push((shared.generation.load(Ordering::Acquire), partition));
+                break;
+            }
+            Some(Err(error)) => {
+                shared.lock().error = Some(words(&shared.topic, &error));
+                shared.tell();
+                break;
+            }
+        }
+        wait = Duration::ZERO;
+    }
+    if fetched.is_empty() && ended.is_empty() {
+        return;
+    }
+    let mut state = shared.lock();
+    state.error = None;
+    for (generation, partition, message) in fetched {
+        // What was polled before the partition went away and came back is of another time.
+        if let Some((_, buffer)) = state.partitions.get_mut(&partition).filter(|(since, _)| *since <= generation) {
+            buffer.push(message);
+        }
+    }
+    for (generation, partition) in ended {
+        if let Some((_, buffer)) = state.partitions.get_mut(&partition).filter(|(since, _)| *since <= generation) {
+            buffer.reached_end();
+        }
+    }
+    drop(state);
+    shared.tell();
+}
+
+fn taken(message: &BorrowedMessage<'_>) -> Message {
+    let millis = message.timestamp().to_millis().unwrap_or_else(|| chrono::Utc::now().timestamp_millis());
+    let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    Message { offset: message.offset(), ingested_at: millis.saturating_mul(1000), payload }
+}
+
+/// Does the seeks that readers asked for. One that fails is tried again.
+fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
+    let wanted: Vec<(i32, i64)> =
+        shared.lock().partitions.iter().filter_map(|(p, (_, buffer))| Some((*p, buffer.seek?))).collect();
+    for (partition, offset) in wanted {
+        // The end is asked for first: what is empty up to it then is empty for good.
+        let sought = client.fetch_watermarks(&shared.topic, partition, ANSWER).and_then(|(low, end)| {
+            client.seek(&shared.topic, partition, Offset::Offset(offset.max(low)), ANSWER)?;
+            Ok((low, end))
+        });
+        let mut state = shared.lock();
+        match sought {
+            Ok((low, end)) => {
+                if offset < low {
+                    let (source, lost) = (shared.source.as_str(), low - offset);
+                    tracing::error!(source, partition, from = offset, to = low, "Kafka's retention took events before they were read");
+                    shared.metrics.lost.with_label_values(&[source]).inc_by(lost.unsigned_abs());
+                }
+                if let Some((_, buffer)) = state.partitions.get_mut(&partition) {
+                    buffer.sought(offset, end);
+                }
+            }
+            // A partition that was just assigned can't seek until its fetcher runs.
+            Err(ClientError::Seek(cause)) if cause.contains("Erroneous state") => {
+                drop(state);
+                let _ = client.poll(Duration::ZERO);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => {
+                state.error = Some(words(&shared.topic, &error));
+                drop(state);
+                shared.tell();
+            }
+        }
+    }
+}
+
+fn commit(shared: &Shared, client: &BaseConsumer<Context>) {
+    let (next, owned) = {
+        let mut state = shared.lock();
+        let Some(next) = state.commit.take() else { return };
+        (next, state.partitions.keys().copied().collect::<Vec<_>>())
+    };
+    let mut offsets = TopicPartitionList::new();
+    for (partition, next) in next.into_iter().filter(|(partition, _)| owned.contains(partition)) {
+        // An offset that can't be is not worth stopping for: the committed offset is for others to see.
+        let _ = offsets.add_partition_offset(&shared.topic, partition, Offset::Offset(next));
+    }
+    if offsets.count() > 0
+        && let Err(error) = client.commit(&offsets, CommitMode::Async)
+    {
+        tracing::warn!(topic = shared.topic, %error, "an offset is not committed to Kafka");
+    }
+}
+
+fn words(topic: &str, error: &ClientError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            format!("topic {topic} is not there; create it, or check the source's `topic`")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What librdkafka calls back, on the consumer's own thread.
+#[derive(Debug)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let mut state = self.shared.lock();
+        if statistics.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0) && state.assigned {
+            state.error = None;
+        }
+        let Some(topic) = statistics.topics.get(&self.shared.topic) else { return };
+        for (partition, of_partition) in &topic.partitions {
+            if let Some((_, buffer)) = state.partitions.get_mut(partition)
+                && of_partition.hi_offset >= 0
+            {
+                buffer.end = buffer.end.max(Some(of_partition.hi_offset));
+            }
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !self.shared.lock().assigned {
+            self.shared.lock().error = Some(reason.to_owned());
+            self.shared.tell();
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Before they are given up: from here on nothing of them is read.
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut state = self.shared.lock();
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                for element in partitions.elements() {
+                    state.partitions.insert(element.partition(), (generation, Buffer::default()));
+                }
+                state.assigned = true;
+                state.error = None;
+            }
+            Rebalance::Revoke(partitions) => {
+                for element in partitions.elements() {
+                    state.partitions.remove(&element.partition());
+                }
+            }
+            Rebalance::Error(error) => state.error = Some(error.to_string()),
+        }
+        drop(state);
+        self.shared.metrics.rebalances.with_label_values(&[&self.shared.source]).inc();
+        self.shared.tell();
+    }
+}

@@ -1,0 +1,207 @@
+//! Dead letters in a topic: the message as it came, and headers that say where from and why.
+//!
+//! | header | |
+//! | --- | --- |
+//! | `tidemark.source` | the source's name |
+//! | `tidemark.topic`, `tidemark.partition`, `tidemark.offset` | where the message is |
+//! | `tidemark.time` | when the source took it in, RFC 3339 |
+//! | `tidemark.reason` | what is wrong with it |
+//!
+//! A letter is in the topic before its offset is committed. A crash in between sends it again, under the same key
+//! (`<partition>-<offset>`): who reads the topic takes each key once, as [`topic_letters`] does. A tombstone takes a
+//! letter back that was sent again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::consumer::ANSWER;
+use super::producer::{KafkaProducer, Record};
+use super::{KafkaConfig, KafkaError, Role};
+use crate::source::{DeadLetters, Reject, SourceError};
+
+const SOURCE: &str = "tidemark.source";
+const TOPIC: &str = "tidemark.topic";
+const PARTITION: &str = "tidemark.partition";
+const OFFSET: &str = "tidemark.offset";
+const TIME: &str = "tidemark.time";
+const REASON: &str = "tidemark.reason";
+
+/// Writes the rejects of one source.
+#[derive(Debug)]
+pub struct KafkaDeadLetters {
+    producer: KafkaProducer,
+    source: String,
+    /// Where the source's events come from, and where its rejects go.
+    from: String,
+    to: String,
+    waiting: BTreeMap<i32, Vec<Reject>>,
+}
+
+impl KafkaDeadLetters {
+    pub fn new(producer: KafkaProducer, source: &str, from: &str, to: &str) -> Self {
+        Self { producer, source: source.into(), from: from.into(), to: to.into(), waiting: BTreeMap::new() }
+    }
+
+    fn record(&self, partition: i32, reject: &Reject) -> Record {
+        let time = DateTime::from_timestamp_micros(reject.ingested_at).unwrap_or_default();
+        Record {
+            key: key(partition, reject.offset),
+            payload: Some(reject.payload.clone()),
+            timestamp: reject.ingested_at.div_euclid(1000).max(0),
+            headers: vec![
+                (SOURCE, self.source.clone()),
+                (TOPIC, self.from.clone()),
+                (PARTITION, partition.to_string()),
+                (OFFSET, reject.offset.to_string()),
+                (TIME, time.to_rfc3339_opts(SecondsFormat::Micros, true)),
+                (REASON, reject.reason.clone()),
+            ],
+        }
+    }
+}
+
+#[async_trait]
+impl DeadLetters for KafkaDeadLetters {
+    fn append(&mut self, partition: i32, rejects: &[Reject]) {
+        if !rejects.is_empty() {
+            self.waiting.entry(partition).or_default().extend_from_slice(rejects);
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), SourceError> {
+        let records: Vec<Record> = self
+            .waiting
+            .iter()
+            .flat_map(|(partition, rejects)| rejects.iter().map(|reject| self.record(*partition, reject)))
+            .collect();
+        let sent = self.producer.send(&self.to, &records).await;
+        sent.map_err(|error| SourceError::Kafka { source_name: self.source.clone(), error })?;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn release(&mut self, partition: i32) {
+        self.waiting.remove(&partition);
+    }
+}
+
+/// A dead letter in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicLetter {
+    pub source: String,
+    /// Where the message was read.
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// When the source took it in, RFC 3339.
+    pub time: String,
+    pub reason: String,
+    pub payload: Bytes,
+}
+
+fn key(partition: i32, offset: i64) -> Vec<u8> {
+    format!("{partition}-{offset}").into_bytes()
+}
+
+/// What became of letters that were to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    pub sent: u64,
+    /// Events that were taken, and failed in a view only: to send them again would count them twice.
+    pub kept: u64,
+}
+
+/// Sends letters to the topic that they came from, as new messages, and takes them out of the dead letters.
+pub async fn replay(
+    producer: &KafkaProducer,
+    to: &str,
+    letters_in: &str,
+    letters: Vec<TopicLetter>,
+) -> Result<Replayed, KafkaError> {
+    let now = chrono::Utc::now().timestamp_millis();
+    // What was taken has its event as JSON in the letter, which is no message of the topic.
+    let (sent, kept): (Vec<TopicLetter>, Vec<_>) =
+        letters.into_iter().partition(|letter| !letter.reason.starts_with("view "));
+    let record = |letter: &TopicLetter, payload| Record {
+        key: key(letter.partition, letter.offset),
+        payload,
+        timestamp: now,
+        headers: vec![],
+    };
+    let again: Vec<Record> = sent.iter().map(|letter| record(letter, Some(letter.payload.clone()))).collect();
+    producer.send(to, &again).await?;
+    let done: Vec<Record> = sent.iter().map(|letter| record(letter, None)).collect();
+    producer.send(letters_in, &done).await?;
+    Ok(Replayed { sent: sent.len() as u64, kept: kept.len() as u64 })
+}
+
+/// All dead letters that a topic holds now, each once, by the partition and offset of the message. Waits for the broker.
+pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLetter>, KafkaError> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let failed = |e: rdkafka::error::KafkaError| config.failed(topic, "can't be read")(e);
+    let mut client = config.client(Role::Consumer, &[])?;
+    // librdkafka wants a name, though nothing is joined and nothing committed.
+    client.set("group.id", "tidemark-dead-letters").set("enable.partition.eof", "false");
+    let consumer: BaseConsumer = client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
+    let mut assignment = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
+    for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER).map_err(failed)?;
+        if low < high {
+            assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low)).map_err(failed)?;
+            ends.insert(partition.id(), high);
+        }
+    }
+    consumer.assign(&assignment).map_err(failed)?;
+    let mut letters = BTreeMap::new();
+    let mut heard = Instant::now();
+    while !ends.is_empty() {
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            if heard.elapsed() > PATIENCE {
+                return Err(config.failed(topic, "can't be read")("no message came for 30 seconds"));
+            }
+            continue;
+        };
+        let message = message.map_err(failed)?;
+        heard = Instant::now();
+        if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
+            ends.remove(&message.partition());
+        }
+        let header = |name: &str| {
+            let headers = message.headers()?;
+            let value = headers.iter().find(|header| header.key == name)?.value?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let number = |name: &str| header(name).and_then(|text| text.parse::<i64>().ok());
+        if message.payload().is_none() {
+            let of_key = |key: &[u8]| {
+                let (partition, offset) = std::str::from_utf8(key).ok()?.rsplit_once('-')?;
+                Some((partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?))
+            };
+            let gone = message.key().and_then(of_key);
+            letters.retain(|(_, partition, offset): &(String, i32, i64), _| Some((*partition, *offset)) != gone);
+            continue;
+        }
+        // Who else writes to the topic knows what it is.
+        let (Some(partition), Some(offset)) = (number(PARTITION), number(OFFSET)) else { continue };
+        let letter = TopicLetter {
+            source: header(SOURCE).unwrap_or_default(),
+            topic: header(TOPIC).unwrap_or_default(),
+            partition: i32::try_from(partition).unwrap_or(-1),
+            offset,
+            time: header(TIME).unwrap_or_default(),
+            reason: header(REASON).unwrap_or_default(),
+            payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        };
+        letters.insert((letter.source.clone(), letter.partition, letter.offset), letter);
+    }
+    Ok(letters.into_values().collect())
+}

@@ -1,0 +1,174 @@
+//! Messages into topics, durable before the answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, ProducerContext, ThreadedProducer};
+use rdkafka::ClientContext;
+use tokio::sync::oneshot;
+
+use super::{KafkaConfig, KafkaError, Role};
+
+/// How long to wait for room in the client's queue.
+const FULL: Duration = Duration::from_millis(5);
+const DEFAULTS: [(&str, &str); 5] = [
+    // As Java's clients choose partitions.
+    ("partitioner", "murmur2_random"),
+    ("compression.type", "zstd"),
+    ("linger.ms", "5"),
+    ("message.timeout.ms", "60000"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+
+/// One message on its way.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Messages of one key stay in one partition, in order.
+    pub key: Vec<u8>,
+    /// None is a tombstone: what has this key is gone.
+    pub payload: Option<Bytes>,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// A client that writes. Cheap to clone.
+#[derive(Clone)]
+pub struct KafkaProducer {
+    config: KafkaConfig,
+    client: Arc<ThreadedProducer<Deliveries>>,
+}
+
+impl std::fmt::Debug for KafkaProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaProducer").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl KafkaProducer {
+    pub fn new(config: &KafkaConfig) -> Result<KafkaProducer, KafkaError> {
+        let client = config.client(Role::Producer, &DEFAULTS)?;
+        let client = client.create_with_context(Deliveries).map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+        Ok(KafkaProducer { config: config.clone(), client: Arc::new(client) })
+    }
+
+    /// Sends messages, and returns once each is durable, with its partition and offset, in order. On an error some may
+    /// have been delivered.
+    pub async fn send(&self, topic: &str, records: &[Record]) -> Result<Vec<(i32, i64)>, KafkaError> {
+        if records.is_empty() {
+            return Ok(vec![]);
+        }
+        let failed = |e: ClientError| self.config.failed(topic, "can't be written to")(e);
+        let (done, finished) = oneshot::channel();
+        let batch = Arc::new(Batch {
+            places: Mutex::new(vec![None; records.len()]),
+            left: AtomicUsize::new(records.len()),
+            done: Mutex::new(Some(done)),
+        });
+        for (i, record) in records.iter().enumerate() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            let mut message: BaseRecord<'_, Vec<u8>, [u8], Box<Place>> =
+                BaseRecord::with_opaque_to(topic, Box::new(Place { batch: batch.clone(), i }))
+                    .key(&record.key)
+                    .timestamp(record.timestamp)
+                    .headers(headers);
+            message.payload = record.payload.as_deref();
+            while let Err((error, back)) = self.client.send(message) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(failed(error));
+                }
+                message = back;
+                tokio::time::sleep(FULL).await;
+            }
+        }
+        // The client answers for every message, if only by its time-out.
+        let _ = finished.await;
+        let places = std::mem::take(&mut *batch.places.lock().unwrap_or_else(PoisonError::into_inner));
+        let missing = || Err("the client gave no answer".to_owned());
+        let places = places.into_iter().map(|place| place.unwrap_or_else(missing));
+        places.collect::<Result<_, _>>().map_err(|cause| self.config.failed(topic, "can't be written to")(cause))
+    }
+
+    /// Makes a topic unless it is there; with the broker's own number of partitions unless one is given. True if it is new.
+    pub async fn create_topic(&self, topic: &str, partitions: Option<u32>) -> Result<bool, KafkaError> {
+        let client = self.config.client(Role::Producer, &[])?;
+        let admin: AdminClient<DefaultClientContext> =
+            client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+        let partitions = partitions.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let failed = |cause: String| self.config.failed(topic, "can't be created")(cause);
+        let made = admin.create_topics([&new], &AdminOptions::new()).await.map_err(|e| failed(e.to_string()))?;
+        match made.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, cause))) => Err(failed(cause.to_string())),
+            Some(Ok(_)) => Ok(true),
+            None => Err(failed("the broker gave no answer".to_owned())),
+        }
+    }
+
+    pub fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+}
+
+/// Messages that are sent together.
+#[derive(Debug)]
+struct Batch {
+    places: Mutex<Vec<Option<Result<(i32, i64), String>>>>,
+    left: AtomicUsize,
+    done: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    batch: Arc<Batch>,
+    i: usize,
+}
+
+impl Place {
+    fn set(&self, place: Result<(i32, i64), String>) {
+        if let Some(slot) = self.batch.places.lock().unwrap_or_else(PoisonError::into_inner).get_mut(self.i) {
+            *slot = Some(place);
+        }
+    }
+}
+
+impl Drop for Place {
+    /// Delivered, refused, or given up: the batch has one message less to wait for.
+    fn drop(&mut self) {
+        if self.batch.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(done) = self.batch.done.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // Nobody waits any more.
+            let _ = done.send(());
+        }
+    }
+}
+
+struct Deliveries;
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka producer");
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Deliveries {
+    type DeliveryOpaque = Box<Place>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+        place.set(match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(error.to_string()),
+        });
+    }
+}
