@@ -319,3 +319,7 @@ pub(super) fn build(writer_json: &str, contract: &Contract, writer: WriterId) ->
 #[cfg(test)]
 #[path = "decode_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "resolution_tests.rs"]
+mod resolution_tests;

@@ -30,9 +30,11 @@ pub mod log_source;
 mod nearest;
 mod normalise;
 mod partition;
+pub mod registry;
 
 /// Why a database file (the log, or the embedded online store) can't be opened.
 pub use crate::database::OpenError;
+pub use compatible::{Unreadable, unreadable};
 pub use contract::{Contract, ContractError};
 pub use decode::{Decoded, Decoder, Message, WriterSchemas};
 pub use encode::{EncodeError, Encoder};
@@ -41,6 +43,7 @@ pub use framing::WriterId;
 pub use log::{EventLog, LogError, LogRecord};
 pub use log_source::LogSource;
 pub use partition::partition_of;
+pub use registry::{Registered, RegistryError, SchemaRegistry};
 
 /// The source partition of an event, `Int32`.
 pub const PARTITION: &str = "_partition";
