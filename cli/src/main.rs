@@ -62,7 +62,11 @@ enum Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Settings::new(&cli.global).and_then(|settings| {
-        let level = if matches!(&cli.verb, Verb::Up(_) | Verb::Stream(stream::Args { until_end: false, .. })) { "info" } else { "warn" };
+        let level = if matches!(&cli.verb, Verb::Up(_) | Verb::Stream(stream::Args { until_end: false, .. })) {
+            "info"
+        } else {
+            "warn"
+        };
         console::start_logging(level)?;
         run_verb(&settings, cli.verb)
     });

@@ -44,7 +44,8 @@ pub struct Url {
 impl Connections {
     /// The services of production, each of which must be known.
     pub fn production(&self, settings: &Settings) -> Result<Services> {
-        let redis = self.redis_url.clone().or_else(|| settings.services.redis.url.clone()).filter(|url| !url.is_empty());
+        let redis =
+            self.redis_url.clone().or_else(|| settings.services.redis.url.clone()).filter(|url| !url.is_empty());
         let Some(url) = redis else {
             bail!("Redis is not known; expected --redis-url, REDIS_URL, or [redis] url in tidemark.toml");
         };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
-use tidemark_engine::platform::Folder;
 use tidemark_engine::plan::Project;
+use tidemark_engine::platform::Folder;
 
 use crate::services;
 
@@ -69,8 +69,7 @@ impl Settings {
         let features = global.features.clone().or(file.features).unwrap_or_else(|| "features".into());
         let data = global.data.clone().or(file.data);
         let at = Self::at(&features, data.as_deref())?;
-        let services =
-            services::File { kafka: file.kafka, schema_registry: file.schema_registry, redis: file.redis };
+        let services = services::File { kafka: file.kafka, schema_registry: file.schema_registry, redis: file.redis };
         let name = global.name.clone().or(file.name).unwrap_or_else(|| at.name.clone());
         Ok(Self { name, listen: file.listen, json: global.json, services, ..at })
     }
@@ -102,8 +101,12 @@ impl Settings {
 
 fn read(path: &Path) -> Result<File> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text)
-            .with_context(|| format!("{}: expected the keys name, features, data, listen, [kafka], [schema_registry], [redis]", path.display())),
+        Ok(text) => toml::from_str(&text).with_context(|| {
+            format!(
+                "{}: expected the keys name, features, data, listen, [kafka], [schema_registry], [redis]",
+                path.display()
+            )
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
         Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
     }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::json;
-use tidemark_engine::platform::{Folder, behind};
 use tidemark_engine::plan::FeatureService;
+use tidemark_engine::platform::{Folder, behind};
 use tidemark_training::{Request, build, service};
 
 use crate::console::{bytes, count};

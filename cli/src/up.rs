@@ -31,6 +31,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let listener = run::listen(settings.listen(args.listen)).await?;
     let mut platform = Platform::embedded(project, settings.folder())?;
     platform.config.commit_every = args.commit_every;
-    let traffic = args.generate.map(|rate| live::Traffic::new(&platform.project, Config::default(), rate, None)).transpose()?;
+    let traffic =
+        args.generate.map(|rate| live::Traffic::new(&platform.project, Config::default(), rate, None)).transpose()?;
     run::run(settings, platform, listener, traffic).await
 }

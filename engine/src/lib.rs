@@ -11,13 +11,13 @@
 pub mod batch;
 pub mod catalog;
 mod database;
-pub mod platform;
 pub mod explain;
 pub mod kernel;
 pub mod metrics;
 pub mod offline;
 pub mod online;
 pub mod plan;
+pub mod platform;
 pub mod request;
 pub mod source;
 pub mod sql;

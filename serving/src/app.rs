@@ -12,8 +12,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
-use tidemark_engine::platform::Platform;
 use tidemark_engine::plan::{FeatureService, FeatureView};
+use tidemark_engine::platform::Platform;
 use tidemark_engine::request::Reader;
 use tidemark_engine::sql::nearest;
 

@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use tidemark_engine::platform::PlatformError;
 use tidemark_engine::kernel::KernelError;
 use tidemark_engine::plan::failure::Failure;
+use tidemark_engine::platform::PlatformError;
 use tidemark_engine::request::ReadError;
 use tidemark_engine::sql::did_you_mean;
 

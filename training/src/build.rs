@@ -9,8 +9,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::plan_datafusion_err;
 use futures::StreamExt;
 use tidemark_engine::batch::{session, training_plan};
-use tidemark_engine::platform::event_table;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
+use tidemark_engine::platform::event_table;
 use tidemark_engine::sql::did_you_mean;
 
 use crate::{Error, ParquetFile, Result, spine};

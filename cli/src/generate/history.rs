@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use tidemark_engine::platform::{Datum, Intake};
 use tidemark_engine::plan::Project;
+use tidemark_engine::platform::{Datum, Intake};
 use tidemark_generators::{
     CLICKS, Encoder, Event, Record, TRANSACTIONS, Transaction, World, labels_batch, merchants_batch,
 };

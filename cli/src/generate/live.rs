@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use tidemark_engine::platform::{Datum, Intake};
 use tidemark_engine::plan::Project;
+use tidemark_engine::platform::{Datum, Intake};
 use tidemark_generators::{Config, Encoder, World};
 
 use super::history::{self, History, Range};

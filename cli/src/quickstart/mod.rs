@@ -44,7 +44,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
         history::check(&project)?;
         let platform = Platform::embedded(project, scratch.folder())?;
         let mut history = History::new(&world, Range { from: end - DAYS * DAY, to: end });
-        history.append(&platform).await?;
+        history.append(&platform.intake).await?;
         let made = history.write_tables(&platform.project)?;
         say(&format!(
             "{} transactions and {} clicks in the durable log; {} labels, {} of them fraud ({:.1} s)",

@@ -255,4 +255,3 @@ impl Platform {
         Ok(Worker::new(events, views, self.store.clone(), archive, letters, shared, self.config.clone()))
     }
 }
-

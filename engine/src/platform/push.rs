@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use super::{Events, Kafka, KafkaSettings, PlatformError};
-use crate::plan::Project;
 use crate::catalog::Source;
+use crate::plan::Project;
 use crate::source::kafka::Record;
 use crate::source::{Encoder, partition_of};
 

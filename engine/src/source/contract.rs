@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 
 use super::META_COLUMNS;
 use super::contract_check::{Problem, check_record};
+use super::inline::inline;
 use super::normalise::normal_fields;
 
 /// An Avro record schema, checked, and the columns it stands for.
@@ -121,29 +122,6 @@ impl Contract {
     }
 }
 
-/// A schema as arrow-avro is to see it: a uuid is its text, not sixteen bytes.
-pub(super) fn decoder_json(schema: &Json) -> Json {
-    match schema {
-        Json::Object(object) => {
-            if object.get("logicalType").and_then(Json::as_str) == Some("uuid")
-                && object.get("type").and_then(Json::as_str) == Some("string")
-            {
-                return Json::String("string".into());
-            }
-            // A default is data, not schema: it stays as it is.
-            let keep = |key: &str| matches!(key, "default" | "doc" | "symbols" | "aliases");
-            Json::Object(
-                object
-                    .iter()
-                    .map(|(key, value)| (key.clone(), if keep(key) { value.clone() } else { decoder_json(value) }))
-                    .collect(),
-            )
-        }
-        Json::Array(items) => Json::Array(items.iter().map(decoder_json).collect()),
-        other => other.clone(),
-    }
-}
-
 fn rabin(text: &str) -> Result<u64, String> {
     match AvroSchema::new(text.into()).fingerprint(FingerprintAlgorithm::Rabin) {
         Ok(Fingerprint::Rabin(value)) => Ok(value),
@@ -155,7 +133,7 @@ fn rabin(text: &str) -> Result<u64, String> {
 fn decoder_schema(json: &Json, fingerprint: u64) -> Result<SchemaRef, String> {
     let mut store = SchemaStore::new();
     store
-        .set(Fingerprint::Rabin(fingerprint), AvroSchema::new(decoder_json(json).to_string()))
+        .set(Fingerprint::Rabin(fingerprint), AvroSchema::new(inline(json)?.to_string()))
         .map_err(|e| e.to_string())?;
     let decoder = ReaderBuilder::new().with_writer_schema_store(store).build_decoder().map_err(|e| e.to_string())?;
     Ok(decoder.schema())

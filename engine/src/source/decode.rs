@@ -1,12 +1,14 @@
 //! Messages in, columns and rejects out.
 //!
 //! Guarantees: no bytes make it fail or panic; a bad message is a [`Reject`] with its reason, and the good
-//! ones around it come out exactly as if it had not been there. arrow-avro does the decoding; two of its
-//! habits are fenced off here: it does not roll back a row that fails half way, and a truncated message
-//! eats into the next one. So every message must be consumed to its last byte and make one row; on an
-//! error the decoder is thrown away and the good messages before it are decoded again.
+//! ones around it come out exactly as if it had not been there. What another schema wrote is read by Avro's
+//! rules of resolution, or rejected. Messages of both framings and of any schemas may be mixed.
+//!
+//! arrow-avro does the decoding; two of its habits are fenced off here: it does not roll back a row that fails
+//! half way, and a truncated message eats into the next one. So every message must be consumed to its last byte
+//! and make one row; on an error the decoder is thrown away and the good messages before it are decoded again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -15,12 +17,14 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow_avro::reader::{Decoder as AvroDecoder, ReaderBuilder};
-use arrow_avro::schema::{AvroSchema, Fingerprint, SchemaStore};
+use arrow_avro::schema::{AvroSchema, SchemaStore};
 use bytes::Bytes;
 
 use super::compatible::check_compatible;
-use super::contract::{Contract, decoder_json};
+use super::contract::Contract;
 use super::event_time::refuse_time;
+use super::framing::WriterId;
+use super::inline::inline;
 use super::normalise::normalise;
 use super::{Reject, event_schema};
 
@@ -30,7 +34,7 @@ pub struct Message {
     pub offset: i64,
     /// When the source took it in, microseconds UTC.
     pub ingested_at: i64,
-    /// Avro single-object encoding: `C3 01`, the writer schema's fingerprint (8 bytes, little endian), the datum.
+    /// A datum behind what names its writer's schema, see [`super::framing`]. Empty where the source had no value.
     pub payload: Bytes,
 }
 
@@ -43,13 +47,13 @@ pub struct Decoded {
 
 /// Where the schemas that messages were written with are found.
 pub trait WriterSchemas: Send + Sync {
-    /// The JSON of the schema with this fingerprint, if it is known. An error is the store's own failure.
-    fn schema(&self, fingerprint: u64) -> Result<Option<String>, String>;
+    /// The JSON of the schema with this name, if it is known. An error is the store's own failure.
+    fn schema(&self, writer: WriterId) -> Result<Option<String>, String>;
 }
 
-impl WriterSchemas for HashMap<u64, String> {
-    fn schema(&self, fingerprint: u64) -> Result<Option<String>, String> {
-        Ok(self.get(&fingerprint).cloned())
+impl WriterSchemas for HashMap<WriterId, String> {
+    fn schema(&self, writer: WriterId) -> Result<Option<String>, String> {
+        Ok(self.get(&writer).cloned())
     }
 }
 
@@ -58,7 +62,7 @@ pub struct Decoder {
     contract: Arc<Contract>,
     writers: Arc<dyn WriterSchemas>,
     /// A ready decoder per writer schema, or why that schema can't be read under this contract.
-    cache: HashMap<u64, Result<Writer, String>>,
+    cache: HashMap<WriterId, Result<Writer, String>>,
     schema: SchemaRef,
     time: Option<(usize, i64)>,
 }
@@ -75,9 +79,6 @@ impl std::fmt::Debug for Decoder {
     }
 }
 
-/// The prefix of a single-object message: two marker bytes and the fingerprint.
-pub const HEADER_LEN: usize = 10;
-const MARKER: [u8; 2] = [0xC3, 0x01];
 /// arrow-avro counts rows down from here; a run never reaches it.
 const RUN_LIMIT: usize = 1 << 16;
 
@@ -119,18 +120,20 @@ impl Decoder {
     pub fn decode(&mut self, partition: i32, messages: &[Message]) -> Result<Decoded, String> {
         let mut rejects = Vec::new();
         let mut batches = Vec::new();
+        // Asked for once in a batch, however many of its messages say so.
+        let mut unknown = HashSet::new();
         let mut rest = messages;
         while let Some(first) = rest.first() {
-            let writer = header(&first.payload);
-            let same = rest.iter().take(RUN_LIMIT).take_while(|m| header(&m.payload) == writer).count();
+            let writer = WriterId::of(&first.payload);
+            let same = rest.iter().take(RUN_LIMIT).take_while(|m| WriterId::of(&m.payload) == writer).count();
             let (run, tail) = rest.split_at(same);
             rest = tail;
             let ready = match writer {
-                Ok(fingerprint) => self.prepare(fingerprint)?.map(|()| fingerprint),
+                Ok(writer) => self.prepare(writer, &mut unknown)?.map(|()| writer),
                 Err(reason) => Err(reason),
             };
             match ready {
-                Ok(fingerprint) => self.decode_run(fingerprint, partition, run, &mut batches, &mut rejects)?,
+                Ok(writer) => self.decode_run(writer, partition, run, &mut batches, &mut rejects)?,
                 Err(reason) => rejects.extend(run.iter().map(|m| reject(m, reason.clone()))),
             }
         }
@@ -140,39 +143,50 @@ impl Decoder {
     }
 
     /// Makes sure that there is a decoder for a writer schema, or says why there can't be one.
-    fn prepare(&mut self, fingerprint: u64) -> Result<Result<(), String>, String> {
-        if !self.cache.contains_key(&fingerprint) {
-            let json = if fingerprint == self.contract.fingerprint() {
+    fn prepare(&mut self, writer: WriterId, unknown: &mut HashSet<WriterId>) -> Result<Result<(), String>, String> {
+        if !self.cache.contains_key(&writer) {
+            let json = if writer == WriterId::Rabin(self.contract.fingerprint()) {
                 Some(self.contract.json().to_owned())
+            } else if unknown.contains(&writer) {
+                None
             } else {
-                self.writers.schema(fingerprint)?
+                self.writers.schema(writer)?
             };
             let Some(json) = json else {
                 // Not cached: the schema may be registered later.
-                return Ok(Err(format!(
-                    "unknown writer schema {fingerprint:016x}; expected one that is registered, such as {:016x} ({})",
-                    self.contract.fingerprint(),
-                    self.contract.name()
-                )));
+                unknown.insert(writer);
+                return Ok(Err(self.unknown(writer)));
             };
-            let writer = check_compatible(&json, &self.contract)
-                .and_then(|()| build(&json, &self.contract, fingerprint))
+            let ready = check_compatible(&json, &self.contract)
+                .and_then(|()| build(&json, &self.contract, writer))
                 .map(|ready| Writer { json, ready: Some(ready) })
-                .map_err(|cause| {
-                    format!("writer schema {fingerprint:016x} can't be read as {}: {cause}", self.contract.name())
-                });
-            self.cache.insert(fingerprint, writer);
+                .map_err(|cause| format!("writer schema {writer} can't be read as {}: {cause}", self.contract.name()));
+            self.cache.insert(writer, ready);
         }
-        Ok(match self.cache.get(&fingerprint) {
+        Ok(match self.cache.get(&writer) {
             Some(Err(cause)) => Err(cause.clone()),
             _ => Ok(()),
         })
     }
 
+    fn unknown(&self, writer: WriterId) -> String {
+        match writer {
+            WriterId::Rabin(_) => format!(
+                "unknown writer schema {writer}; expected one that is registered, such as {} ({})",
+                WriterId::Rabin(self.contract.fingerprint()),
+                self.contract.name()
+            ),
+            WriterId::Registry(_) => format!(
+                "unknown writer schema {writer}; expected one that the schema registry knows; \
+                 hint: the producer may use another registry, or its schema was deleted"
+            ),
+        }
+    }
+
     /// Decodes a run of messages of one writer schema; the bad ones become rejects.
     fn decode_run(
         &mut self,
-        fingerprint: u64,
+        writer: WriterId,
         partition: i32,
         run: &[Message],
         batches: &mut Vec<RecordBatch>,
@@ -183,7 +197,7 @@ impl Decoder {
             if run.is_empty() {
                 continue;
             }
-            match self.try_run(fingerprint, run) {
+            match self.try_run(writer, run) {
                 Ok(columns) => self.finish_run(partition, run, columns, batches, rejects)?,
                 // What failed is known: the messages before it are good, those after it not yet seen.
                 Err(Failure { at: Some(at), reason }) => {
@@ -208,14 +222,14 @@ impl Decoder {
     }
 
     /// All messages of a run as the contract's columns, or the first thing that is wrong.
-    fn try_run(&mut self, fingerprint: u64, run: &[Message]) -> Result<Vec<ArrayRef>, Failure> {
+    fn try_run(&mut self, id: WriterId, run: &[Message]) -> Result<Vec<ArrayRef>, Failure> {
         let whole_run = |reason: String| Failure { at: None, reason };
-        let Some(Ok(writer)) = self.cache.get_mut(&fingerprint) else {
+        let Some(Ok(writer)) = self.cache.get_mut(&id) else {
             return Err(whole_run("the decoder is missing".into()));
         };
         let mut decoder = match writer.ready.take() {
             Some(ready) => ready,
-            None => build(&writer.json, &self.contract, fingerprint).map_err(whole_run)?,
+            None => build(&writer.json, &self.contract, id).map_err(whole_run)?,
         };
         for (at, message) in run.iter().enumerate() {
             let capacity = decoder.capacity();
@@ -285,31 +299,15 @@ fn reject(message: &Message, reason: String) -> Reject {
     Reject { offset: message.offset, ingested_at: message.ingested_at, payload: message.payload.clone(), reason }
 }
 
-/// The fingerprint of the schema that a message says it was written with.
-fn header(payload: &[u8]) -> Result<u64, String> {
-    match payload {
-        [] => Err("the message is empty".into()),
-        [0xC3, 0x01, a, b, c, d, e, f, g, h, ..] => Ok(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
-        [0xC3, 0x01, ..] => Err("the message ends within its header; expected c3 01 and 8 bytes of fingerprint".into()),
-        [first, ..] => Err(format!(
-            "the message starts with byte {first:02x}; expected Avro single-object encoding, which starts with c3 01"
-        )),
-    }
-}
-
-/// The header of a message written with the schema of this fingerprint.
-pub(super) fn write_header(fingerprint: u64, payload: &mut Vec<u8>) {
-    payload.extend_from_slice(&MARKER);
-    payload.extend_from_slice(&fingerprint.to_le_bytes());
-}
-
-fn build(writer_json: &str, contract: &Contract, fingerprint: u64) -> Result<AvroDecoder, String> {
+/// A decoder of what a schema wrote, into the types of a contract.
+pub(super) fn build(writer_json: &str, contract: &Contract, writer: WriterId) -> Result<AvroDecoder, String> {
     let for_decoder = |json: &str| -> Result<AvroSchema, String> {
         let json = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        Ok(AvroSchema::new(decoder_json(&json).to_string()))
+        Ok(AvroSchema::new(inline(&json)?.to_string()))
     };
-    let mut store = SchemaStore::new();
-    store.set(Fingerprint::Rabin(fingerprint), for_decoder(writer_json)?).map_err(|e| e.to_string())?;
+    let (fingerprint, algorithm) = writer.fingerprint();
+    let mut store = SchemaStore::new_with_type(algorithm);
+    store.set(fingerprint, for_decoder(writer_json)?).map_err(|e| e.to_string())?;
     ReaderBuilder::new()
         .with_writer_schema_store(store)
         .with_reader_schema(for_decoder(contract.json())?)
@@ -321,3 +319,7 @@ fn build(writer_json: &str, contract: &Contract, fingerprint: u64) -> Result<Avr
 #[cfg(test)]
 #[path = "decode_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "resolution_tests.rs"]
+mod resolution_tests;

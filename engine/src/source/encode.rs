@@ -18,8 +18,8 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use super::contract::Contract;
-use super::decode::{HEADER_LEN, write_header};
 use super::event_time::refuse_time;
+use super::framing::WriterId;
 use super::json_values as scalar;
 use super::nearest::nearest;
 
@@ -38,13 +38,21 @@ pub struct EncodeError {
 #[derive(Debug, Clone)]
 pub struct Encoder {
     contract: Arc<Contract>,
+    /// What messages say of their schema, which decides their framing.
+    writer: WriterId,
     /// The column with the event time, and how far past the clock it may lie, in microseconds.
     time: Option<(String, i64)>,
 }
 
 impl Encoder {
+    /// Messages are in Avro's single-object encoding.
     pub fn new(contract: Arc<Contract>) -> Encoder {
-        Encoder { contract, time: None }
+        Encoder { writer: WriterId::Rabin(contract.fingerprint()), contract, time: None }
+    }
+
+    /// Messages are in Confluent's wire format, with the contract's id in a schema registry.
+    pub fn framed_by(self, id: u32) -> Encoder {
+        Encoder { writer: WriterId::Registry(id), ..self }
     }
 
     /// Refuses events that have no event time, or one too far in the future: the stream would refuse them later.
@@ -52,7 +60,7 @@ impl Encoder {
         Encoder { time: Some((column.to_owned(), max_future)), ..self }
     }
 
-    /// One record as a message for the log: framed, see [`Encoder::frame`].
+    /// One record as a message: framed, see [`Encoder::frame`].
     pub fn encode(&self, record: &Json) -> Result<Bytes, EncodeError> {
         self.encode_batch(std::slice::from_ref(record), i64::MAX).pop().unwrap_or_else(|| Err(self.broken("no record")))
     }
@@ -77,12 +85,9 @@ impl Encoder {
             .collect()
     }
 
-    /// A datum of the contract with the Avro single-object header before it.
+    /// A datum of the contract behind what names its schema, see [`super::framing`].
     pub fn frame(&self, datum: &[u8]) -> Bytes {
-        let mut payload = Vec::with_capacity(HEADER_LEN + datum.len());
-        write_header(self.contract.fingerprint(), &mut payload);
-        payload.extend_from_slice(datum);
-        payload.into()
+        self.writer.frame(datum).into()
     }
 
     fn check_time(&self, value: &Value, json: &Json, now: i64) -> Result<(), EncodeError> {

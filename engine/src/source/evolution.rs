@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 use super::contract::Contract;
 use super::decode::{Decoder, Message};
 use super::encode::Encoder;
+use super::framing::WriterId;
 
 impl Contract {
     /// By column: its value (an array of one) in an event that lacks it, if the contract has a default for it.
@@ -35,7 +36,7 @@ impl Contract {
             field.insert("default".into(), Json::Null);
         }
         let relaxed = Arc::new(Contract::parse(self.name(), &schema.to_string()).map_err(|e| e.to_string())?);
-        let writers = HashMap::from([(relaxed.fingerprint(), relaxed.json().to_owned())]);
+        let writers = HashMap::from([(WriterId::Rabin(relaxed.fingerprint()), relaxed.json().to_owned())]);
         let payload = Encoder::new(relaxed.clone()).encode(&json!({})).map_err(|e| e.to_string())?;
         let message = Message { offset: 0, ingested_at: 0, payload };
         let decoded = Decoder::new(relaxed, Arc::new(writers), None)?.decode(0, &[message])?;

@@ -16,6 +16,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::decode::WriterSchemas;
+use super::framing::WriterId;
 use super::log_block::{Block, encode_block};
 use crate::database::{self, Kind, OpenError};
 
@@ -238,8 +239,11 @@ impl EventLog {
 }
 
 impl WriterSchemas for EventLog {
-    fn schema(&self, fingerprint: u64) -> Result<Option<String>, String> {
-        self.schema_json(fingerprint).map_err(|e| e.to_string())
+    fn schema(&self, writer: WriterId) -> Result<Option<String>, String> {
+        match writer {
+            WriterId::Rabin(fingerprint) => self.schema_json(fingerprint).map_err(|e| e.to_string()),
+            WriterId::Registry(_) => Ok(None),
+        }
     }
 }
 

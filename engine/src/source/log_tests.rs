@@ -104,11 +104,12 @@ async fn schemas_are_kept_and_a_silent_change_of_meaning_is_refused() {
     let first = schema("timestamp-micros", "");
     open(&dir).register(&first).unwrap();
     let log = open(&dir);
-    assert_eq!(log.schema(first.fingerprint()).unwrap().as_deref(), Some(first.json()));
-    assert_eq!(log.schema(1).unwrap(), None);
+    assert_eq!(log.schema(WriterId::Rabin(first.fingerprint())).unwrap().as_deref(), Some(first.json()));
+    assert_eq!(log.schema(WriterId::Rabin(1)).unwrap(), None);
+    assert_eq!(log.schema(WriterId::Registry(1)).unwrap(), None);
     let documented = schema("timestamp-micros", "better words");
     log.register(&documented).unwrap();
-    assert_eq!(log.schema(first.fingerprint()).unwrap().as_deref(), Some(documented.json()));
+    assert_eq!(log.schema(WriterId::Rabin(first.fingerprint())).unwrap().as_deref(), Some(documented.json()));
     let error = log.register(&schema("timestamp-millis", "")).unwrap_err().to_string();
     assert!(error.contains("registered with another meaning"), "{error}");
 }

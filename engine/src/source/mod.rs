@@ -22,6 +22,8 @@ pub mod encode;
 mod event_time;
 mod evolution;
 pub mod files;
+pub mod framing;
+mod inline;
 mod json_values;
 pub mod kafka;
 pub mod log;
@@ -30,16 +32,20 @@ pub mod log_source;
 mod nearest;
 mod normalise;
 mod partition;
+pub mod registry;
 
 /// Why a database file (the log, or the embedded online store) can't be opened.
 pub use crate::database::OpenError;
+pub use compatible::{Unreadable, unreadable};
 pub use contract::{Contract, ContractError};
 pub use decode::{Decoded, Decoder, Message, WriterSchemas};
 pub use encode::{EncodeError, Encoder};
 pub use files::{FileSource, FilesConfig};
+pub use framing::WriterId;
 pub use log::{EventLog, LogError, LogRecord};
 pub use log_source::LogSource;
 pub use partition::partition_of;
+pub use registry::{Registered, RegistryError, SchemaRegistry};
 
 /// The source partition of an event, `Int32`.
 pub const PARTITION: &str = "_partition";

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tidemark_engine::platform::{Platform, Folder};
 use tidemark_engine::plan::Project;
+use tidemark_engine::platform::{Folder, Platform};
 use tidemark_serving::{Config, router, serve};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};

@@ -51,7 +51,8 @@ pub enum Taken {
 impl Buffer {
     /// Takes a fetched message. What doesn't come after what is there is from before a seek, and ignored.
     pub fn push(&mut self, message: Message) {
-        let Some(reach) = self.reach.as_mut().filter(|reach| self.seek.is_none() && message.offset >= reach.next) else {
+        let Some(reach) = self.reach.as_mut().filter(|reach| self.seek.is_none() && message.offset >= reach.next)
+        else {
             return;
         };
         reach.next = message.offset + 1;
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn a_read_leaves_nothing_out() {
         let mut buffer = at(5, 9);
-        [5, 6, 7, 8].map(|offset| buffer.push(message(offset)));
+        (5..9).for_each(|offset| buffer.push(message(offset)));
         buffer.push(message(6)); // fetched twice
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6]);
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6], "read again");

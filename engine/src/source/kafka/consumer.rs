@@ -162,7 +162,8 @@ fn run(shared: &Shared, client: &BaseConsumer<Context>) {
         }
         commit(shared, client);
         seek(shared, client);
-        let full = shared.lock().partitions.values().map(|(_, buffer)| buffer.bytes()).sum::<usize>() >= shared.max_bytes;
+        let full =
+            shared.lock().partitions.values().map(|(_, buffer)| buffer.bytes()).sum::<usize>() >= shared.max_bytes;
         if !full {
             full_since = None;
             if std::mem::take(&mut paused) {
@@ -250,7 +251,13 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
             Ok((low, end)) => {
                 if offset < low {
                     let (source, lost) = (shared.source.as_str(), low - offset);
-                    tracing::error!(source, partition, from = offset, to = low, "Kafka's retention took events before they were read");
+                    tracing::error!(
+                        source,
+                        partition,
+                        from = offset,
+                        to = low,
+                        "Kafka's retention took events before they were read"
+                    );
                     shared.metrics.lost.with_label_values(&[source]).inc_by(lost.unsigned_abs());
                 }
                 if let Some((_, buffer)) = state.partitions.get_mut(&partition) {
@@ -322,6 +329,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !self.shared.lock().assigned {
             self.shared.lock().error = Some(reason.to_owned());

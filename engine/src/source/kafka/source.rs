@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
+use super::KafkaConfig;
 use super::buffer::Taken;
 use super::consumer::{ANSWER, Consumer, Context};
-use super::KafkaConfig;
 use crate::metrics::Metrics;
 use crate::source::{Contract, Decoder, EventSource, SourceBatch, SourceError, WriterSchemas};
 use crate::sql::Start;
@@ -193,8 +193,7 @@ impl EventSource for KafkaSource {
             Taken::Messages(messages) => messages,
             Taken::Gap(to) => {
                 let events = RecordBatch::new_empty(self.schema());
-                let empty =
-                    SourceBatch { partition, first_offset: from, next_offset: to, events, rejects: vec![] };
+                let empty = SourceBatch { partition, first_offset: from, next_offset: to, events, rejects: vec![] };
                 return Ok(Some(empty));
             }
             Taken::Nothing => return self.error().map_or(Ok(None), Err),
