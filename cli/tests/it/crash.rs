@@ -14,15 +14,15 @@ use crate::support::{Process, Project, Up, kill, parquet, shop_project};
 
 const KILLS: usize = 22;
 const EVENTS: usize = 3_000;
-const USERS: i64 = 40;
+pub const USERS: i64 = 40;
 const PARTITIONS: u32 = 3;
 const SOURCES: [&str; 2] = ["payments", "plain"];
-const MINUTE: i64 = 60_000_000;
+pub const MINUTE: i64 = 60_000_000;
 /// 2024-05-01T08:00:00Z
-const START: i64 = 1_714_550_400_000_000;
+pub const START: i64 = 1_714_550_400_000_000;
 /// Commits often: the less time between them, the more of them are interrupted.
 const COMMITS: &[&str] = &["--commit-every", "0.05"];
-const SPAN: i64 = 4 * 60 * MINUTE;
+pub const SPAN: i64 = 4 * 60 * MINUTE;
 
 /// The same events in a source that names no `event_id`: there, only offsets keep a replay from counting twice.
 const PLAIN: &str = "
@@ -50,7 +50,7 @@ fn seed() -> u64 {
 }
 
 /// Events with ties, out of order, some late by hours, some sent twice.
-fn events(random: &mut ChaCha8Rng) -> Vec<Json> {
+pub fn events(random: &mut ChaCha8Rng) -> Vec<Json> {
     let mut events: Vec<Json> = vec![];
     for i in 0..EVENTS {
         if i > 10 && random.random_bool(0.03) {
@@ -160,10 +160,10 @@ fn online(project: &Project) -> BTreeMap<String, Json> {
     values
 }
 
-type Row = (String, i64, String, u64, i64);
+pub type Row = (String, i64, String, u64, i64);
 
 /// The archive: rows by place, and how often each event is in it.
-fn archive(project: &Project, source: &str) -> (Vec<(i32, i64)>, BTreeMap<Row, usize>) {
+pub fn archive(project: &Project, source: &str) -> (Vec<(i32, i64)>, BTreeMap<Row, usize>) {
     let mut places = vec![];
     let mut rows: BTreeMap<Row, usize> = BTreeMap::new();
     for batch in parquet(&project.path("data/offline/archive").join(source)) {

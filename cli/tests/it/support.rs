@@ -39,7 +39,12 @@ impl Project {
 
     /// Runs `tidemark` in the folder.
     pub fn run(&self, args: &[&str]) -> Output {
-        command(self.0.path()).args(args).output().unwrap()
+        self.command().args(args).output().unwrap()
+    }
+
+    /// `tidemark` in the folder.
+    pub fn command(&self) -> Command {
+        command(self.0.path())
     }
 
     /// Runs it, expects it to succeed, and returns what it printed.
@@ -64,7 +69,9 @@ impl Project {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.current_dir(folder).stdin(Stdio::null());
-    for name in ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "LOG_LEVEL"] {
+    let ours = ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "TIDEMARK_PROJECT", "LOG_LEVEL"];
+    let services = ["KAFKA_BROKERS", "KAFKA_OPTIONS", "SCHEMA_REGISTRY_URL", "REDIS_URL"];
+    for name in ours.iter().chain(&services) {
         command.env_remove(name);
     }
     command
@@ -96,14 +103,14 @@ impl Up {
 
     /// As [`Up::start`]; `spawned` gets the process before it listens, and may kill it.
     pub fn spawn(project: &Project, args: &[&str], spawned: impl FnOnce(Process)) -> Result<Self, String> {
-        let log = project.path("up.log");
-        let mut child = command(project.0.path())
-            .args(["--json", "up", "--listen", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let mut up = project.command();
+        up.args(["--json", "up", "--listen", "127.0.0.1:0"]).args(args);
+        Self::of(up, project.path("up.log"), spawned)
+    }
+
+    /// A process that says in one line of JSON where it listens.
+    pub fn of(mut command: Command, log: PathBuf, spawned: impl FnOnce(Process)) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let child = Arc::new(Mutex::new(child));
         spawned(child.clone());
@@ -185,9 +192,15 @@ impl Up {
     /// SIGTERM, and the exit code.
     #[cfg(unix)]
     pub fn stop(self) -> Option<i32> {
+        self.signal("TERM");
         let mut child = self.child.lock().unwrap();
-        Command::new("sh").arg("-c").arg(format!("kill -TERM {}", child.id())).status().unwrap();
         child.wait().unwrap().code()
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.lock().unwrap().id();
+        Command::new("sh").arg("-c").arg(format!("kill -{signal} {id}")).status().unwrap();
     }
 }
 

@@ -87,8 +87,8 @@ impl ArchiveWriter {
     }
 
     /// Takes a stretch of a partition: its events in offset order, everything below `next_offset`. Stretches of
-    /// a partition come in order. Writes the files that this fills; what it could not write it keeps.
-    pub async fn append(&mut self, partition: i32, events: &RecordBatch, next_offset: i64) -> Result<(), OfflineError> {
+    /// a partition come in order. Nothing is written before the next [`ArchiveWriter::flush`].
+    pub fn append(&mut self, partition: i32, events: &RecordBatch, next_offset: i64) -> Result<(), OfflineError> {
         if events.schema() != self.schema {
             return Err(OfflineError::Columns {
                 source_name: self.source.clone(),
@@ -105,13 +105,10 @@ impl ArchiveWriter {
             pending.batches.push_back(events.slice(known, events.num_rows() - known));
         }
         pending.next = pending.next.max(next_offset);
-        while self.partitions.get(&partition).is_some_and(|pending| pending.rows >= self.rows_per_file) {
-            self.write_file(partition).await?;
-        }
         Ok(())
     }
 
-    /// Makes everything appended durable. Returns, per partition, the offset below which every event is:
+    /// Makes everything appended durable; what it could not write it keeps. Returns, per partition, the offset below which every event is:
     /// beyond what was appended, where the archive was ahead.
     pub async fn flush(&mut self) -> Result<BTreeMap<i32, i64>, OfflineError> {
         let partitions: Vec<i32> = self.partitions.keys().copied().collect();

@@ -257,7 +257,7 @@ impl Worker {
         }
         let fresh = since(&batch.events, archived, batch.first_offset)?;
         if let Some(archive) = &mut self.archive {
-            archive.append(batch.partition, &batch.events, batch.next_offset).await?;
+            archive.append(batch.partition, &batch.events, batch.next_offset)?;
         }
         let rejects: Vec<Reject> = self.letters.remove(&batch.partition).unwrap_or_default().into_values().collect();
         self.summary.events += fresh.num_rows() as u64;
@@ -290,17 +290,18 @@ impl Worker {
         join_all(folds).await.into_iter().collect()
     }
 
-    /// Makes everything absorbed durable: archive and dead letters first, then the state, then the offsets with it.
+    /// Makes everything absorbed durable: dead letters and archive first, then the state, then the offsets with it.
     async fn commit(&mut self) -> Result<(), StreamError> {
         if self.pending == 0 {
             return Ok(());
         }
         let timer = self.metrics.commit_seconds.start_timer();
         let session = self.session.ok_or_else(|| self.not_begun())?;
+        // Letters come before the archive: below its end, what was refused is never read again.
+        self.dead_letters.flush().await?;
         if let Some(archive) = &mut self.archive {
             archive.flush().await?;
         }
-        self.dead_letters.flush().await?;
         for view in &mut self.views {
             let id = view.fold.view.id();
             for (partition, next) in &view.next {

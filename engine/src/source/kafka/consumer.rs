@@ -68,6 +68,8 @@ pub struct State {
     pub assigned: bool,
     /// What is wrong, while it is.
     pub error: Option<String>,
+    /// The client's last complaint.
+    said: Option<String>,
     commit: Option<BTreeMap<i32, i64>>,
     stop: bool,
 }
@@ -332,9 +334,15 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !self.shared.lock().assigned {
-            self.shared.lock().error = Some(reason.to_owned());
+        let mut state = self.shared.lock();
+        // librdkafka says it again and again.
+        if state.said.as_deref() != Some(reason) {
+            tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
+            state.said = Some(reason.to_owned());
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !state.assigned {
+            state.error = Some(reason.to_owned());
+            drop(state);
             self.shared.tell();
         }
     }

@@ -99,12 +99,14 @@ impl KafkaProducer {
     }
 
     /// Makes a topic unless it is there; with the broker's own number of partitions unless one is given. True if it is new.
+    /// It keeps messages for ever: Kafka goes by their own time, so that history older than the broker's retention would
+    /// be gone as soon as it is written.
     pub async fn create_topic(&self, topic: &str, partitions: Option<u32>) -> Result<bool, KafkaError> {
         let client = self.config.client(Role::Producer, &[])?;
         let admin: AdminClient<DefaultClientContext> =
             client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
         let partitions = partitions.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
         let failed = |cause: String| self.config.failed(topic, "can't be created")(cause);
         let made = admin.create_topics([&new], &AdminOptions::new()).await.map_err(|e| failed(e.to_string()))?;
         match made.into_iter().next() {

@@ -1,0 +1,126 @@
+//! Processes that are killed or stopped, and services that go away.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::harness::{Shop, Topic, batches, caught_up, owned, random, script, service};
+use crate::crash::events;
+use crate::support::kill;
+
+const KILLS: usize = 20;
+
+/// One engine, killed and started again at random moments while events come in.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_moments_changes_nothing() {
+    let mut random = random();
+    let mut topic = Topic::new("kill").await;
+    let shop = Shop::new(&topic, "killed");
+    let events = events(&mut random);
+    let mut lives = 0;
+    for share in events.chunks(events.len().div_ceil(KILLS)) {
+        // Sometimes while it starts, sometimes in the middle of its work.
+        let starting = random.random_bool(0.3);
+        let after = Duration::from_millis(random.random_range(0..if starting { 800 } else { 250 }));
+        let mut killer = None;
+        let up = shop.spawn(0, |process| {
+            killer = starting.then(|| {
+                std::thread::spawn(move || {
+                    std::thread::sleep(after);
+                    kill(&process);
+                })
+            });
+        });
+        let (first, second) = share.split_at(share.len() / 2);
+        topic.send(first).await;
+        if let (Ok(up), false) = (&up, starting) {
+            up.wait_until("its first events", |up| up.metric("tidemark_source_events_total", "") > 0.0);
+            let killer = std::thread::spawn({
+                let process = up.process();
+                move || {
+                    std::thread::sleep(after);
+                    kill(&process);
+                }
+            });
+            for batch in batches(&mut random, second, 20) {
+                topic.send(batch).await;
+            }
+            killer.join().unwrap();
+            lives += 1;
+        } else {
+            topic.send(second).await;
+        }
+        if let Some(killer) = killer {
+            killer.join().unwrap();
+        }
+    }
+    println!("{lives} of {KILLS} lives had absorbed events when they ended");
+    assert!(lives > KILLS / 4, "too few kills in the middle of work: {lives}");
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// An engine that stands still while its partitions move, and then goes on as if nothing had happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_is_fenced() {
+    let mut random = random();
+    let mut topic = Topic::new("zombie").await;
+    let shop = Shop::new(&topic, "zombie");
+    let events = events(&mut random);
+    let mut shares = events.chunks(events.len() / 6);
+    let zombie = shop.engine(0);
+    topic.send(shares.next().unwrap()).await;
+    zombie.wait_until("its partitions", |up| owned(up) == 3);
+    for round in 1..=2 {
+        // Stopped while it works: it wakes in the middle of a batch.
+        topic.send(shares.next().unwrap()).await;
+        zombie.signal("STOP");
+        let heir = shop.engine(round);
+        heir.wait_until("all partitions", |up| owned(up) == 3);
+        topic.send(shares.next().unwrap()).await;
+        heir.wait_until("what the zombie left", caught_up);
+        zombie.signal("CONT");
+        zombie.wait_until("partitions again", |up| owned(up) > 0);
+        heir.wait_until("the end", caught_up);
+        drop(heir);
+        zombie.wait_until("all partitions again", |up| owned(up) == 3 && caught_up(up));
+    }
+    assert_eq!(zombie.stop(), Some(0));
+    for share in shares {
+        topic.send(share).await;
+    }
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// Kafka goes away and comes back: the engine says why it waits, and goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_restarts() {
+    let mut random = random();
+    let folder = tempfile::tempdir().unwrap();
+    let port = 20_000 + random.random_range(0..5000) * 2;
+    let services = |verb: &str| {
+        let mut command = std::process::Command::new(script());
+        command.args([verb, "kafka"]).env("SERVICES_RUN", folder.path()).env("KAFKA_PORT", port.to_string());
+        let output = command.env_remove("KAFKA_BROKERS").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    service("KAFKA_BROKERS", "kafka");
+    services("start");
+    let mut topic = Topic::at(&format!("127.0.0.1:{port}"), "restart", 3).await;
+    let shop = Shop::new(&topic, "restarted");
+    let events = events(&mut random);
+    let up = shop.engine(0);
+    let (first, second) = events.split_at(events.len() / 2);
+    topic.send(first).await;
+    up.wait_until("partitions", |up| owned(up) == 3);
+    services("stop");
+    up.wait_until("words on what it waits for", |up| {
+        let (status, answer) = up.get("/ready");
+        status == 503 && answer.to_string().contains("stalled")
+    });
+    services("start");
+    topic.send(second).await;
+    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+    services("stop");
+}

@@ -1,0 +1,168 @@
+//! Redis goes away, is emptied, is full.
+
+use std::process::{Child, Command, Stdio};
+
+use super::harness::{Shop, Topic, caught_up, owned, random};
+use crate::crash::events;
+use crate::support::{PATIENCE, Up};
+
+/// A Redis of the test's own, which it may kill.
+struct Redis {
+    folder: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Self::spawn(folder.path(), port);
+        let redis = Self { folder, port, child };
+        redis.wait();
+        redis
+    }
+
+    fn spawn(folder: &std::path::Path, port: u16) -> Child {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+        command.arg("--dir").arg(folder).stdout(Stdio::null());
+        command.spawn().unwrap_or_else(|e| panic!("redis-server: {e}; hint: apt-get install redis-server"))
+    }
+
+    fn wait(&self) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.run(&["PING"]) != "PONG" {
+            assert!(std::time::Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = Self::spawn(self.folder.path(), self.port);
+        self.wait();
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn says_stalled(up: &Up, why: &str) -> bool {
+    let (status, answer) = up.get("/ready");
+    status == 503 && answer["reasons"].to_string().contains("stalled") && answer.to_string().contains(why)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_redis_comes_back_with_its_append_only_file() {
+    let mut random = random();
+    let mut redis = Redis::start();
+    let mut topic = Topic::new("redis-killed").await;
+    let shop = Shop::with_redis(&topic, "redis-killed", &redis.url());
+    let events = events(&mut random);
+    let up = shop.engine(0);
+    for share in events.chunks(events.len() / 4) {
+        let (first, second) = share.split_at(share.len() / 2);
+        topic.send(first).await;
+        up.wait_until("partitions", |up| owned(up) == 3);
+        redis.kill();
+        topic.send(second).await;
+        up.wait_until("words on what it waits for", |up| says_stalled(up, "online store"));
+        redis.start_again();
+        up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    }
+    assert!(up.metric("tidemark_stream_retries_total", "") > 0.0);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// What Redis lost between its last write to disk and its end is read from the source again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_its_last_writes_gets_them_again() {
+    let mut random = random();
+    let mut redis = Redis::start();
+    let mut topic = Topic::new("redis-lost").await;
+    let shop = Shop::with_redis(&topic, "redis-lost", &redis.url());
+    let events = events(&mut random);
+    let up = shop.engine(0);
+    let mut shares = events.chunks(events.len() / 3);
+    topic.send(shares.next().unwrap()).await;
+    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    // From here on nothing reaches its disk.
+    assert_eq!(redis.run(&["CONFIG", "SET", "appendonly", "no"]), "OK");
+    let saved = redis.folder.path().join("appendonlydir");
+    let copy = redis.folder.path().join("copy");
+    Command::new("cp").arg("-r").arg(&saved).arg(&copy).status().unwrap();
+    topic.send(shares.next().unwrap()).await;
+    up.wait_until("the end", caught_up);
+    redis.kill();
+    std::fs::remove_dir_all(&saved).unwrap();
+    std::fs::rename(&copy, &saved).unwrap();
+    redis.start_again();
+    for share in shares {
+        topic.send(share).await;
+    }
+    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// Everything in Redis is gone, and of the topic too: what was is in the archive only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_is_rebuilt_from_the_archive() {
+    let mut random = random();
+    let redis = Redis::start();
+    let mut topic = Topic::new("redis-emptied").await;
+    let shop = Shop::with_redis(&topic, "redis-emptied", &redis.url());
+    let events = events(&mut random);
+    let up = shop.engine(0);
+    let mut shares = events.chunks(events.len() / 4);
+    topic.send(shares.next().unwrap()).await;
+    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    for share in shares {
+        assert_eq!(redis.run(&["FLUSHALL"]), "OK");
+        topic.send(share).await;
+        up.wait_until("that it notices", |up| up.metric("tidemark_stream_retries_total", "lost") > 0.0);
+        up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    }
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// A full Redis refuses writes: the stream pauses, says why, and goes on once there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_pauses_the_stream() {
+    let mut random = random();
+    let redis = Redis::start();
+    let mut topic = Topic::new("redis-full").await;
+    let shop = Shop::with_redis(&topic, "redis-full", &redis.url());
+    let events = events(&mut random);
+    let up = shop.engine(0);
+    let (first, second) = events.split_at(events.len() / 2);
+    topic.send(first).await;
+    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    topic.send(second).await;
+    up.wait_until("words on what it waits for", |up| says_stalled(up, "maxmemory"));
+    assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
+    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
