@@ -10,6 +10,7 @@ mod explain;
 mod generate;
 mod get;
 mod quickstart;
+mod schemas;
 mod settings;
 mod status;
 mod stream;
@@ -50,6 +51,8 @@ enum Verb {
     Get(get::Args),
     /// Says how a running platform is
     Status(status::Args),
+    /// Checks the data contracts under schemas/, and registers them
+    Schemas(schemas::Args),
     /// Shows the whole loop on this machine, and checks that online and offline agree
     Quickstart,
 }
@@ -81,6 +84,7 @@ fn run(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),
         Verb::Get(args) => get::run(settings, &args),
         Verb::Status(args) => status::run(settings, &args),
+        Verb::Schemas(args) => schemas::run(settings, &args, &runtime),
         Verb::Quickstart => runtime.block_on(quickstart::run(settings)),
     }
 }

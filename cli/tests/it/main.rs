@@ -9,4 +9,5 @@ mod crash;
 mod explain;
 mod files;
 mod parity;
+mod schemas;
 mod support;

@@ -64,7 +64,9 @@ impl Project {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.current_dir(folder).stdin(Stdio::null());
-    for name in ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "LOG_LEVEL"] {
+    let git = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
+    let ours = ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "LOG_LEVEL", "SCHEMA_REGISTRY_URL"];
+    for name in ours.into_iter().chain(git) {
         command.env_remove(name);
     }
     command
