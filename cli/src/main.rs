@@ -12,6 +12,7 @@ mod generate;
 mod get;
 mod quickstart;
 mod run;
+mod schemas;
 mod services;
 mod settings;
 mod status;
@@ -55,6 +56,8 @@ enum Verb {
     Get(get::Args),
     /// Says how a running platform is
     Status(status::Args),
+    /// Checks the data contracts under schemas/, and registers them
+    Schemas(schemas::Args),
     /// Shows the whole loop on this machine, and checks that online and offline agree
     Quickstart,
 }
@@ -91,6 +94,7 @@ fn run_verb(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),
         Verb::Get(args) => get::run(settings, &args),
         Verb::Status(args) => status::run(settings, &args),
+        Verb::Schemas(args) => schemas::run(settings, &args, &runtime),
         Verb::Quickstart => runtime.block_on(quickstart::run(settings)),
     }
 }

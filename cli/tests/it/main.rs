@@ -10,4 +10,5 @@ mod explain;
 mod files;
 mod parity;
 mod production;
+mod schemas;
 mod support;

@@ -69,9 +69,10 @@ impl Project {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.current_dir(folder).stdin(Stdio::null());
+    let git = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
     let ours = ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "TIDEMARK_PROJECT", "LOG_LEVEL"];
     let services = ["KAFKA_BROKERS", "KAFKA_OPTIONS", "SCHEMA_REGISTRY_URL", "REDIS_URL"];
-    for name in ours.iter().chain(&services) {
+    for name in ours.iter().chain(&services).chain(&git) {
         command.env_remove(name);
     }
     command

@@ -88,6 +88,11 @@ impl Contract {
         &self.name
     }
 
+    /// The record's full name: `dev.tidemark.Click`.
+    pub fn record_name(&self) -> String {
+        self.avro.name().map(|name| name.fullname(None)).unwrap_or_default()
+    }
+
     /// The schema's JSON, as it was given.
     pub fn json(&self) -> &str {
         &self.json

@@ -24,6 +24,7 @@ mod evolution;
 pub mod files;
 pub mod framing;
 mod inline;
+mod json_places;
 mod json_values;
 pub mod kafka;
 pub mod log;
@@ -33,6 +34,7 @@ mod nearest;
 mod normalise;
 mod partition;
 pub mod registry;
+pub mod validate;
 
 /// Why a database file (the log, or the embedded online store) can't be opened.
 pub use crate::database::OpenError;
