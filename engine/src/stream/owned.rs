@@ -73,6 +73,9 @@ impl Worker {
         for partition in all.iter().chain(&fresh) {
             ends.insert(*partition, self.source.end_offset(*partition).await?);
         }
+        if self.ends.is_empty() {
+            self.ends = ends.clone();
+        }
         let source = self.name();
         let starts = self.known(session, &start_id(&source), &fresh).await?;
         for i in 0..self.views.len() {
@@ -203,6 +206,14 @@ impl Worker {
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);
         Ok(())
+    }
+
+    /// Whether the partitions that others read are absorbed up to where the source ended when this worker began. An
+    /// instance that died has its partitions until Kafka misses it.
+    pub(super) async fn others_are_done(&mut self) -> Result<bool, StreamError> {
+        let committed = self.store.progress(&source_id(self.source.name())).await?;
+        let done = |partition: &i32, end: i64| committed.get(partition).is_some_and(|next| *next >= end);
+        Ok(self.ends.iter().all(|(p, end)| self.owned.contains_key(p) || *end == 0 || done(p, *end)))
     }
 
     /// Whether a view waits for partitions that other instances read.

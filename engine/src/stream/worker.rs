@@ -39,7 +39,7 @@ impl Default for WorkerConfig {
 /// How long a worker runs.
 #[derive(Debug)]
 pub enum Until {
-    /// Until everything that the source holds is absorbed and committed.
+    /// Until everything that the source holds is absorbed and committed, by this instance or others.
     End,
     /// Until the watch turns true; what was read is committed then.
     Stopped(watch::Receiver<bool>),
@@ -68,6 +68,8 @@ pub struct Worker {
     /// None before it knows what is stored, or once that is no longer so.
     pub(super) session: Option<Session>,
     pub(super) owned: BTreeMap<i32, Owned>,
+    /// The source's ends when the worker began.
+    pub(super) ends: BTreeMap<i32, i64>,
     /// When it last looked how far other instances are with views that fill.
     pub(super) looked: Option<Instant>,
     pending: usize,
@@ -130,6 +132,7 @@ impl Worker {
             config,
             session: None,
             owned: BTreeMap::new(),
+            ends: BTreeMap::new(),
             looked: None,
             pending: 0,
             pending_since: None,
@@ -156,6 +159,10 @@ impl Worker {
                         self.begin_again();
                     }
                     let stopping = matches!(&until, Until::Stopped(stop) if *stop.borrow());
+                    if stopping && error.stale() {
+                        // What is not committed is read again by whoever comes next.
+                        return Ok(self.summary.clone());
+                    }
                     if stopping || !error.passing() || (matches!(until, Until::End) && !error.stale()) {
                         return Err(error);
                     }
@@ -175,7 +182,9 @@ impl Worker {
         }
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
-            return Ok(Worked::Done);
+            if self.others_are_done().await? {
+                return Ok(Worked::Done);
+            }
         }
         Ok(Worked::Idle)
     }

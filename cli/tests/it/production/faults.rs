@@ -77,7 +77,7 @@ async fn a_zombie_is_fenced() {
         let heir = shop.engine(round);
         heir.wait_until("all partitions", |up| owned(up) == 3);
         topic.send(shares.next().unwrap()).await;
-        heir.wait_until("what the zombie left", caught_up);
+        heir.wait_until("what the zombie left", |up| topic.absorbed_by(up));
         zombie.signal("CONT");
         zombie.wait_until("partitions again", |up| owned(up) > 0);
         heir.wait_until("the end", caught_up);
@@ -119,7 +119,7 @@ async fn kafka_restarts() {
     });
     services("start");
     topic.send(second).await;
-    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
     services("stop");

@@ -44,6 +44,7 @@ pub struct Topic {
     pub producer: KafkaProducer,
     encoder: Encoder,
     sent: usize,
+    messages: usize,
 }
 
 impl Topic {
@@ -59,7 +60,7 @@ impl Topic {
         let config = KafkaConfig { brokers: brokers.clone(), options: BTreeMap::new() };
         let producer = KafkaProducer::new(&config).unwrap();
         assert!(producer.create_topic(&name, Some(partitions)).await.unwrap());
-        Self { name, brokers, producer, encoder: Encoder::new(contract).framed_by(id), sent: 0 }
+        Self { name, brokers, producer, encoder: Encoder::new(contract).framed_by(id), sent: 0, messages: 0 }
     }
 
     /// Events as messages, each under its id so that what is sent twice lands in one partition; and one in a hundred
@@ -82,6 +83,12 @@ impl Topic {
             self.sent += 1;
         }
         self.producer.send(&self.name, &records).await.unwrap();
+        self.messages += records.len();
+    }
+
+    /// Whether an engine that reads the whole topic has committed all that was sent.
+    pub fn absorbed_by(&self, up: &Up) -> bool {
+        up.metric("tidemark_source_committed_offset", "") as usize == self.messages
     }
 
     pub fn poisoned(&self) -> usize {
@@ -204,9 +211,11 @@ impl Shop {
         let (there, here) = (calm.online().await, self.online().await);
         assert!(there.values().filter(|value| value.starts_with("Present")).count() > 100, "compared over nothing");
         assert_eq!(there.len(), here.len());
-        for (what, expected) in &there {
-            assert_eq!(here.get(what), Some(expected), "{what}");
+        let differ: Vec<_> = there.iter().filter(|(what, expected)| here.get(*what) != Some(expected)).collect();
+        for (what, expected) in &differ {
+            println!("{what}: {:?}, expected {expected:?}", here.get(*what));
         }
+        assert!(differ.is_empty(), "{} values differ between {} and {}", differ.len(), self.name, calm.name);
         let (places, rows) = self.archive();
         let mut once = places.clone();
         once.dedup();

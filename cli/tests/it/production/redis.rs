@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::harness::{Shop, Topic, caught_up, owned, random};
+use super::harness::{Shop, Topic, owned, random};
 use crate::crash::events;
 use crate::support::{PATIENCE, Up};
 
@@ -86,7 +86,7 @@ async fn a_killed_redis_comes_back_with_its_append_only_file() {
         topic.send(second).await;
         up.wait_until("words on what it waits for", |up| says_stalled(up, "online store"));
         redis.start_again();
-        up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+        up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     }
     assert!(up.metric("tidemark_stream_retries_total", "") > 0.0);
     assert_eq!(up.stop(), Some(0));
@@ -104,14 +104,14 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     let up = shop.engine(0);
     let mut shares = events.chunks(events.len() / 3);
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    up.wait_until("the end", |up| topic.absorbed_by(up));
     // From here on nothing reaches its disk.
     assert_eq!(redis.run(&["CONFIG", "SET", "appendonly", "no"]), "OK");
     let saved = redis.folder.path().join("appendonlydir");
     let copy = redis.folder.path().join("copy");
     Command::new("cp").arg("-r").arg(&saved).arg(&copy).status().unwrap();
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", caught_up);
+    up.wait_until("the end", |up| topic.absorbed_by(up));
     redis.kill();
     std::fs::remove_dir_all(&saved).unwrap();
     std::fs::rename(&copy, &saved).unwrap();
@@ -119,7 +119,7 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     for share in shares {
         topic.send(share).await;
     }
-    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
@@ -135,12 +135,12 @@ async fn an_emptied_redis_is_rebuilt_from_the_archive() {
     let up = shop.engine(0);
     let mut shares = events.chunks(events.len() / 4);
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    up.wait_until("the end", |up| topic.absorbed_by(up));
     for share in shares {
         assert_eq!(redis.run(&["FLUSHALL"]), "OK");
         topic.send(share).await;
         up.wait_until("that it notices", |up| up.metric("tidemark_stream_retries_total", "lost") > 0.0);
-        up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+        up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     }
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
@@ -157,12 +157,12 @@ async fn a_full_redis_pauses_the_stream() {
     let up = shop.engine(0);
     let (first, second) = events.split_at(events.len() / 2);
     topic.send(first).await;
-    up.wait_until("the end", |up| owned(up) == 3 && caught_up(up));
+    up.wait_until("the end", |up| topic.absorbed_by(up));
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
     topic.send(second).await;
     up.wait_until("words on what it waits for", |up| says_stalled(up, "maxmemory"));
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
-    up.wait_until("readiness", |up| caught_up(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }

@@ -317,8 +317,14 @@ pub struct Context {
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let mut state = self.shared.lock();
-        if statistics.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0) && state.assigned {
-            state.error = None;
+        let connected = statistics.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0);
+        match connected {
+            true if state.assigned => state.error = None,
+            true => {}
+            false => {
+                state.error.get_or_insert_with(|| "no broker is connected".to_owned());
+                self.shared.tell();
+            }
         }
         let Some(topic) = statistics.topics.get(&self.shared.topic) else { return };
         for (partition, of_partition) in &topic.partitions {

@@ -51,10 +51,12 @@ impl KafkaDeadLetters {
 
     fn record(&self, partition: i32, reject: &Reject) -> Record {
         let time = DateTime::from_timestamp_micros(reject.ingested_at).unwrap_or_default();
+        let now = chrono::Utc::now().timestamp_millis();
         Record {
             key: key(partition, reject.offset),
             payload: Some(reject.payload.clone()),
-            timestamp: reject.ingested_at.div_euclid(1000).max(0),
+            // Of the letter, not of the message: the topic's retention goes by it.
+            timestamp: now,
             headers: vec![
                 (SOURCE, self.source.clone()),
                 (TOPIC, self.from.clone()),
