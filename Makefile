@@ -5,7 +5,7 @@ TIDEMARK   = $(CARGO) run --quiet --package tidemark --
 RATE      ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart up test check lint clean-data
+.PHONY: help setup build quickstart up test services check lint clean-data
 
 help:           ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,9 +23,13 @@ up: build       ## Run the platform in data/ with live traffic (RATE=20 events a
 	@test -e data/log.redb || $(TIDEMARK) generate --days 30 --to log
 	@$(TIDEMARK) up --generate $(RATE)
 
-test: setup lint ## Run every check and every test
-	$(CARGO) test --workspace
+test: setup lint ## Run every check and every test, against a real Kafka, schema registry and Redis
+	$(CARGO) test --workspace --no-run
+	infra/services run $(CARGO) test --workspace
 	$(CARGO) run --quiet --package tidemark -- check
+
+services:       ## Start Kafka, a schema registry, Redis and a Redis cluster on loopback (infra/services stop ends them)
+	@infra/services start
 
 check: build    ## Check the definitions under features/
 	@$(TIDEMARK) check
