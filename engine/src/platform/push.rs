@@ -86,6 +86,7 @@ impl Intake {
             Events::Kafka(kafka) => {
                 let records = messages.into_iter().map(|(at, key, payload)| Record {
                     key: key.into_bytes(),
+                    partition: None,
                     payload: Some(payload),
                     timestamp: at.div_euclid(1000),
                     headers: vec![],

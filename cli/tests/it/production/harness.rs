@@ -75,7 +75,7 @@ impl Topic {
             let payload = self.encoder.encode(event).unwrap();
             let key = event[key].to_string().into_bytes();
             let timestamp = (START + SPAN) / 1000;
-            let record = |payload| Record { key: key.clone(), payload, timestamp, headers: vec![] };
+            let record = |payload| Record { key: key.clone(), partition: None, payload, timestamp, headers: vec![] };
             if self.sent % 100 == 7 {
                 records.push(record(poison(self.sent / 100, &payload)));
             }

@@ -54,6 +54,7 @@ impl KafkaDeadLetters {
         let now = chrono::Utc::now().timestamp_millis();
         Record {
             key: key(partition, reject.offset),
+            partition: None,
             payload: Some(reject.payload.clone()),
             // Of the letter, not of the message: the topic's retention goes by it.
             timestamp: now,
@@ -133,6 +134,7 @@ pub async fn replay(
         letters.into_iter().partition(|letter| !letter.reason.starts_with("view "));
     let record = |letter: &TopicLetter, payload| Record {
         key: key(letter.partition, letter.offset),
+        partition: None,
         payload,
         timestamp: now,
         headers: vec![],

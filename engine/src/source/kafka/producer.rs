@@ -31,6 +31,8 @@ const DEFAULTS: [(&str, &str); 5] = [
 pub struct Record {
     /// Messages of one key stay in one partition, in order.
     pub key: Vec<u8>,
+    /// In place of the one that the key stands for.
+    pub partition: Option<i32>,
     /// None is a tombstone: what has this key is gone.
     pub payload: Option<Bytes>,
     /// Milliseconds since 1970.
@@ -82,6 +84,7 @@ impl KafkaProducer {
                     .timestamp(record.timestamp)
                     .headers(headers);
             message.payload = record.payload.as_deref();
+            message.partition = record.partition;
             while let Err((error, back)) = self.client.send(message) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(failed(error));

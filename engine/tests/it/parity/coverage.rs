@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::engine::Run;
 use super::view::{Frame, Reference, View};
-use super::world::World;
+use super::world::{Way, World};
 
 #[derive(Debug, Default, Clone)]
 pub struct Coverage {
@@ -38,7 +38,7 @@ impl Coverage {
         self.count(&format!("stream: partitions {}", shape.partitions));
         self.count(&format!("stream: a {} apart", shape.scale.name));
         for (what, is) in [
-            ("stream: through log, decoder and archive", world.house),
+            ("stream: through log, decoder and archive", world.way == Way::Log),
             ("stream: event ids", shape.event_id),
             ("stream: copies across partitions", shape.across),
             ("stream: before 1970", world.events.iter().any(|e| e.time < 0)),

@@ -23,9 +23,10 @@ use tidemark_engine::source::{Encoder, event_schema};
 use tidemark_engine::stream::{Progress, Until, Worker, WorkerConfig};
 
 use super::events::{Event, avro, batch};
+use super::services;
 use super::source::Memory;
 use super::view::View;
-use super::world::{SpineRow, World};
+use super::world::{SpineRow, Way, World};
 
 /// How the stream went, for the coverage report.
 #[derive(Debug, Default)]
@@ -43,8 +44,10 @@ pub struct Streamed {
 
 /// Takes the events in, in one way or the other.
 pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &mut Run) -> Result<Streamed, String> {
-    if world.house {
-        return house(world, project, folder).await;
+    match world.way {
+        Way::Log => return house(world, project, folder).await,
+        Way::Services => return services::stream(world, project, folder).await,
+        Way::Memory => {}
     }
     let mut rng = world.rng(2);
     let mut events: Vec<&Event> = world.events.iter().collect();

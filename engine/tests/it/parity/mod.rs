@@ -7,6 +7,7 @@
 //! ```text
 //! TIDEMARK_PARITY_CASES=50000 cargo test --workspace --test it parity      a longer run
 //! TIDEMARK_PARITY_SEED=17 cargo test --workspace --test it parity          one seed again
+//! TIDEMARK_PARITY_SERVICES=400                                                   a longer run through Kafka and Redis
 //! TIDEMARK_PARITY_FIRST=100000                                                    other seeds than the usual ones
 //! ```
 
@@ -17,6 +18,7 @@ mod events;
 mod grammar;
 mod oracle;
 mod retention;
+mod services;
 mod shrink;
 mod source;
 mod view;
@@ -29,13 +31,31 @@ use std::time::Instant;
 use check::Failure;
 use coverage::Coverage;
 use datafusion::prelude::SessionContext;
-use world::{VIEWS, World};
+use world::{VIEWS, Way, World};
 
 /// Cases of an ordinary run. With as many or more, every kind of view, frame and status must have been met.
 const CASES: u64 = 2000;
 
+/// Cases of an ordinary run through Kafka and Redis.
+const SERVICE_CASES: u64 = 64;
+
 #[test]
 fn online_offline_and_plain_sql_agree() {
+    let (cases, coverage) = run("TIDEMARK_PARITY_CASES", CASES, None);
+    if cases >= CASES {
+        assert!(coverage.missing().is_empty(), "never met: {:?}", coverage.missing());
+        let answered = coverage.of("status PRESENT") + coverage.of("status NOT_FOUND");
+        assert!(answered > 3 * coverage.of("status OUTSIDE_RETENTION"), "too few instants within retention");
+    }
+}
+
+/// The same through a real Kafka, schema registry and Redis, one server and a cluster.
+#[test]
+fn they_agree_through_kafka_and_redis() {
+    run("TIDEMARK_PARITY_SERVICES", SERVICE_CASES, Some(Way::Services));
+}
+
+fn run(variable: &str, ordinary: u64, way: Option<Way>) -> (u64, Coverage) {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
@@ -43,10 +63,9 @@ fn online_offline_and_plain_sql_agree() {
     };
     let (first, worlds) = match number("TIDEMARK_PARITY_SEED") {
         Some(seed) => (seed, 1),
-        None => (
-            number("TIDEMARK_PARITY_FIRST").unwrap_or(0),
-            number("TIDEMARK_PARITY_CASES").unwrap_or(CASES).div_ceil(VIEWS as u64),
-        ),
+        None => {
+            (number("TIDEMARK_PARITY_FIRST").unwrap_or(0), number(variable).unwrap_or(ordinary).div_ceil(VIEWS as u64))
+        }
     };
     let started = Instant::now();
     let next = AtomicU64::new(first);
@@ -65,7 +84,7 @@ fn online_offline_and_plain_sql_agree() {
                     if seed >= first + worlds {
                         break;
                     }
-                    let world = World::draw(seed);
+                    let world = World::going(seed, way);
                     if let Err(failure) = attempt(&runtime, &world, &plain, &mut coverage) {
                         if stop.swap(true, Ordering::Relaxed) {
                             break;
@@ -84,11 +103,7 @@ fn online_offline_and_plain_sql_agree() {
         panic!("{failure}");
     }
     println!("{} cases in {:?}\n{}", coverage.of("cases"), started.elapsed(), coverage.report());
-    if worlds * VIEWS as u64 >= CASES {
-        assert!(coverage.missing().is_empty(), "never met: {:?}", coverage.missing());
-        let answered = coverage.of("status PRESENT") + coverage.of("status NOT_FOUND");
-        assert!(answered > 3 * coverage.of("status OUTSIDE_RETENTION"), "too few instants within retention");
-    }
+    (worlds * VIEWS as u64, coverage)
 }
 
 /// What a thread needs: a runtime, and a DataFusion that knows nothing of Tidemark.

@@ -9,7 +9,7 @@ use super::attempt;
 use super::check::Failure;
 use super::coverage::Coverage;
 use super::oracle;
-use super::world::World;
+use super::world::{Way, World};
 
 /// Attempts at most: a failing case is worth a minute.
 const ATTEMPTS: usize = 300;
@@ -63,7 +63,7 @@ impl Shrinking<'_> {
             while at < self.world.events.len() {
                 let mut smaller = self.world.clone();
                 smaller.events.drain(at..(at + size).min(smaller.events.len()));
-                if smaller.house {
+                if smaller.way != Way::Memory {
                     renumber(&mut smaller);
                 }
                 if !self.offer(smaller) {

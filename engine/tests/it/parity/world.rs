@@ -27,11 +27,21 @@ pub struct World {
     pub shape: Shape,
     /// In the order of arrival.
     pub events: Vec<Event>,
-    /// Whether the events go through the whole house: Avro into the log, decoded, and archived as Parquet.
-    pub house: bool,
+    pub way: Way,
     pub views: Vec<View>,
     /// For each view, what is asked of it.
     pub spines: Vec<Vec<SpineRow>>,
+}
+
+/// Which way the events take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From memory into a store, with crashes.
+    Memory,
+    /// Through the whole house: Avro into the log, decoded, archived as Parquet.
+    Log,
+    /// The same with Kafka, a schema registry and Redis.
+    Services,
 }
 
 /// An entity and an instant.
@@ -44,13 +54,19 @@ pub struct SpineRow {
 
 impl World {
     pub fn draw(seed: u64) -> Self {
+        Self::going(seed, None)
+    }
+
+    /// A world whose events take a certain way.
+    pub fn going(seed: u64, way: Option<Way>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = Shape::draw(&mut rng);
-        let house = rng.random_bool(0.08);
-        let events = events::draw(&mut rng, &shape, !house);
+        let drawn = if rng.random_bool(0.08) { Way::Log } else { Way::Memory };
+        let way = way.unwrap_or(drawn);
+        let events = events::draw(&mut rng, &shape, way == Way::Memory);
         let views: Vec<View> = (0..VIEWS).map(|i| grammar::draw(&mut rng, &shape, format!("v{i}"))).collect();
         let spines = views.iter().map(|view| spine(&mut rng, &shape, view, &events)).collect();
-        World { seed, shape, events, house, views, spines }
+        World { seed, shape, events, way, views, spines }
     }
 
     /// Randomness for how the world is run, apart from what it is.
@@ -67,11 +83,13 @@ impl World {
         };
         write("schemas/events.v1.avsc", CONTRACT);
         let id = if self.shape.event_id { ", event_id = 'event_id'" } else { "" };
+        // The folder's name is of this run alone, and so is the topic's.
+        let run: String = folder.file_name().unwrap().to_string_lossy().replace('.', "");
         write(
             "features/source.sql",
             &format!(
-                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', max_future = '{} us', partitions = 3{id});\n",
-                self.shape.ahead
+                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', max_future = '{} us', partitions = 3{id}, topic = 'parity-{}-{run}');\n",
+                self.shape.ahead, self.seed
             ),
         );
         write(
