@@ -63,6 +63,21 @@ impl Topic {
         Self { name, brokers, producer, encoder: Encoder::new(contract).framed_by(id), sent: 0, messages: 0 }
     }
 
+    pub fn producer_of(brokers: &str) -> KafkaProducer {
+        KafkaProducer::new(&KafkaConfig { brokers: brokers.to_owned(), options: BTreeMap::new() }).unwrap()
+    }
+
+    /// Deletes the messages of a partition below an offset, as retention does.
+    pub async fn forget(&self, partition: i32, below: i64) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let place = serde_json::json!({"topic": self.name, "partition": partition, "offset": below});
+        std::fs::write(file.path(), serde_json::json!({"partitions": [place], "version": 1}).to_string()).unwrap();
+        let mut command = Command::new(script());
+        command.args(["tool", "org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server", &self.brokers]);
+        let output = command.arg("--offset-json-file").arg(file.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Events as messages, each under its id so that what is sent twice lands in one partition; and one in a hundred
     /// that nobody can read.
     pub async fn send(&mut self, events: &[Json]) {
@@ -89,6 +104,24 @@ impl Topic {
     /// Whether an engine that reads the whole topic has committed all that was sent.
     pub fn absorbed_by(&self, up: &Up) -> bool {
         up.metric("tidemark_source_committed_offset", "") as usize == self.messages
+    }
+
+    /// Messages as they are, each to the partition that is named.
+    pub async fn send_raw(&mut self, messages: Vec<(i32, Option<Bytes>)>) {
+        let timestamp = (START + SPAN) / 1000;
+        let record =
+            |(partition, payload)| Record { partition: Some(partition), payload, timestamp, ..Record::default() };
+        let records: Vec<Record> = messages.into_iter().map(record).collect();
+        self.producer.send(&self.name, &records).await.unwrap();
+        self.messages += records.len();
+    }
+
+    /// An encoder of another contract, registered as the next version of the topic's.
+    pub fn version(&self, contract: &str) -> Encoder {
+        let registry = SchemaRegistry::new(&service("SCHEMA_REGISTRY_URL", "registry")).unwrap();
+        let contract = Arc::new(Contract::parse("payments.v2", contract).unwrap());
+        let id = registry.register(&format!("{}-value", self.name), &contract).unwrap();
+        Encoder::new(contract).framed_by(id)
     }
 
     pub fn poisoned(&self) -> usize {
@@ -123,10 +156,15 @@ impl Shop {
     }
 
     pub fn with_redis(topic: &Topic, role: &str, redis: &str) -> Self {
+        Self::with_options(topic, role, redis, "")
+    }
+
+    /// With more options of the source.
+    pub fn with_options(topic: &Topic, role: &str, redis: &str, options: &str) -> Self {
         let name = unique(role);
         let mut files = shop(1);
         files[1].1 = format!(
-            "CREATE SOURCE payments WITH (schema = 'payments.v1', timestamp = 'at', event_id = 'id', topic = '{}', dead_letter_topic = '{name}');\n",
+            "CREATE SOURCE payments WITH (schema = 'payments.v1', timestamp = 'at', event_id = 'id', topic = '{}', dead_letter_topic = '{name}'{options});\n",
             topic.name
         );
         let project = Project::new(&files.iter().map(|(path, text)| (*path, text.as_str())).collect::<Vec<_>>());
@@ -154,10 +192,18 @@ impl Shop {
         self.spawn(engine, |_| ()).unwrap_or_else(|log| panic!("the engine did not start: {log}"))
     }
 
-    /// Absorbs all that the topic holds.
-    pub fn drain(&self) {
-        let output = self.command().args(["stream", "--until-end"]).output().unwrap();
+    /// Absorbs all that the topic holds; what it said.
+    pub fn drain(&self) -> Json {
+        self.ok(&["stream", "--until-end"])
+    }
+
+    /// Runs a verb that is to succeed, and reads what it printed.
+    pub fn ok(&self, args: &[&str]) -> Json {
+        let output = self.command().args(args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let mut values: Vec<Json> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if values.len() == 1 { values.remove(0) } else { Json::Array(values) }
     }
 
     pub fn redis_config(&self) -> RedisConfig {

@@ -7,3 +7,4 @@ mod faults;
 mod harness;
 mod moving;
 mod redis;
+mod topic;

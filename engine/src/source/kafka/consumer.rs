@@ -28,10 +28,12 @@ const HAND_OVER: usize = 2000;
 /// A reader that stands still for so long has its partitions paused, so that polling can go on.
 const STANDSTILL: Duration = Duration::from_secs(5);
 
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     // An instance that died is missed after this, not after the 45 seconds that librdkafka gives it.
     ("session.timeout.ms", "10000"),
+    // New partitions are found this soon.
+    ("topic.metadata.refresh.interval.ms", "30000"),
     ("statistics.interval.ms", "1000"),
     ("queued.max.messages.kbytes", "32768"),
     ("fetch.wait.max.ms", "100"),

@@ -145,7 +145,10 @@ impl EventSource for KafkaSource {
         match self.subscription.start {
             Start::Earliest => Ok(self.watermarks(partition).await?.0),
             Start::Latest => Ok(self.watermarks(partition).await?.1),
-            Start::Offset(offset) => Ok(i64::try_from(offset).unwrap_or(i64::MAX)),
+            // A partition that is shorter is read from its end.
+            Start::Offset(offset) => {
+                Ok(i64::try_from(offset).unwrap_or(i64::MAX).min(self.watermarks(partition).await?.1))
+            }
             Start::Time(micros) => {
                 let ask = move |client: &BaseConsumer<Context>, topic: &str| {
                     let mut times = TopicPartitionList::new();

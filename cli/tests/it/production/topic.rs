@@ -1,0 +1,180 @@
+//! What a topic may do to its reader: evolve, grow, begin anywhere, and hold what is no event.
+
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
+
+use super::harness::{Shop, Topic, owned, random, script, service};
+use crate::crash::{SPAN, START, events};
+use crate::support::CONTRACT;
+
+fn events_of(said: &Json) -> (u64, u64) {
+    let of = |key: &str| said["sources"]["payments"][key].as_u64().unwrap();
+    (of("events"), of("rejected"))
+}
+
+fn payment(i: usize) -> Json {
+    json!({"id": format!("p{i}"), "user_id": 1, "shop": "shop 1", "amount": 1.0, "note": null, "at": START})
+}
+
+async fn payments(shop: &Shop) -> i64 {
+    let values = shop.online().await;
+    let text = &values[&format!("user_ever {} 1", START + SPAN)];
+    // Key and count are the first two integers.
+    let numbers: Vec<i64> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    numbers[3]
+}
+
+/// A producer goes from v1 to v2 (a field more, a type widened back) and to one that nobody can read, in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_evolve_in_mid_stream() {
+    let mut topic = Topic::new("evolving").await;
+    let shop = Shop::new(&topic, "evolving");
+    let v1 = topic.version(CONTRACT);
+    // An int where the contract has a long is widened; a field that it doesn't have is skipped; one that it has, with a
+    // default, may be missing.
+    let v2 = CONTRACT
+        .replace(
+            r#"{"name": "user_id", "type": "long"}"#,
+            r#"{"name": "user_id", "type": "int"}, {"name": "device", "type": "string"}"#,
+        )
+        .replace(r#"{"name": "note", "type": ["null", "string"], "default": null},"#, "");
+    let v2 = topic.version(&v2);
+    let broken = topic.version(
+        &CONTRACT.replace(r#"{"name": "amount", "type": "double"}"#, r#"{"name": "amount", "type": "string"}"#),
+    );
+    let up = shop.engine(0);
+    for i in 0..30 {
+        let mut event = payment(i);
+        let payload = match i % 3 {
+            0 => v1.encode(&event),
+            1 => {
+                event.as_object_mut().unwrap().remove("note");
+                event["device"] = json!("phone");
+                v2.encode(&event)
+            }
+            _ => {
+                event["amount"] = json!("much");
+                broken.encode(&event)
+            }
+        };
+        topic.send_raw(vec![(i as i32 % 3, Some(payload.unwrap()))]).await;
+    }
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    assert_eq!(up.stop(), Some(0));
+    assert_eq!(payments(&shop).await, 20);
+    let letters = shop.letters();
+    assert_eq!(letters.len(), 10);
+    assert!(letters.iter().all(|letter| letter.reason.contains("amount")), "{}", letters[0].reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_listed_and_sent_again() {
+    let mut topic = Topic::new("letters").await;
+    let shop = Shop::new(&topic, "letters");
+    // The producer was ahead of the registry: its schema is registered once somebody notices.
+    let v2 = CONTRACT.replace(r#""name": "Payment""#, r#""name": "Payment", "doc": "v2""#);
+    let whole = topic.version(&v2).encode(&payment(1)).unwrap();
+    let unknown: Bytes = [&[0, 0x7f, 0xff, 0xff, 0xff], &whole[5..]].concat().into();
+    topic.send_raw(vec![(0, Some(unknown)), (1, None), (2, Some(whole.clone()))]).await;
+    assert_eq!(events_of(&shop.drain()), (1, 2));
+    let listed = shop.ok(&["dead-letters", "list", "payments"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!((&listed[0]["partition"], &listed[0]["offset"]), (&json!(0), &json!(0)));
+    assert!(listed[0]["reason"].as_str().unwrap().contains("2147483647"), "{listed}");
+    let one = shop.ok(&["dead-letters", "list", "payments", "--reason", "empty"]);
+    assert_eq!(one["partition"], 1);
+    // Sent again it is no better, and becomes a letter again: at its new place, and only there.
+    let replayed = shop.ok(&["dead-letters", "replay", "payments", "--reason", "2147483647"]);
+    assert_eq!(replayed, json!({"sent": 1, "kept": 0}));
+    let listed = shop.ok(&["dead-letters", "list", "payments"]);
+    assert_eq!((&listed["partition"], &listed["offset"]), (&json!(1), &json!(0)), "{listed}");
+    assert_eq!(events_of(&shop.drain()), (0, 1));
+    let listed = shop.ok(&["dead-letters", "list", "payments"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert!(listed.as_array().unwrap().iter().any(|letter| letter["offset"] == 1), "{listed}");
+}
+
+/// Partitions that are added while an engine runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_partitions_are_picked_up() {
+    let mut topic = Topic::new("growing").await;
+    let shop = Shop::with_options(
+        &topic,
+        "growing",
+        &service("REDIS_URL", "redis"),
+        ", kafka.topic.metadata.refresh.interval.ms = '500'",
+    );
+    let v1 = topic.version(CONTRACT);
+    let up = shop.engine(0);
+    topic.send_raw(vec![(0, Some(v1.encode(&payment(1)).unwrap()))]).await;
+    up.wait_until("partitions", |up| owned(up) == 3);
+    let alter = [
+        "tool",
+        "org.apache.kafka.tools.TopicCommand",
+        "--bootstrap-server",
+        &topic.brokers,
+        "--alter",
+        "--topic",
+        &topic.name,
+        "--partitions",
+        "5",
+    ];
+    assert!(std::process::Command::new(script()).args(alter).status().unwrap().success());
+    up.wait_until("the new partitions", |up| owned(up) == 5);
+    let producer = Topic::producer_of(&topic.brokers);
+    topic.producer = producer;
+    topic.send_raw(vec![(4, Some(v1.encode(&payment(2)).unwrap()))]).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    assert_eq!(up.stop(), Some(0));
+    assert_eq!(payments(&shop).await, 2);
+}
+
+/// A source that was never read begins where its definition says, and stays with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_begins_where_it_says() {
+    let mut topic = Topic::new("starting").await;
+    let v1 = topic.version(CONTRACT);
+    let message = |i: usize| (0, Some(v1.encode(&payment(i)).unwrap()));
+    topic.send_raw((0..5).map(message).collect()).await;
+    let redis = service("REDIS_URL", "redis");
+    let time = |later: i64| {
+        let millis = (START + SPAN) / 1000 + later;
+        chrono::DateTime::from_timestamp_millis(millis).unwrap().to_rfc3339()
+    };
+    let (all, none) = (time(0), time(1));
+    let mut held = 5;
+    for (start, skipped) in [("earliest", 0), ("latest", 5), ("offset 3", 3), (all.as_str(), 0), (none.as_str(), 5)] {
+        let before = held - if skipped == 5 { held } else { skipped };
+        let shop = Shop::with_options(&topic, "starting", &redis, &format!(", start = '{start}'"));
+        assert_eq!(events_of(&shop.drain()), (before, 0), "{start}");
+        topic.send_raw(vec![message(held as usize), message(held as usize + 1)]).await;
+        held += 2;
+        assert_eq!(events_of(&shop.drain()), (2, 0), "{start}");
+        assert_eq!(payments(&shop).await, before as i64 + 2, "{start}");
+        // A new view fills from there too: what lies before is nobody's.
+        let views = std::fs::read_to_string(shop.project.path("features/views.sql")).unwrap();
+        let changed = "COUNT(*) OVER ever AS payments, MIN(amount) OVER ever AS least";
+        shop.project.write("features/views.sql", views.replace("COUNT(*) OVER ever AS payments", changed));
+        shop.drain();
+        assert_eq!(payments(&shop).await, before as i64 + 2, "{start}: a new view");
+    }
+}
+
+/// Everything is as usual with messages of no key, in one partition, over a topic whose retention took its beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_is_counted_as_lost() {
+    let mut random = random();
+    let mut topic = Topic::new("lost").await;
+    let shop = Shop::new(&topic, "lost");
+    let v1 = topic.version(CONTRACT);
+    let events = events(&mut random);
+    let message = |event: &Json| (0, Some(v1.encode(event).unwrap()));
+    topic.send_raw(events[..10].iter().map(message).collect()).await;
+    assert_eq!(events_of(&shop.drain()).0, 10);
+    topic.send_raw(events[10..30].iter().map(message).collect()).await;
+    topic.forget(0, 25).await;
+    let up = shop.engine(0);
+    up.wait_until("what is left", |up| up.metric("tidemark_source_events_total", "") == 5.0);
+    assert_eq!(up.metric("tidemark_source_events_lost_total", ""), 15.0);
+    assert_eq!(up.stop(), Some(0));
+}
