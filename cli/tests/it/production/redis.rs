@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::harness::{Shop, Topic, owned, random};
+use super::harness::{PARTITIONS, Shop, Topic, owned, random};
 use crate::crash::events;
 use crate::support::{PATIENCE, Up};
 
@@ -124,7 +124,7 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     shop.equals_a_calm_run(&topic).await;
 }
 
-/// Everything in Redis is gone, and of the topic too: what was is in the archive only.
+/// Everything in Redis is gone; at last of the topic too, so that what was is in the archive only.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_redis_is_rebuilt_from_the_archive() {
     let mut random = random();
@@ -144,6 +144,22 @@ async fn an_emptied_redis_is_rebuilt_from_the_archive() {
     }
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
+
+    let before = shop.online().await;
+    for partition in 0..PARTITIONS as i32 {
+        topic.forget(partition, -1).await;
+    }
+    assert_eq!(redis.run(&["FLUSHALL"]), "OK");
+    let up = shop.engine(1);
+    up.wait_until("readiness", |up| owned(up) == 3 && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    let after = shop.online().await;
+    assert!(
+        before == after,
+        "{} of {} values differ",
+        before.iter().filter(|(k, v)| after.get(*k) != Some(v)).count(),
+        before.len()
+    );
 }
 
 /// A full Redis refuses writes: the stream pauses, says why, and goes on once there is room.
