@@ -24,6 +24,9 @@ pub struct Connections {
     /// URL of Redis: redis://host:port, rediss:// for TLS; a cluster's nodes with commas between
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// Keep keys in Redis that have had no event for longer than a view looks back
+    #[arg(long, env = "REDIS_KEEP_IDLE")]
+    redis_keep_idle: bool,
 }
 
 /// `[kafka]`, `[schema_registry]` and `[redis]` of `tidemark.toml`.
@@ -49,7 +52,7 @@ impl Connections {
         let Some(url) = redis else {
             bail!("Redis is not known; expected --redis-url, REDIS_URL, or [redis] url in tidemark.toml");
         };
-        let redis = RedisConfig { url, project: settings.name.clone() };
+        let redis = RedisConfig { url, project: settings.name.clone(), keep_idle: self.redis_keep_idle };
         Ok(Services { kafka: Some(self.kafka(settings)?), redis: Some(redis) })
     }
 

@@ -23,22 +23,23 @@ pub fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let reasons: Json = serde_json::from_str(&ready.text).unwrap_or_default();
     let catalog = client.get("/v1/catalog", &[])?.json()?;
     let metrics = client.get("/metrics", &[])?.text;
+    let store = client.get("/v1/store", &[])?.json()?;
     let sources = sources(&metrics);
     if settings.json {
         let sources: Vec<Json> = sources
             .iter()
             .map(|s| json!({"name": s.name, "events": s.events, "rejected": s.rejected, "lag": s.lag}))
             .collect();
-        let all = json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "catalog": catalog});
+        let all = json!({"url": client.base(), "ready": ready.ok(), "readiness": reasons, "sources": sources, "store": store, "catalog": catalog});
         print(&all.to_string())?;
     } else {
-        print(&page(client.base(), (!ready.ok()).then_some(&reasons), &sources, &metrics, &catalog))?;
+        print(&page(client.base(), (!ready.ok()).then_some(&reasons), &sources, &metrics, &store, &catalog))?;
     }
     Ok(if ready.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// For a person; `reasons` why the platform is not ready, if it is not.
-fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, catalog: &Json) -> String {
+fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, store: &Json, catalog: &Json) -> String {
     let mut lines = vec![match reasons {
         None => format!("{url} is ready"),
         Some(reasons) => format!("{url} is not ready\n  {reasons}"),
@@ -63,6 +64,14 @@ fn page(url: &str, reasons: Option<&Json>, sources: &[Source], metrics: &str, ca
         };
         let note = if view.value > 0.0 { "  filling" } else { "" };
         lines.push(format!("  {name:20} {:>12} {:>10} {:>10}{note}", of("folded"), of("late"), of("duplicate")));
+    }
+    lines.push(format!("\n{:22} {:>12} {:>10} {:>10} {:>12}", "state", "keys", "kB", "bytes/key", "bytes/event"));
+    for view in store.get("views").and_then(Json::as_array).into_iter().flatten() {
+        let number = |key: &str| view.get(key).and_then(Json::as_f64).unwrap_or_default();
+        let name = view.get("view").and_then(Json::as_str).unwrap_or_default();
+        let (keys, kilobytes) = (count(number("keys") as u64), count((number("bytes") / 1000.0) as u64));
+        let (per_key, per_event) = (number("bytes_per_key"), number("bytes_per_event"));
+        lines.push(format!("  {name:20} {keys:>12} {kilobytes:>10} {per_key:>10.0} {per_event:>12.1}"));
     }
     lines.push("\nservices".into());
     for service in catalog.get("services").and_then(Json::as_array).into_iter().flatten() {

@@ -20,7 +20,7 @@ use tidemark_engine::sql::nearest;
 use crate::health::Readiness;
 use crate::metrics::{HttpMetrics, metrics};
 use crate::problem::Problem;
-use crate::{catalog, events, health, services, views};
+use crate::{catalog, events, health, services, store, views};
 
 /// A server's limits, and its clock.
 #[derive(Debug, Clone)]
@@ -69,13 +69,14 @@ pub(crate) struct App {
     pub readiness: Readiness,
 }
 
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 10] = [
     services::ROUTE,
     views::ROUTE,
     events::ROUTE,
     catalog::ROUTE,
     catalog::KIND_ROUTE,
     catalog::NAME_ROUTE,
+    store::ROUTE,
     "/health",
     "/ready",
     "/metrics",
@@ -98,6 +99,7 @@ pub fn router(platform: Arc<Platform>, config: Config) -> Result<Router, prometh
         .route(catalog::ROUTE, get(catalog::all))
         .route(catalog::KIND_ROUTE, get(catalog::kind))
         .route(catalog::NAME_ROUTE, get(catalog::name))
+        .route(store::ROUTE, get(store::usage))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics))

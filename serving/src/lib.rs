@@ -7,6 +7,7 @@
 //! | `POST /v1/views/{view}` | the same for many keys |
 //! | `POST /v1/sources/{source}/events` | events in, durable before the answer ([`events`]) |
 //! | `GET /v1/catalog`, `/v1/catalog/{kind}`, `/v1/catalog/{kind}/{name}` | definitions ([`catalog`]) |
+//! | `GET /v1/store` | what each view's state takes ([`store`]) |
 //! | `GET /health`, `/ready` | whether the process lives, and whether its answers can be trusted ([`health`]) |
 //! | `GET /metrics` | Prometheus text: the engine's metrics and the server's ([`metrics`]) |
 //!
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod problem;
 mod server;
 pub mod services;
+pub mod store;
 mod types;
 pub mod views;
 

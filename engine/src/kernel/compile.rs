@@ -93,6 +93,13 @@ impl Kernel {
         &self.spec
     }
 
+    /// How long after a key's newest event its timeline is as good as none, in microseconds: reads at now, and those as far
+    /// back as `lateness`, find its frames empty. None if frames reach back further than any time.
+    pub fn idle_after(&self) -> Option<i64> {
+        let retention = self.retention.filter(|_| self.keep_rows == 0 && self.base.is_none())?;
+        Some(retention.saturating_add(self.spec.ahead).saturating_add(self.spec.tile.unwrap_or(0)))
+    }
+
     /// Whether an aggregate over columns of these types has a typed fold: only those may stand in a tiled view.
     pub fn is_typed(function: &Function, arg_types: &[DataType], distinct: bool) -> bool {
         fold::compile(function, arg_types, distinct, false).is_some()

@@ -46,7 +46,16 @@ fn key(text: &str) -> EntityKey {
 
 fn put(key: &EntityKey, partition: i32, expected: Option<i64>, absorbed: i64) -> PieceWrite {
     let head = Bytes::from(format!("head {absorbed}"));
-    PieceWrite { key: key.clone(), partition, expected, absorbed, head, chunks: Vec::new(), removed: Vec::new() }
+    PieceWrite {
+        key: key.clone(),
+        partition,
+        expected,
+        absorbed,
+        head,
+        chunks: Vec::new(),
+        removed: Vec::new(),
+        idle_after: None,
+    }
 }
 
 fn piece(partition: i32, absorbed: i64, chunks: &[(u32, &'static str)]) -> StoredPiece {
@@ -180,6 +189,9 @@ async fn views(store: &impl OnlineStore) -> Result<(), String> {
     let mut listed = store.views().await.map_err(text)?;
     listed.sort();
     same("listed", listed, ids.clone())?;
+    let used = store.usage().await.map_err(text)?;
+    same("what is used", used.keys().cloned().collect::<Vec<_>>(), ids.clone())?;
+    same("one key each", used.values().all(|usage| usage.keys == 1 && usage.bytes >= 6), true)?;
     let [first, dropped, last] = ids.as_slice() else {
         return Err("three views".into());
     };

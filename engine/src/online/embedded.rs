@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, ViewId, WriteOutcome};
+use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use crate::database::{self, Kind};
 use crate::kernel::EntityKey;
 
@@ -155,6 +155,31 @@ impl EmbeddedStore {
         })
     }
 
+    fn count(&self) -> Result<BTreeMap<ViewId, Usage>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let mut used: BTreeMap<u32, Usage> = BTreeMap::new();
+        let mut last = None;
+        for entry in read.open_table(STATE)?.iter()? {
+            let (slot, bytes) = entry?;
+            let (number, key, _, _) = slot.value();
+            let usage = used.entry(number).or_default();
+            usage.bytes += (key.len() + 16 + bytes.value().len()) as u64;
+            if last.as_ref() != Some(&(number, key.to_owned())) {
+                usage.keys += 1;
+                last = Some((number, key.to_owned()));
+            }
+        }
+        let mut named = BTreeMap::new();
+        for entry in read.open_table(VIEWS)?.iter()? {
+            let (id, number) = entry?;
+            if let Some(usage) = used.get(&number.value()) {
+                let (name, fingerprint) = id.value();
+                named.insert(ViewId { name: name.into(), fingerprint: fingerprint.into() }, *usage);
+            }
+        }
+        Ok(named)
+    }
+
     fn scan_keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         let scan = || -> Result<Vec<EntityKey>, redb::Error> {
             let read = self.database.begin_read()?;
@@ -251,6 +276,10 @@ impl OnlineStore for EmbeddedStore {
     async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         let (view, after) = (view.clone(), after.cloned());
         self.blocking(move |store| store.scan_keys(&view, after.as_ref(), limit)).await
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
+        self.blocking(|store| store.count().map_err(store.storage("can't count"))).await
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, StoreError> {

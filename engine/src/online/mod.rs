@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,6 +71,16 @@ pub struct PieceWrite {
     pub chunks: Vec<(u32, Bytes)>,
     /// Removed if they are there; before `chunks` are added.
     pub removed: Vec<u32>,
+    /// The key's state may be forgotten if nothing is written to it for so long.
+    pub idle_after: Option<Duration>,
+}
+
+/// What a view takes of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    pub keys: u64,
+    /// Bytes of all its keys' state, as the store accounts for it; estimated from a sample where there are many.
+    pub bytes: u64,
 }
 
 /// What became of a [`PieceWrite`].
@@ -136,6 +147,14 @@ pub trait OnlineStore: Debug + Send + Sync {
 
     /// Up to `limit` keys of a view after the given one, ascending by their bytes: for status, tests and clean-up.
     async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError>;
+
+    /// What each view takes that was written to. It looks at every key: for people who ask, not for every minute.
+    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError>;
+
+    /// Whether it forgets keys that are idle, see [`PieceWrite::idle_after`]: then a key that isn't there may have been.
+    fn forgets(&self) -> bool {
+        false
+    }
 
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;

@@ -21,6 +21,8 @@ use crate::plan::{FeatureService, FeatureView};
 #[derive(Debug, Clone)]
 pub struct Reader {
     store: Arc<dyn OnlineStore>,
+    /// Now, in microseconds UTC.
+    clock: fn() -> i64,
 }
 
 /// Values for some rows, and how they came about.
@@ -89,7 +91,16 @@ impl From<arrow::error::ArrowError> for ReadError {
 
 impl Reader {
     pub fn new(store: Arc<dyn OnlineStore>) -> Self {
-        Self { store }
+        Self { store, clock: || chrono::Utc::now().timestamp_micros() }
+    }
+
+    /// How far back a view can be read for sure, if the store forgets keys that are idle: a key that isn't there may have
+    /// had events before.
+    fn known_since(&self, view: &FeatureView) -> i64 {
+        match view.kernel.idle_after().filter(|_| self.store.forgets()) {
+            Some(_) => (self.clock)().saturating_sub(view.kernel.spec().lateness),
+            None => i64::MIN,
+        }
     }
 
     /// Evaluates a service for request rows, each at its instant (microseconds UTC). `rows` has the service's signature.
@@ -144,16 +155,21 @@ impl Reader {
         let found = self.store.read(&view.id(), &wanted).await?;
         let mut found = found.into_iter();
         let mut rows = Evaluated::default();
+        let known_since = self.known_since(view);
         for (i, text) in texts.iter().enumerate() {
             // A value outside the key's type can't have been seen; it reads as an empty timeline, like any unseen key.
             let pieces = match text {
                 Some(key) => self.pieces(view, key, found.next().unwrap_or_default())?,
                 None if typed.unseen.value(i) => vec![],
                 None => {
-                    rows.null(view);
+                    rows.nothing(view, ReadStatus::NullKey);
                     continue;
                 }
             };
+            if instants[i] < known_since {
+                rows.nothing(view, ReadStatus::OutsideRetention);
+                continue;
+            }
             let timeline = view.kernel.timeline(&pieces).map_err(kernel)?;
             rows.push(view.kernel.evaluate(&timeline, &instants[i..=i]).map_err(kernel)?, instants[i]);
         }
@@ -256,9 +272,9 @@ impl Evaluated {
         self.columns.push(evaluation.columns);
     }
 
-    fn null(&mut self, view: &FeatureView) {
+    fn nothing(&mut self, view: &FeatureView, status: ReadStatus) {
         self.age.push(None);
-        self.status.push(ReadStatus::NullKey);
+        self.status.push(status);
         self.columns
             .push(view.kernel.spec().aggregates.iter().map(|a| new_null_array(a.output.data_type(), 1)).collect());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt32Array};
 
@@ -83,6 +84,7 @@ impl ViewFold {
     ) -> Result<Vec<(EntityKey, EventRows)>, StreamError> {
         let mut pieces = self.load(to.store, partition, &groups).await?;
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
+        let idle_after = self.view.kernel.idle_after().map(|micros| Duration::from_micros(micros.unsigned_abs()));
         let mut writes = Vec::with_capacity(groups.len());
         let mut folds = Vec::with_capacity(groups.len());
         for ((key, rows), piece) in groups.iter().zip(&mut pieces) {
@@ -102,6 +104,7 @@ impl ViewFold {
                 head: delta.head.into(),
                 chunks: delta.chunks.into_iter().map(|(id, bytes)| (id, bytes.into())).collect(),
                 removed: delta.removed,
+                idle_after,
             });
         }
         let expected: Vec<Option<i64>> = writes.iter().map(|write| write.expected).collect();

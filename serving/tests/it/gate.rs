@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidemark_engine::kernel::EntityKey;
-use tidemark_engine::online::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, ViewId, WriteOutcome};
+use tidemark_engine::online::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +80,10 @@ impl OnlineStore for Gated {
 
     async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         self.inner.keys(view, after, limit).await
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
+        self.inner.usage().await
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, StoreError> {

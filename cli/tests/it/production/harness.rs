@@ -207,7 +207,7 @@ impl Shop {
     }
 
     pub fn redis_config(&self) -> RedisConfig {
-        RedisConfig { url: self.redis.clone(), project: self.name.clone() }
+        RedisConfig { url: self.redis.clone(), project: self.name.clone(), keep_idle: true }
     }
 
     pub async fn platform(&self) -> Platform {

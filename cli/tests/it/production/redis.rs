@@ -182,3 +182,72 @@ async fn a_full_redis_pauses_the_stream() {
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
+
+/// TLS, and a user who may do only what the store does.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_over_tls_with_a_user_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
+    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", &key, "-out", &certificate])
+        .args(subject)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let user = "user app on >se:cret ~* +@hash +@set +eval +evalsha +script|load +script|exists +info +scan +unlink +memory|usage";
+    std::fs::write(path("users.acl"), format!("user default off\n{user}\n")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new("redis-server")
+        .args(["--port", "0", "--tls-port", &port.to_string(), "--bind", "127.0.0.1", "--tls-auth-clients", "no"])
+        .args(["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &certificate])
+        .args(["--aclfile", &path("users.acl"), "--save", ""])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let redis = Redis { folder, port, child };
+    let mut topic = Topic::new("redis-tls").await;
+    let shop = Shop::with_redis(&topic, "redis-tls", &format!("rediss://app:se%3Acret@localhost:{port}"));
+    let events = events(&mut random());
+    topic.send(&events).await;
+    let drain = || shop.command().args(["stream", "--until-end"]).env("SSL_CERT_FILE", &certificate).output().unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let output = loop {
+        let output = drain();
+        // It may still be starting.
+        if output.status.success() || std::time::Instant::now() > deadline {
+            break output;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(&format!("\"events\":{}", events.len())), "{said}");
+    // Whom the certificate's signer is not trusted by doesn't connect, and no error shows the password.
+    let refused = shop.command().args(["stream", "--until-end"]).output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("can't connect") && !words.contains("cret"), "{words}");
+    drop(redis);
+}
+
+/// Keys that had no event for longer than a view looks back are forgotten; those of unbounded frames never.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_keys_expire() {
+    let redis = Redis::start();
+    let mut topic = Topic::new("redis-idle").await;
+    let shop = Shop::with_redis(&topic, "redis-idle", &redis.url());
+    topic.send(&events(&mut random())).await;
+    shop.drain();
+    let ttl = |view: &str| {
+        let keys = redis.run(&["--scan", "--pattern", &format!("*:{view}:*{{1}}")]);
+        redis.run(&["TTL", keys.lines().next().unwrap()]).parse::<i64>().unwrap()
+    };
+    // An hour of frame, an hour of lateness, five minutes that a clock may be ahead, twice.
+    assert!((7700..=7800).contains(&ttl("user_spend")), "{}", ttl("user_spend"));
+    assert_eq!(ttl("user_ever"), -1);
+    assert_eq!(ttl("user_last"), -1, "the last five events are that however old they are");
+    assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]), "OK");
+    let refused = shop.command().args(["stream", "--until-end"]).output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("maxmemory-policy is allkeys-lru; expected noeviction"), "{words}");
+}

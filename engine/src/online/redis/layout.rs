@@ -35,14 +35,19 @@ impl Layout {
 
     /// What the keys of all of a view's entities match, as `SCAN` has it.
     pub fn pattern(&self, view: &ViewId) -> String {
-        let mut pattern = String::new();
-        for c in self.prefix(view).chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-                pattern.push('\\');
-            }
-            pattern.push(c);
-        }
-        pattern + "{*}"
+        glob(&self.prefix(view)) + "{*}"
+    }
+
+    /// What the keys of all entities of all views match.
+    pub fn all(&self) -> String {
+        glob(&format!("{}:", self.project)) + "*{*}"
+    }
+
+    /// The view of an entity's key.
+    pub fn view_of(&self, key: &str) -> Option<ViewId> {
+        let mut parts = key.strip_prefix(&self.project)?.strip_prefix(':')?.splitn(3, ':');
+        let (name, fingerprint, entity) = (parts.next()?, parts.next()?, parts.next()?);
+        entity.starts_with('{').then(|| ViewId { name: unescape(name), fingerprint: fingerprint.to_owned() })
     }
 
     /// The entity of a key that matches the pattern.
@@ -122,6 +127,18 @@ pub fn pieces(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<StoredPiece>, (i32,
     Ok(heads.into_values().collect())
 }
 
+/// A text as a pattern that matches it alone.
+fn glob(text: &str) -> String {
+    let mut pattern = String::new();
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 const ESCAPED: [(char, &str); 4] = [('%', "%25"), (':', "%3A"), ('{', "%7B"), ('}', "%7D")];
 
 fn escape(text: &str) -> String {
@@ -145,10 +162,12 @@ mod tests {
             assert_eq!(layout.view(&layout.member(&view)), Some(view.clone()));
             for key in ["1", "", "{x}", "a}b", "a:b"] {
                 let key = EntityKey::from(key.to_owned());
+                assert_eq!(layout.view_of(&layout.key(&view, &key)), Some(view.clone()));
                 assert_eq!(layout.entity(&view, &layout.key(&view, &key)), Some(key));
             }
         }
         let view = ViewId { name: "user_spend".into(), fingerprint: "f1".into() };
+        assert_eq!(layout.view_of(&layout.progress(&view, "7")), None);
         assert_eq!(layout.key(&view, &EntityKey::from("42".to_owned())), "shop%3Aeu:user_spend:f1:{42}");
     }
 

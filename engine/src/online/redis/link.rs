@@ -24,6 +24,8 @@ pub struct RedisConfig {
     pub url: String,
     /// What all keys begin with.
     pub project: String,
+    /// Keys that are idle are not forgotten, and reads reach back as far as timelines do.
+    pub keep_idle: bool,
 }
 
 /// Clones share the connection.

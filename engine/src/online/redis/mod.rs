@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, from_redis_value};
 use sha2::{Digest, Sha256};
 
-use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, ViewId, WriteOutcome};
+use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
 mod layout;
@@ -35,6 +35,8 @@ const PIECES: &str = include_str!("write.lua");
 const PROGRESS: &str = include_str!("progress.lua");
 /// Bytes of arguments in one round trip at most.
 const ROUND_TRIP: usize = 8 << 20;
+/// Keys of a view whose bytes are measured.
+const SAMPLE: usize = 200;
 /// Keys that one step of a scan looks at.
 const SCAN: usize = 1000;
 
@@ -46,6 +48,7 @@ pub struct RedisStore {
     /// Without the password.
     at: String,
     tags: Vec<String>,
+    keep_idle: bool,
     session: Mutex<Writer>,
 }
 
@@ -64,9 +67,34 @@ impl RedisStore {
         let at = public(&config.url);
         let link = Link::open(config).await.map_err(|e| failed(&at, "can't connect", &e))?;
         let tags = tags::tags(link.is_cluster());
-        let store = RedisStore { link, layout: Layout::new(&config.project), at, tags, session: Mutex::default() };
+        let (layout, keep_idle) = (Layout::new(&config.project), config.keep_idle);
+        let store = RedisStore { link, layout, at, tags, keep_idle, session: Mutex::default() };
+        store.check_policy().await?;
         store.session().await?;
         Ok(store)
+    }
+
+    /// A server that evicts what it likes would take keys that are not idle.
+    async fn check_policy(&self) -> Result<(), StoreError> {
+        let what = "can't ask for its settings";
+        for node in self.link.masters().await.map_err(self.failed(what))? {
+            let mut info = cmd("INFO");
+            info.arg("memory");
+            let answer = self.link.on(&node, info).await.map_err(self.failed(what))?;
+            let info: String = from_redis_value(answer).map_err(|e| self.failed(what)(RedisError::from(e)))?;
+            let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or("noeviction");
+            if policy.trim() != "noeviction" {
+                return Err(StoreError::Redis {
+                    at: self.at.clone(),
+                    what: "is no place for state",
+                    cause: format!(
+                        "its maxmemory-policy is {}; expected noeviction; hint: CONFIG SET maxmemory-policy noeviction",
+                        policy.trim()
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(RedisError) -> StoreError {
@@ -140,7 +168,9 @@ impl RedisStore {
         let mut bytes = head.len();
         let mut eval = cmd("EVALSHA");
         eval.arg(sha).arg(1).arg(self.layout.key(view, &write.key)).arg(layout::head_field(write.partition));
-        eval.arg(write.expected.map(|offset| offset.to_string()).unwrap_or_default()).arg(head).arg(0);
+        let idle = write.idle_after.filter(|_| !self.keep_idle).map_or(0, |idle| idle.as_millis().max(1));
+        let idle = u64::try_from(idle).unwrap_or(0);
+        eval.arg(write.expected.map(|offset| offset.to_string()).unwrap_or_default()).arg(head).arg(idle);
         eval.arg(write.removed.len());
         write.removed.iter().for_each(|chunk| {
             eval.arg(layout::chunk_field(write.partition, *chunk));
@@ -333,6 +363,41 @@ impl OnlineStore for RedisStore {
         keys.sort();
         keys.truncate(limit);
         Ok(keys)
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
+        let what = "can't measure";
+        let mut keys: BTreeMap<ViewId, Vec<String>> = BTreeMap::new();
+        let mut counts: BTreeMap<ViewId, u64> = BTreeMap::new();
+        for key in self.scan(&self.layout.all()).await? {
+            let Some(view) = self.layout.view_of(&key) else { continue };
+            *counts.entry(view.clone()).or_default() += 1;
+            let sample = keys.entry(view).or_default();
+            if sample.len() < SAMPLE {
+                sample.push(key);
+            }
+        }
+        let mut used = BTreeMap::new();
+        for (view, sample) in keys {
+            let measure = sample.iter().map(|key| {
+                let mut usage = cmd("MEMORY");
+                usage.arg("USAGE").arg(key).arg("SAMPLES").arg(0);
+                usage
+            });
+            // A key that expired since is none.
+            let bytes = self.all(what, measure.collect()).await?.into_iter().filter_map(|answer| match answer {
+                Value::Int(bytes) => u64::try_from(bytes).ok(),
+                _ => None,
+            });
+            let keys = counts.get(&view).copied().unwrap_or(0);
+            let bytes = bytes.sum::<u64>() * keys / sample.len().max(1) as u64;
+            used.insert(view, Usage { keys, bytes });
+        }
+        Ok(used)
+    }
+
+    fn forgets(&self) -> bool {
+        !self.keep_idle
     }
 
     async fn views(&self) -> Result<Vec<ViewId>, StoreError> {

@@ -22,7 +22,7 @@ fn project(name: &str) -> String {
 async fn conforms(url: String, name: &str) {
     let project = project(name);
     let open = |store: &str| {
-        let config = RedisConfig { url: url.clone(), project: format!("{project}-{store}") };
+        let config = RedisConfig { url: url.clone(), project: format!("{project}-{store}"), keep_idle: false };
         async move { RedisStore::open(&config).await }
     };
     conformance::run(open).await.unwrap();

@@ -84,7 +84,7 @@ fn run(variable: &str, ordinary: u64, way: Option<Way>) -> (u64, Coverage) {
                     if seed >= first + worlds {
                         break;
                     }
-                    let world = World::going(seed, way);
+                    let world = World::draw(seed, way);
                     if let Err(failure) = attempt(&runtime, &world, &plain, &mut coverage) {
                         if stop.swap(true, Ordering::Relaxed) {
                             break;

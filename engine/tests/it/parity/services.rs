@@ -45,7 +45,7 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path) -> Res
     let encoder = Encoder::new(contract).framed_by(id);
     let services = Services {
         kafka: Some(KafkaSettings { client, registry, group: name.clone() }),
-        redis: Some(RedisConfig { url: redis, project: name }),
+        redis: Some(RedisConfig { url: redis, project: name, keep_idle: true }),
     };
     let folder = Folder::new(folder.join("data"));
     let open = || Platform::open(project.clone(), folder.clone(), services.clone());

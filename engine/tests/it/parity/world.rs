@@ -53,12 +53,8 @@ pub struct SpineRow {
 }
 
 impl World {
-    pub fn draw(seed: u64) -> Self {
-        Self::going(seed, None)
-    }
-
-    /// A world whose events take a certain way.
-    pub fn going(seed: u64, way: Option<Way>) -> Self {
+    /// The world of a seed; its events take the way that is given, or one that is drawn.
+    pub fn draw(seed: u64, way: Option<Way>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = Shape::draw(&mut rng);
         let drawn = if rng.random_bool(0.08) { Way::Log } else { Way::Memory };
