@@ -20,6 +20,8 @@ pub struct Metrics {
     pub committed: IntGaugeVec,
     /// Times that a batch had to be tried again, by cause.
     pub retries: IntCounterVec,
+    /// 1 while a source's worker waits for something to come back, by cause.
+    pub stalled: IntGaugeVec,
     /// Times that partitions of a source were given to this instance or taken from it.
     pub rebalances: IntCounterVec,
     /// Events that a source had dropped before they were read: Kafka's retention was shorter than an outage.
@@ -71,6 +73,11 @@ impl Metrics {
                 &["source", "partition"],
             )?,
             retries: counter("tidemark_stream_retries_total", "Batches tried again.", &["source", "cause"])?,
+            stalled: gauge(
+                "tidemark_stream_stalled",
+                "1 while the stream waits for its source, store or archive.",
+                &["source", "cause"],
+            )?,
             rebalances: counter(
                 "tidemark_source_rebalances_total",
                 "Times that partitions came or went.",

@@ -72,6 +72,8 @@ pub struct Worker {
     pub(super) ends: BTreeMap<i32, i64>,
     /// When it last looked how far other instances are with views that fill.
     pub(super) looked: Option<Instant>,
+    /// Why it waits, while it does.
+    cause: Option<&'static str>,
     pending: usize,
     pending_since: Option<Instant>,
     summary: Summary,
@@ -134,6 +136,7 @@ impl Worker {
             owned: BTreeMap::new(),
             ends: BTreeMap::new(),
             looked: None,
+            cause: None,
             pending: 0,
             pending_since: None,
             summary: Summary::default(),
@@ -149,9 +152,9 @@ impl Worker {
             let worked = self.work(&until).await;
             match worked {
                 Ok(Worked::Done) => return Ok(self.summary.clone()),
-                Ok(Worked::Advanced) => self.progress.stall(&self.name(), None),
+                Ok(Worked::Advanced) => self.goes_on(),
                 Ok(Worked::Idle) => {
-                    self.progress.stall(&self.name(), None);
+                    self.goes_on();
                     self.wait(&mut until).await;
                 }
                 Err(error) => {
@@ -368,10 +371,23 @@ impl Worker {
         SourceError::Internal { source_name: self.name(), what: "the worker has not begun".to_owned() }.into()
     }
 
+    fn goes_on(&mut self) {
+        if let Some(cause) = self.cause.take() {
+            self.metrics.stalled.with_label_values(&[self.source.name(), cause]).set(0);
+            self.progress.stall(&self.name(), None);
+            tracing::info!(source = self.source.name(), "goes on");
+        }
+    }
+
     async fn stalled(&mut self, error: &StreamError, until: &mut Until) {
         const PAUSE: Duration = Duration::from_millis(500);
+        let cause = error.cause();
+        if let Some(other) = self.cause.replace(cause).filter(|other| *other != cause) {
+            self.metrics.stalled.with_label_values(&[self.source.name(), other]).set(0);
+        }
+        self.metrics.stalled.with_label_values(&[self.source.name(), cause]).set(1);
         tracing::warn!(source = self.source.name(), %error, "stalled; trying again");
-        self.metrics.retries.with_label_values(&[self.source.name(), error.cause()]).inc();
+        self.metrics.retries.with_label_values(&[self.source.name(), cause]).inc();
         self.progress.stall(&self.name(), Some(error.to_string()));
         match until {
             Until::Stopped(stop) => {

@@ -1,9 +1,14 @@
 //! Redis goes away, is emptied, is full.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use tidemark_engine::online::{RedisConfig, RedisStore};
+use tidemark_engine::request::{ReadStatus, Reader};
 
 use super::harness::{PARTITIONS, Shop, Topic, owned, random};
-use crate::crash::events;
+use crate::crash::{SPAN, START, events};
 use crate::support::{PATIENCE, Up};
 
 /// A Redis of the test's own, which it may kill.
@@ -177,6 +182,7 @@ async fn a_full_redis_pauses_the_stream() {
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
     topic.send(second).await;
     up.wait_until("words on what it waits for", |up| says_stalled(up, "maxmemory"));
+    assert_eq!(up.metric("tidemark_stream_stalled", "cause=\"store\""), 1.0);
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
     up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
@@ -246,6 +252,16 @@ async fn idle_keys_expire() {
     assert!((7700..=7800).contains(&ttl("user_spend")), "{}", ttl("user_spend"));
     assert_eq!(ttl("user_ever"), -1);
     assert_eq!(ttl("user_last"), -1, "the last five events are that however old they are");
+    // So a user who isn't there now may have been, an hour ago and more: it isn't known, and not said.
+    let platform = shop.platform().await;
+    let store = RedisStore::open(&RedisConfig { keep_idle: false, ..shop.redis_config() }).await.unwrap();
+    let reader = Reader::new(Arc::new(store));
+    let user: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    for (view, expected) in [("user_spend", ReadStatus::OutsideRetention), ("user_ever", ReadStatus::Present)] {
+        let view = &platform.project.views[view];
+        let answer = reader.view(view, std::slice::from_ref(&user), &[START + SPAN]).await.unwrap();
+        assert_eq!(answer.views[0].status, [expected]);
+    }
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]), "OK");
     let refused = shop.command().args(["stream", "--until-end"]).output().unwrap();
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -125,10 +125,14 @@ impl KafkaProducer {
     }
 }
 
+/// Partition and offset, or what went wrong.
+type Delivered = Result<(i32, i64), String>;
+
 /// Messages that are sent together.
 #[derive(Debug)]
 struct Batch {
-    places: Mutex<Vec<Option<Result<(i32, i64), String>>>>,
+    /// None until the broker, or the client's time-out, has answered.
+    places: Mutex<Vec<Option<Delivered>>>,
     left: AtomicUsize,
     done: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -140,7 +144,7 @@ struct Place {
 }
 
 impl Place {
-    fn set(&self, place: Result<(i32, i64), String>) {
+    fn set(&self, place: Delivered) {
         if let Some(slot) = self.batch.places.lock().unwrap_or_else(PoisonError::into_inner).get_mut(self.i) {
             *slot = Some(place);
         }
