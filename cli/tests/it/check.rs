@@ -60,7 +60,12 @@ fn the_shipped_definitions_are_right() {
 fn wrong_usage_is_2_and_a_missing_folder_1() {
     let project = Project::new(&[]);
     assert_eq!(project.run(&["chekc"]).status.code(), Some(2));
-    assert_eq!(project.run(&["stream"]).status.code(), Some(2));
+    assert_eq!(project.run(&["stream", "--memory-limit", "1 TB"]).status.code(), Some(2));
+    let project = Project::new(&[("features/none.sql", "")]);
+    let output = project.run(&["stream"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("expected --kafka-brokers, KAFKA_BROKERS"), "{}", text(&output.stderr));
+    let project = Project::new(&[]);
     let output = project.run(&["check"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);

@@ -94,6 +94,27 @@ async fn dead_letters_are_listed_and_sent_again() {
     assert!(listed.as_array().unwrap().iter().any(|letter| letter["offset"] == 1), "{listed}");
 }
 
+/// What is durable is committed to Kafka, for its own tools to see.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_knows_what_is_committed() {
+    let mut topic = Topic::new("committed").await;
+    let shop = Shop::new(&topic, "committed");
+    let v1 = topic.version(CONTRACT);
+    let message = |i: usize| (i as i32 % 2, Some(v1.encode(&payment(i)).unwrap()));
+    topic.send_raw((0..9).map(message).collect()).await;
+    shop.drain();
+    let group = format!("tidemark.{}.payments", shop.name);
+    let describe = ["--bootstrap-server", &topic.brokers, "--describe", "--group", &group];
+    let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+    let output = std::process::Command::new(script()).args(["tool", class]).args(describe).output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row = |partition: &str, offset: &str| {
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.any(|row| row.get(2..4) == Some(&[partition, offset]))
+    };
+    assert!(row("0", "5") && row("1", "4"), "{table}");
+}
+
 /// Partitions that are added while an engine runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_partitions_are_picked_up() {

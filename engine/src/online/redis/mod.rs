@@ -12,33 +12,27 @@
 //! server that comes back doesn't know it, and refuses the first write before anything is written on top of the gap.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, from_redis_value};
-use sha2::{Digest, Sha256};
 
 use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
 mod layout;
 mod link;
+mod scan;
+mod session;
 mod tags;
 
 use layout::Layout;
 use link::Link;
 pub use link::RedisConfig;
+use session::Writer;
 
-/// Each names its session in a comment.
-const PIECES: &str = include_str!("write.lua");
-const PROGRESS: &str = include_str!("progress.lua");
 /// Bytes of arguments in one round trip at most.
 const ROUND_TRIP: usize = 8 << 20;
-/// Keys of a view whose bytes are measured.
-const SAMPLE: usize = 200;
-/// Keys that one step of a scan looks at.
-const SCAN: usize = 1000;
 
 /// An online store in Redis. Several processes may write to one, each piece by its one owner.
 #[derive(Debug)]
@@ -52,16 +46,6 @@ pub struct RedisStore {
     session: Mutex<Writer>,
 }
 
-/// The scripts under which this process writes, and the views that the store was told of.
-#[derive(Debug, Clone, Default)]
-struct Writer {
-    session: Session,
-    /// SHA-1 of the script for pieces, and of that for progress; empty before the first session.
-    pieces: String,
-    progress: String,
-    known: HashSet<ViewId>,
-}
-
 impl RedisStore {
     pub async fn open(config: &RedisConfig) -> Result<RedisStore, StoreError> {
         let at = public(&config.url);
@@ -69,30 +53,32 @@ impl RedisStore {
         let tags = tags::tags(link.is_cluster());
         let (layout, keep_idle) = (Layout::new(&config.project), config.keep_idle);
         let store = RedisStore { link, layout, at, tags, keep_idle, session: Mutex::default() };
-        store.check_policy().await?;
+        store.check_servers().await?;
         store.session().await?;
         Ok(store)
     }
 
-    /// A server that evicts what it likes would take keys that are not idle.
-    async fn check_policy(&self) -> Result<(), StoreError> {
+    /// Refuses servers that can't keep the promises: before version 7 scripts outlive a restart, so that nothing would tell
+    /// that writes were lost; and one that evicts what it likes takes keys that are not idle.
+    async fn check_servers(&self) -> Result<(), StoreError> {
         let what = "can't ask for its settings";
         for node in self.link.masters().await.map_err(self.failed(what))? {
-            let mut info = cmd("INFO");
-            info.arg("memory");
-            let answer = self.link.on(&node, info).await.map_err(self.failed(what))?;
+            let answer = self.link.on(&node, cmd("INFO")).await.map_err(self.failed(what))?;
             let info: String = from_redis_value(answer).map_err(|e| self.failed(what)(RedisError::from(e)))?;
-            let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or("noeviction");
-            if policy.trim() != "noeviction" {
-                return Err(StoreError::Redis {
-                    at: self.at.clone(),
-                    what: "is no place for state",
-                    cause: format!(
-                        "its maxmemory-policy is {}; expected noeviction; hint: CONFIG SET maxmemory-policy noeviction",
-                        policy.trim()
-                    ),
-                });
-            }
+            let find = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+            let version = find("redis_version:").unwrap_or("unknown");
+            let policy = find("maxmemory_policy:").unwrap_or("noeviction");
+            let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+            let cause = if major.is_some_and(|major| major < 7) {
+                format!("its version is {version}; expected 7 or later")
+            } else if policy != "noeviction" {
+                format!(
+                    "its maxmemory-policy is {policy}; expected noeviction; hint: CONFIG SET maxmemory-policy noeviction"
+                )
+            } else {
+                continue;
+            };
+            return Err(StoreError::Redis { at: self.at.clone(), what: "is no place for state", cause });
         }
         Ok(())
     }
@@ -100,32 +86,6 @@ impl RedisStore {
     fn failed(&self, what: &'static str) -> impl Fn(RedisError) -> StoreError {
         let at = self.at.clone();
         move |error| failed(&at, what, &error)
-    }
-
-    /// A writer that panicked left whole values behind.
-    fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What to write with in a session, unless it is over.
-    fn writer_in(&self, session: Session) -> Result<Writer, StoreError> {
-        let writer = self.lock();
-        if writer.session != session || writer.pieces.is_empty() {
-            return Err(StoreError::SessionEnded { at: self.at.clone() });
-        }
-        Ok(Writer { known: HashSet::new(), ..writer.clone() })
-    }
-
-    /// Adds a view to the list of views, once a session.
-    async fn remember(&self, view: &ViewId) -> Result<(), StoreError> {
-        if self.lock().known.contains(view) {
-            return Ok(());
-        }
-        let mut add = cmd("SADD");
-        add.arg(self.layout.views()).arg(self.layout.member(view));
-        self.all("can't write", vec![add]).await?;
-        self.lock().known.insert(view.clone());
-        Ok(())
     }
 
     fn damaged(&self, view: &ViewId, key: &str, partition: i32, cause: &str) -> StoreError {
@@ -137,28 +97,6 @@ impl RedisStore {
     async fn all(&self, what: &'static str, commands: Vec<Cmd>) -> Result<Vec<Value>, StoreError> {
         let answers = self.link.all(commands).await.map_err(self.failed(what))?;
         answers.into_iter().collect::<Result<_, _>>().map_err(self.failed(what))
-    }
-
-    /// The keys that match a pattern, on all servers, in no order.
-    async fn scan(&self, pattern: &str) -> Result<HashSet<String>, StoreError> {
-        let failed = self.failed("can't list keys");
-        let mut keys = HashSet::new();
-        for node in self.link.masters().await.map_err(&failed)? {
-            let mut cursor = "0".to_owned();
-            loop {
-                let mut scan = cmd("SCAN");
-                scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN);
-                let answer = self.link.on(&node, scan).await.map_err(&failed)?;
-                let (next, found): (String, Vec<Vec<u8>>) =
-                    from_redis_value(answer).map_err(|e| failed(RedisError::from(e)))?;
-                keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
-                cursor = next;
-                if cursor == "0" {
-                    break;
-                }
-            }
-        }
-        Ok(keys)
     }
 
     fn write_command(&self, sha: &str, view: &ViewId, write: &PieceWrite) -> (Cmd, usize) {
@@ -230,38 +168,7 @@ impl RedisStore {
 #[async_trait]
 impl OnlineStore for RedisStore {
     async fn session(&self) -> Result<Session, StoreError> {
-        let failed = self.failed("can't begin a session");
-        let masters = self.link.masters().await.map_err(&failed)?;
-        let current = self.lock().clone();
-        let mut known = !current.pieces.is_empty();
-        for node in masters.iter().filter(|_| !current.pieces.is_empty()) {
-            let mut exists = cmd("SCRIPT");
-            exists.arg("EXISTS").arg(&current.pieces).arg(&current.progress);
-            let answer = self.link.on(node, exists).await.map_err(&failed)?;
-            let answer: Vec<bool> = from_redis_value(answer).map_err(|e| failed(RedisError::from(e)))?;
-            known &= answer == [true, true];
-        }
-        if known {
-            return Ok(current.session);
-        }
-        let nonce = nonce();
-        let mut shas = vec![];
-        for script in [PIECES, PROGRESS] {
-            let script = script.replace("@SESSION@", &nonce);
-            let mut sha = String::new();
-            for node in &masters {
-                let mut load = cmd("SCRIPT");
-                load.arg("LOAD").arg(&script);
-                let answer = self.link.on(node, load).await.map_err(&failed)?;
-                sha = from_redis_value(answer).map_err(|e| failed(RedisError::from(e)))?;
-            }
-            shas.push(sha);
-        }
-        let mut writer = self.lock();
-        let progress = shas.pop().unwrap_or_default();
-        let pieces = shas.pop().unwrap_or_default();
-        *writer = Writer { session: Session(writer.session.0 + 1), pieces, progress, known: HashSet::new() };
-        Ok(writer.session)
+        self.begin().await
     }
 
     async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
@@ -366,34 +273,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
-        let what = "can't measure";
-        let mut keys: BTreeMap<ViewId, Vec<String>> = BTreeMap::new();
-        let mut counts: BTreeMap<ViewId, u64> = BTreeMap::new();
-        for key in self.scan(&self.layout.all()).await? {
-            let Some(view) = self.layout.view_of(&key) else { continue };
-            *counts.entry(view.clone()).or_default() += 1;
-            let sample = keys.entry(view).or_default();
-            if sample.len() < SAMPLE {
-                sample.push(key);
-            }
-        }
-        let mut used = BTreeMap::new();
-        for (view, sample) in keys {
-            let measure = sample.iter().map(|key| {
-                let mut usage = cmd("MEMORY");
-                usage.arg("USAGE").arg(key).arg("SAMPLES").arg(0);
-                usage
-            });
-            // A key that expired since is none.
-            let bytes = self.all(what, measure.collect()).await?.into_iter().filter_map(|answer| match answer {
-                Value::Int(bytes) => u64::try_from(bytes).ok(),
-                _ => None,
-            });
-            let keys = counts.get(&view).copied().unwrap_or(0);
-            let bytes = bytes.sum::<u64>() * keys / sample.len().max(1) as u64;
-            used.insert(view, Usage { keys, bytes });
-        }
-        Ok(used)
+        self.measure().await
     }
 
     fn forgets(&self) -> bool {
@@ -414,50 +294,11 @@ impl OnlineStore for RedisStore {
     }
 
     async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
-        let what = "can't drop partitions";
-        // Progress first: whoever comes in the middle finds less than there is, never more.
-        let progress = self.tags.iter().map(|tag| {
-            let mut delete = cmd("HDEL");
-            delete.arg(self.layout.progress(view, tag)).arg(partitions);
-            delete
-        });
-        self.all(what, progress.collect()).await?;
-        let keys: Vec<String> = self.scan(&self.layout.pattern(view)).await?.into_iter().collect();
-        let fields = keys.iter().map(|key| {
-            let mut fields = cmd("HKEYS");
-            fields.arg(key);
-            fields
-        });
-        let fields = self.all(what, fields.collect()).await?;
-        let mut deletes = vec![];
-        for (key, fields) in keys.iter().zip(fields) {
-            let fields: Vec<String> = from_redis_value(fields).map_err(|e| self.failed(what)(RedisError::from(e)))?;
-            let of_partition = |field: &String| layout::partition(field).is_some_and(|p| partitions.contains(&p));
-            let dropped: Vec<String> = fields.into_iter().filter(of_partition).collect();
-            if !dropped.is_empty() {
-                let mut delete = cmd("HDEL");
-                delete.arg(key).arg(dropped);
-                deletes.push(delete);
-            }
-        }
-        self.all(what, deletes).await.map(|_| ())
+        self.forget_partitions(view, partitions).await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {
-        let keys = self.scan(&self.layout.pattern(view)).await?;
-        let progress = self.tags.iter().map(|tag| self.layout.progress(view, tag));
-        let unlink = |key: String| {
-            let mut unlink = cmd("UNLINK");
-            unlink.arg(key);
-            unlink
-        };
-        self.all("can't drop a view", progress.map(unlink).collect()).await?;
-        self.all("can't drop a view", keys.into_iter().map(unlink).collect()).await?;
-        let mut remove = cmd("SREM");
-        remove.arg(self.layout.views()).arg(self.layout.member(view));
-        self.all("can't drop a view", vec![remove]).await?;
-        self.lock().known.remove(view);
-        Ok(())
+        self.forget_view(view).await
     }
 }
 
@@ -477,17 +318,6 @@ fn public(url: &str) -> String {
         _ => url.to_owned(),
     };
     url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
-}
-
-/// A text that no other session has: this process, this moment, this call.
-fn nonce() -> String {
-    static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // An address of this process is random where the system randomises them, which tells two machines apart.
-    let here = &raw const CALLS as usize;
-    let digest = Sha256::digest(format!("{} {} {call} {here}", std::process::id(), now.as_nanos()));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::conformance;
+use super::session::nonce;
 use super::*;
 
 /// Where a service is; a test that lacks it fails, and says so.

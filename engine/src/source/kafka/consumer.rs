@@ -158,13 +158,11 @@ fn run(shared: &Shared, client: &BaseConsumer<Context>) {
     let mut full_since: Option<Instant> = None;
     let mut paused = false;
     loop {
-        {
-            let state = shared.lock();
-            if state.stop {
-                return;
-            }
+        let stop = shared.lock().stop;
+        commit(shared, client, if stop { CommitMode::Sync } else { CommitMode::Async });
+        if stop {
+            return;
         }
-        commit(shared, client);
         seek(shared, client);
         let full =
             shared.lock().partitions.values().map(|(_, buffer)| buffer.bytes()).sum::<usize>() >= shared.max_bytes;
@@ -283,7 +281,7 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
     }
 }
 
-fn commit(shared: &Shared, client: &BaseConsumer<Context>) {
+fn commit(shared: &Shared, client: &BaseConsumer<Context>, mode: CommitMode) {
     let (next, owned) = {
         let mut state = shared.lock();
         let Some(next) = state.commit.take() else { return };
@@ -295,7 +293,7 @@ fn commit(shared: &Shared, client: &BaseConsumer<Context>) {
         let _ = offsets.add_partition_offset(&shared.topic, partition, Offset::Offset(next));
     }
     if offsets.count() > 0
-        && let Err(error) = client.commit(&offsets, CommitMode::Async)
+        && let Err(error) = client.commit(&offsets, mode)
     {
         tracing::warn!(topic = shared.topic, %error, "an offset is not committed to Kafka");
     }
