@@ -202,6 +202,7 @@ async fn what_does_not_belong_is_an_error() {
     let error = archive.append(0, &other, 1).unwrap_err().to_string();
     assert!(error.contains("archive of t: events with columns"), "{error}");
     archive.append(0, &events(0, 0..10), 10).unwrap();
+    archive.flush().await.unwrap();
     let file = dir.path().join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
     std::fs::write(&file, b"PAR1 not parquet").unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();

@@ -85,6 +85,7 @@ impl ViewFold {
         let mut pieces = self.load(to.store, partition, &groups).await?;
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
         let idle_after = self.view.kernel.idle_after().map(|micros| Duration::from_micros(micros.unsigned_abs()));
+        let forgets = idle_after.is_some() && to.store.forgets();
         let mut writes = Vec::with_capacity(groups.len());
         let mut folds = Vec::with_capacity(groups.len());
         for ((key, rows), piece) in groups.iter().zip(&mut pieces) {
@@ -115,6 +116,8 @@ impl ViewFold {
             match write.and_then(|i| outcomes.get(i).zip(expected.get(i))) {
                 // Another writer got ahead: what it wrote is loaded, and what is new is folded into that.
                 Some((WriteOutcome::Fenced { holds }, expected)) if holds >= expected => fenced.push(group),
+                // Or the key was idle, and is forgotten. (If all is gone, progress is too, and the commit finds out.)
+                Some((WriteOutcome::Fenced { holds: None }, _)) if forgets => fenced.push(group),
                 Some((WriteOutcome::Fenced { .. }, _)) => {
                     return Err(StreamError::StateLost { view: self.view.name.clone(), partition });
                 }

@@ -236,6 +236,28 @@ async fn redis_over_tls_with_a_user_of_its_own() {
     drop(redis);
 }
 
+/// A key that an engine has in memory, and Redis no longer: its next event begins it anew, and nothing else is disturbed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_expired_begins_anew() {
+    let redis = Redis::start();
+    let mut topic = Topic::new("redis-expired").await;
+    let shop = Shop::with_redis(&topic, "redis-expired", &redis.url());
+    let events = events(&mut random());
+    let (first, second) = events.split_at(events.len() / 2);
+    let up = shop.engine(0);
+    topic.send(first).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    let keys = redis.run(&["--scan", "--pattern", "*:user_spend:*{*}"]);
+    for key in keys.lines().filter(|key| !key.contains('@')) {
+        assert_eq!(redis.run(&["DEL", key]), "1");
+    }
+    topic.send(second).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    assert_eq!(up.metric("tidemark_stream_retries_total", ""), 0.0, "{}", up.logged());
+    assert!(redis.run(&["--scan", "--pattern", "*:user_spend:*{*}"]).lines().count() > 10);
+    assert_eq!(up.stop(), Some(0));
+}
+
 /// Keys that had no event for longer than a view looks back are forgotten; those of unbounded frames never.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_keys_expire() {
