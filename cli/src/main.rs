@@ -26,6 +26,10 @@ use clap::{Parser, Subcommand};
 
 use settings::Settings;
 
+/// A stream's work is many small arrays that come and go: the system's allocator took a third of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Features for machine learning, defined once in SQL: online over REST, offline as training sets, the same values.
 #[derive(Debug, Parser)]
 #[command(name = "tidemark", version, propagate_version = true, disable_help_subcommand = true)]

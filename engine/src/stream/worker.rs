@@ -32,7 +32,7 @@ pub struct WorkerConfig {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { max_records: 8192, commit_events: 200_000, commit_every: Duration::from_secs(10), cache_bytes: 64 << 20 }
+        Self { max_records: 32_768, commit_events: 200_000, commit_every: Duration::from_secs(10), cache_bytes: 64 << 20 }
     }
 }
 
