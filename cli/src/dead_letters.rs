@@ -9,7 +9,7 @@ use serde_json::json;
 use tidemark_engine::catalog::Source;
 use tidemark_engine::offline::{Storage, dead_letters};
 use tidemark_engine::plan::Project;
-use tidemark_engine::source::kafka::{KafkaConfig, KafkaProducer, Replayed, TopicLetter, replay, topic_letters};
+use tidemark_engine::source::kafka::{KafkaConfig, Replayed, TopicLetter, replay, topic_letters};
 
 use crate::console::{count, print};
 use crate::services::Connections;
@@ -73,14 +73,17 @@ async fn send_again(settings: &Settings, project: &Project, which: &Which) -> Re
     }
     let letters = letters(settings, source, which).await?;
     let client = client(settings, source, which)?;
-    let replayed = replay(&KafkaProducer::new(&client)?, source.topic(), &source.dead_letter_topic(), letters).await?;
+    let replayed = replay(&client, source.topic(), &source.dead_letter_topic(), letters).await?;
     let Replayed { sent, kept } = replayed;
     if settings.json {
         print(&json!({"sent": sent, "kept": kept}).to_string())?;
     } else {
         print(&format!("{} sent to topic {}", count(sent), source.topic()))?;
         if kept > 0 {
-            print(&format!("{} kept: they were taken, and failed in a view; mend the view", count(kept)))?;
+            print(&format!(
+                "{} kept: they were taken, and failed in a view (mend the view), or are too long for a letter",
+                count(kept)
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -100,6 +103,7 @@ async fn letters(settings: &Settings, source: &Source, which: &Which) -> Result<
             offset: letter.offset,
             time: letter.time,
             reason: letter.reason,
+            truncated: false,
         });
         letters.collect()
     };

@@ -16,8 +16,14 @@ pub struct Connections {
     #[arg(long, value_name = "BROKERS", env = "KAFKA_BROKERS")]
     kafka_brokers: Option<String>,
     /// Options of the Kafka client, key=value, such as security.protocol=SASL_SSL
-    #[arg(long = "kafka-option", value_name = "KEY=VALUE", env = "KAFKA_OPTIONS", value_delimiter = ',', value_parser = option)]
-    kafka_options: Vec<(String, String)>,
+    #[arg(
+        long = "kafka-option",
+        value_name = "KEY=VALUE",
+        env = "KAFKA_OPTIONS",
+        hide_env_values = true,
+        value_delimiter = ';'
+    )]
+    kafka_options: Vec<String>,
     /// URL of the schema registry (Confluent's API)
     #[arg(long, value_name = "URL", env = "SCHEMA_REGISTRY_URL", hide_env_values = true)]
     schema_registry_url: Option<String>,
@@ -79,7 +85,15 @@ impl Connections {
         };
         let mut options = settings.services.kafka.clone();
         options.remove("brokers");
-        options.extend(self.kafka_options.iter().cloned());
+        for option in self.kafka_options.iter().filter(|option| !option.trim().is_empty()) {
+            // Not shown: it may be a part of a password.
+            let Some((key, value)) = option.split_once('=') else {
+                bail!(
+                    "an option of the Kafka client has no `=`; expected key=value, such as security.protocol=SASL_SSL"
+                );
+            };
+            options.insert(key.trim().to_owned(), value.to_owned());
+        }
         Ok(KafkaConfig { brokers, options })
     }
 
@@ -87,9 +101,4 @@ impl Connections {
         let brokers = self.kafka_brokers.clone().or_else(|| settings.services.kafka.get("brokers").cloned());
         brokers.filter(|brokers| !brokers.is_empty())
     }
-}
-
-fn option(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected key=value, such as security.protocol=SSL")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
 }

@@ -94,10 +94,15 @@ impl Kernel {
     }
 
     /// How long after a key's newest event its timeline is as good as none, in microseconds: reads at now, and those as far
-    /// back as `lateness`, find its frames empty. None if frames reach back further than any time.
+    /// back as `lateness` and two minutes more, find its frames empty. None if frames reach back further than any time.
     pub fn idle_after(&self) -> Option<i64> {
         let retention = self.retention.filter(|_| self.keep_rows == 0 && self.base.is_none())?;
-        Some(retention.saturating_add(self.spec.ahead).saturating_add(self.spec.tile.unwrap_or(0)))
+        Some(
+            retention
+                .saturating_add(self.spec.ahead)
+                .saturating_add(self.spec.tile.unwrap_or(0))
+                .saturating_add(120_000_000),
+        )
     }
 
     /// Whether an aggregate over columns of these types has a typed fold: only those may stand in a tiled view.

@@ -116,9 +116,10 @@ fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8], replace: bool) -> s
     let folder = file.parent().unwrap_or(root);
     std::fs::create_dir_all(folder)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // A name of this process: another one may be writing the same file. What a crash leaves is never read.
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let mut out = File::create(&temporary)?;
+    // A name that nobody has: another process may be writing the same file. What a crash leaves is never read.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let temporary = folder.join(format!(".{name}.{}-{now}.tmp", std::process::id()));
+    let mut out = File::create_new(&temporary)?;
     out.write_all(bytes)?;
     out.sync_all()?;
     if replace {

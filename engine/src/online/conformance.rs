@@ -219,6 +219,7 @@ async fn progress(store: &impl OnlineStore) -> Result<(), String> {
         (-1, None, i64::MAX, Written),
         (3, Some(11), 12, Written),
         (3, Some(12), 11, Fenced { holds: Some(12) }),
+        (3, Some(13), 14, Fenced { holds: Some(12) }),
         (3, None, 13, Fenced { holds: Some(12) }),
         (4, Some(1), 2, Fenced { holds: None }),
     ] {

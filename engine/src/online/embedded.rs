@@ -259,7 +259,7 @@ impl OnlineStore for EmbeddedStore {
                 let number = view_number(write, &view)?;
                 let mut progress = write.open_table(PROGRESS)?;
                 let holds = progress.get((number, partition))?.map(|next| next.value());
-                if holds.is_some() != expected.is_some() || holds.is_some_and(|holds| holds > next_offset) {
+                if holds.is_some() != expected.is_some() || holds < expected || holds > Some(next_offset) {
                     return Ok(WriteOutcome::Fenced { holds });
                 }
                 progress.insert((number, partition), next_offset)?;

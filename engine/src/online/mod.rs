@@ -131,8 +131,8 @@ pub trait OnlineStore: Debug + Send + Sync {
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError>;
 
     /// Remembers progress; durable, like the writes before it, after the next [`OnlineStore::flush`]. `expected` is what
-    /// the writer believes is there. Fenced, and nothing changed, if one is there and the other is not, or if it
-    /// would go back.
+    /// the writer believes is there. Fenced, and nothing changed, if one is there and the other is not, if less is there,
+    /// or if it would go back.
     async fn set_progress(
         &self,
         session: Session,

@@ -79,6 +79,6 @@ impl Kafka {
     /// number.
     pub async fn create_topic(&self, source: &Source) -> Result<bool, PlatformError> {
         let partitions = source.options.partitions.as_ref().map(|partitions| partitions.value);
-        Ok(self.producer.create_topic(source.topic(), partitions).await?)
+        Ok(self.producer.create_topic(source.topic(), partitions, true).await?)
     }
 }

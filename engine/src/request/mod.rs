@@ -17,6 +17,9 @@ use crate::online::{OnlineStore, StoreError, StoredPiece, ViewId};
 use crate::plan::pipeline::{Rows, Step, batch};
 use crate::plan::{FeatureService, FeatureView};
 
+/// What a key's life has to spare beyond what reads reach back to, in microseconds: a request takes its time.
+const SPARE: i64 = 60_000_000;
+
 /// Reads features from an online store.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -98,7 +101,8 @@ impl Reader {
     /// had events before.
     fn known_since(&self, view: &FeatureView) -> i64 {
         match view.kernel.idle_after().filter(|_| self.store.forgets()) {
-            Some(_) => (self.clock)().saturating_sub(view.kernel.spec().lateness),
+            // As far as `lateness`, and as much further as the keys' lives have to spare.
+            Some(_) => (self.clock)().saturating_sub(view.kernel.spec().lateness).saturating_sub(SPARE),
             None => i64::MIN,
         }
     }

@@ -12,7 +12,7 @@ use super::error::StreamError;
 use super::progress::ViewProgress;
 use super::worker::{Owned, View, Worker, source_id};
 use crate::offline::ArchiveWriter;
-use crate::online::{Session, ViewId, WriteOutcome};
+use crate::online::{Session, StoreError, ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
 /// How often to look how far other instances are with a view that fills.
@@ -81,7 +81,7 @@ impl Worker {
         for i in 0..self.views.len() {
             self.admit_view(session, i, &starts, &ends).await?;
         }
-        let committed = self.known(session, &source_id(&source), &fresh).await?;
+        let committed = self.commits(session, &source_id(&source), &starts).await?;
         for (partition, start) in starts {
             let committed = committed.get(&partition).copied().unwrap_or(start);
             let next = self.position(partition, committed).max(start);
@@ -102,6 +102,8 @@ impl Worker {
         partitions: &[i32],
     ) -> Result<BTreeMap<i32, i64>, StreamError> {
         let stored = self.store.progress(id).await?;
+        // A partition that a source got later is read from its beginning: `start` is about what there was at first.
+        let known_source = !stored.is_empty();
         let archived = self.archive.as_ref().map(ArchiveWriter::durable).unwrap_or_default();
         let mut known = BTreeMap::new();
         for partition in partitions {
@@ -110,6 +112,7 @@ impl Worker {
                 None => {
                     let start = match archived.get(partition) {
                         Some(end) if *end > 0 => 0,
+                        _ if known_source => 0,
                         _ => self.source.start_offset(*partition).await?,
                     };
                     match self.store.set_progress(session, id, *partition, None, start).await? {
@@ -121,6 +124,24 @@ impl Worker {
             known.insert(*partition, next);
         }
         Ok(known)
+    }
+
+    /// The committed offsets of partitions; those that have none are committed up to where they start.
+    async fn commits(
+        &mut self,
+        session: Session,
+        id: &ViewId,
+        starts: &BTreeMap<i32, i64>,
+    ) -> Result<BTreeMap<i32, i64>, StreamError> {
+        let mut committed = self.store.progress(id).await?;
+        for (partition, start) in starts.iter().filter(|(p, _)| !committed.contains_key(p)).collect::<Vec<_>>() {
+            let set = self.store.set_progress(session, id, *partition, None, *start).await?;
+            if let WriteOutcome::Fenced { .. } = set {
+                return Err(StreamError::Fenced { view: id.name.clone(), partition: *partition });
+            }
+            committed.insert(*partition, *start);
+        }
+        Ok(committed)
     }
 
     /// The next offset to read: where the archive and every view have what lies before it. The archive is asked itself:
@@ -143,6 +164,10 @@ impl Worker {
         view.stored = self.store.progress(&id).await?;
         view.history = self.store.progress(&history_id).await?;
         if view.stored.is_empty() {
+            // What is left of one that a server lost would say that less is missing.
+            let partitions: Vec<i32> = ends.keys().copied().collect();
+            self.store.drop_partitions(&history_id, &partitions).await?;
+            view.history.clear();
             for (partition, end) in ends.iter().filter(|(p, _)| !view.history.contains_key(p)) {
                 // Whoever comes first says what the history is.
                 self.store.set_progress(session, &history_id, *partition, None, *end).await?;
@@ -221,14 +246,30 @@ impl Worker {
         self.views.iter().any(|view| view.missing().iter().any(|(p, _, _)| !self.owned.contains_key(p)))
     }
 
-    pub(super) fn looks_again_in(&self) -> Option<Duration> {
+    pub(super) fn looks_again_in(&self) -> Duration {
         let since = self.looked.map_or(LOOK_EVERY, |looked| looked.elapsed());
-        self.waits_for_others().then(|| LOOK_EVERY.saturating_sub(since))
+        LOOK_EVERY.saturating_sub(since)
     }
 
-    /// Looks how far other instances are with views that fill.
-    pub(super) async fn look_at_others(&mut self) -> Result<(), StreamError> {
-        if self.looks_again_in() != Some(Duration::ZERO) {
+    /// Looks whether the store still has what it is believed to have, though nothing may be written for long; and how
+    /// far other instances are with views that fill.
+    pub(super) async fn look_around(&mut self) -> Result<(), StreamError> {
+        if !self.looks_again_in().is_zero() {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let id = source_id(self.source.name());
+        let committed = self.store.progress(&id).await?;
+        for (partition, owned) in &self.owned {
+            if committed.get(partition).is_none_or(|held| *held < owned.committed) {
+                return Err(StreamError::StateLost { view: id.name, partition: *partition });
+            }
+        }
+        if Some(self.store.session().await?) != self.session {
+            // The next step takes everything over anew.
+            return Err(StreamError::Store(StoreError::SessionEnded { at: self.name() }));
+        }
+        if !self.waits_for_others() {
             return Ok(());
         }
         for view in &mut self.views {
@@ -239,7 +280,6 @@ impl Worker {
                 }
             }
         }
-        self.looked = Some(Instant::now());
         self.report_views().await
     }
 

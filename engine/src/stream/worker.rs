@@ -32,7 +32,12 @@ pub struct WorkerConfig {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { max_records: 32_768, commit_events: 200_000, commit_every: Duration::from_secs(10), cache_bytes: 64 << 20 }
+        Self {
+            max_records: 32_768,
+            commit_events: 200_000,
+            commit_every: Duration::from_secs(10),
+            cache_bytes: 64 << 20,
+        }
     }
 }
 
@@ -70,7 +75,7 @@ pub struct Worker {
     pub(super) owned: BTreeMap<i32, Owned>,
     /// The source's ends when the worker began.
     pub(super) ends: BTreeMap<i32, i64>,
-    /// When it last looked how far other instances are with views that fill.
+    /// When it last looked at what the store has.
     pub(super) looked: Option<Instant>,
     /// Why it waits, while it does.
     cause: Option<&'static str>,
@@ -195,13 +200,8 @@ impl Worker {
     /// Waits for events, for the next commit, or to be stopped.
     async fn wait(&mut self, until: &mut Until) {
         let due = self.pending_since.map(|since| self.config.commit_every.saturating_sub(since.elapsed()));
-        let due = due.into_iter().chain(self.looks_again_in()).min();
-        let timer = async {
-            match due {
-                Some(due) => tokio::time::sleep(due).await,
-                None => std::future::pending().await,
-            }
-        };
+        let due = due.unwrap_or(Duration::MAX).min(self.looks_again_in());
+        let timer = tokio::time::sleep(due);
         let stopped = async {
             match until {
                 Until::Stopped(stop) => stop.changed().await.unwrap_or_default(),
@@ -240,7 +240,7 @@ impl Worker {
         if due {
             self.commit().await?;
         }
-        self.look_at_others().await?;
+        self.look_around().await?;
         Ok(advanced)
     }
 
@@ -252,7 +252,9 @@ impl Worker {
         for reject in batch.rejects.iter().filter(|r| r.offset >= archived) {
             letters.entry(reject.offset).or_insert_with(|| reject.clone());
         }
-        for (name, folded) in self.fold(batch).await? {
+        // What succeeded is recorded before what failed is reported: it isn't done again.
+        let (folded, failure) = self.fold(batch).await?;
+        for (name, folded) in folded {
             let count = |outcome: &str, n: usize| {
                 self.metrics.view_events.with_label_values(&[name.as_str(), outcome]).inc_by(n as u64)
             };
@@ -266,6 +268,9 @@ impl Worker {
             for failed in folded.failed.iter().filter(|f| f.offset >= archived) {
                 dead_letter(letters, &name, failed, &batch.events)?;
             }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         let fresh = since(&batch.events, archived, batch.first_offset)?;
         if let Some(archive) = &mut self.archive {
@@ -285,7 +290,7 @@ impl Worker {
 
     /// Folds a batch into every view that lacks it: while one view waits for the store, another one computes. Those that
     /// succeed have it, whatever becomes of the others.
-    async fn fold(&mut self, batch: &SourceBatch) -> Result<Vec<(String, Folded)>, StreamError> {
+    async fn fold(&mut self, batch: &SourceBatch) -> Result<(Vec<(String, Folded)>, Option<StreamError>), StreamError> {
         let session = self.session.ok_or_else(|| self.not_begun())?;
         let to = Writing { store: self.store.as_ref(), session };
         let partition = batch.partition;
@@ -299,7 +304,14 @@ impl Worker {
             view.next.insert(partition, batch.next_offset);
             Ok((view.fold.view.name.clone(), folded))
         });
-        join_all(folds).await.into_iter().collect()
+        let (mut folded, mut failure) = (vec![], None);
+        for view in join_all(folds).await {
+            match view {
+                Ok(view) => folded.push(view),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Ok((folded, failure))
     }
 
     /// Makes everything absorbed durable: dead letters and archive first, then the state, then the offsets with it.

@@ -59,7 +59,7 @@ impl Topic {
         let id = registry.register(&format!("{name}-value"), &contract).unwrap();
         let config = KafkaConfig { brokers: brokers.clone(), options: BTreeMap::new() };
         let producer = KafkaProducer::new(&config).unwrap();
-        assert!(producer.create_topic(&name, Some(partitions)).await.unwrap());
+        assert!(producer.create_topic(&name, Some(partitions), true).await.unwrap());
         Self { name, brokers, producer, encoder: Encoder::new(contract).framed_by(id), sent: 0, messages: 0 }
     }
 

@@ -94,6 +94,45 @@ async fn dead_letters_are_listed_and_sent_again() {
     assert!(listed.as_array().unwrap().iter().any(|letter| letter["offset"] == 1), "{listed}");
 }
 
+/// A message that is longer than a letter may be: its beginning is kept, and the stream goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_message_fits_its_letter() {
+    let mut topic = Topic::new("long").await;
+    let shop = Shop::new(&topic, "long");
+    topic.send_raw(vec![(0, Some(Bytes::from(vec![b'x'; 999_000])))]).await;
+    assert_eq!(events_of(&shop.drain()), (0, 1));
+    let letters = shop.letters();
+    assert!(letters[0].truncated && letters[0].payload.len() == 900_000);
+    assert_eq!(shop.ok(&["dead-letters", "replay", "payments"]), json!({"sent": 0, "kept": 1}));
+}
+
+/// A topic that is deleted and made anew is another one, whose offsets say nothing: nothing is skipped in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_begins_anew_is_refused() {
+    let mut topic = Topic::new("anew").await;
+    let shop = Shop::new(&topic, "anew");
+    let v1 = topic.version(CONTRACT);
+    let message = |i: usize| (i as i32 % 3, Some(v1.encode(&payment(i)).unwrap()));
+    let up = shop.engine(0);
+    topic.send_raw((0..30).map(message).collect()).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    let tool =
+        ["tool", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", &topic.brokers, "--topic", &topic.name];
+    assert!(std::process::Command::new(script()).args(tool).arg("--delete").status().unwrap().success());
+    let create = ["--create", "--partitions", "3", "--replication-factor", "1"];
+    let made = || std::process::Command::new(script()).args(tool).args(create).output().unwrap().status.success();
+    while !made() {}
+    topic.producer = Topic::producer_of(&topic.brokers);
+    topic.send_raw((30..36).map(message).collect()).await;
+    up.wait_until("that it says so", |up| {
+        let (status, answer) = up.get("/ready");
+        status == 503 && answer.to_string().contains("was the topic deleted")
+    });
+    drop(up);
+    let output = shop.command().args(["stream", "--until-end"]).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("deleted"));
+}
+
 /// What is durable is committed to Kafka, for its own tools to see.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_knows_what_is_committed() {

@@ -244,7 +244,7 @@ impl OnlineStore for RedisStore {
         let sets = self.tags.iter().map(|tag| {
             let mut eval = cmd("EVALSHA");
             eval.arg(&writer.progress).arg(1).arg(self.layout.progress(view, tag)).arg(partition);
-            eval.arg(u8::from(expected.is_some())).arg(next_offset);
+            eval.arg(expected.map(|held| held.to_string()).unwrap_or_default()).arg(next_offset);
             eval
         });
         let what = "can't set progress";
@@ -311,13 +311,13 @@ fn failed(at: &str, what: &'static str, error: &RedisError) -> StoreError {
     StoreError::Redis { at: at.to_owned(), what, cause }
 }
 
-/// A URL without its password.
+/// A URL without its user and password. Whatever stands before the last `@` may be a part of them.
 fn public(url: &str) -> String {
-    let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => url.to_owned(),
-    };
-    url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(",")
+    let scheme = url.split_once("://").map_or("redis", |(scheme, _)| scheme);
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}"),
+        None => url.to_owned(),
+    }
 }
 
 #[cfg(test)]

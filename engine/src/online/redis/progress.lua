@@ -1,11 +1,8 @@
 -- Remembers progress. Session: @SESSION@
 -- KEYS[1]  the hash of a view's progress
--- ARGV     partition, 1 if the writer believes that there is some (0 if not), next offset
+-- ARGV     partition, what the writer believes to be there ('' for nothing), next offset
 -- Returns 1, or what is stored as a string ('' for nothing).
 local holds = redis.call('HGET', KEYS[1], ARGV[1])
-if (holds and '1' or '0') ~= ARGV[2] then
-  return holds or ''
-end
 -- Compared as text: Lua's numbers are doubles, which don't tell large offsets apart.
 local function less(a, b)
   local minus_a, minus_b = string.sub(a, 1, 1) == '-', string.sub(b, 1, 1) == '-'
@@ -19,6 +16,9 @@ local function less(a, b)
     return #a < #b
   end
   return a < b
+end
+if (holds or '') ~= ARGV[2] and (not holds or ARGV[2] == '' or less(holds, ARGV[2])) then
+  return holds or ''
 end
 if holds and less(ARGV[3], holds) then
   return holds

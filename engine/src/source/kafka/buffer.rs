@@ -22,6 +22,10 @@ pub struct Buffer {
     pub seek: Option<i64>,
     /// The end as the broker said last; None before it was asked.
     pub end: Option<i64>,
+    /// Offsets that the fetcher skipped.
+    pub gap: Option<(i64, i64)>,
+    /// The partition ended before what was read of it: it is another one.
+    pub shrunk: Option<(i64, i64)>,
     /// The fetcher has read to the end, and nothing has come since.
     at_end: bool,
     /// Since when the reader stands before an end that it doesn't reach.
@@ -71,6 +75,16 @@ impl Buffer {
         self.clear();
         self.end = Some(end);
         self.reach = Some(Reach { base: offset, next: offset, untouched: Some(end) });
+    }
+
+    /// The broker says where the partition ends.
+    pub fn ends_at(&mut self, end: i64) {
+        match self.reach.filter(|reach| end < reach.next) {
+            Some(reach) => {
+                self.shrunk.get_or_insert((end, reach.next));
+            }
+            None => self.end = self.end.max(Some(end)),
+        }
     }
 
     /// The fetcher has read to the end.
@@ -192,7 +206,6 @@ mod tests {
     fn a_read_leaves_nothing_out() {
         let mut buffer = at(5, 9);
         (5..9).for_each(|offset| buffer.push(message(offset)));
-        buffer.push(message(6)); // fetched twice
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6]);
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6], "read again");
         assert_eq!(offsets(buffer.read(7, 10, 4)), [7], "by bytes");
@@ -205,6 +218,22 @@ mod tests {
         assert_eq!(offsets(buffer.read(6, 2, 1000)), [] as [i64; 0]);
         assert_eq!(buffer.seek, Some(6), "what was read before is fetched again");
         assert!(!buffer.exhausted());
+    }
+
+    #[test]
+    fn a_partition_that_begins_anew_is_noticed() {
+        let mut buffer = at(5, 9);
+        (5..8).for_each(|offset| buffer.push(message(offset)));
+        buffer.ends_at(9);
+        assert_eq!((buffer.shrunk, buffer.gap), (None, None));
+        buffer.push(message(9));
+        assert_eq!(buffer.gap, Some((8, 9)));
+        buffer.push(message(2));
+        assert_eq!(buffer.shrunk, Some((2, 10)));
+        let mut buffer = at(5, 9);
+        buffer.push(message(5));
+        buffer.ends_at(3);
+        assert_eq!(buffer.shrunk, Some((3, 6)));
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn run(shared: &Shared, client: &BaseConsumer<Context>) {
     let mut paused = false;
     loop {
         let stop = shared.lock().stop;
+        look_at_gaps(shared, client);
         commit(shared, client, if stop { CommitMode::Sync } else { CommitMode::Async });
         if stop {
             return;
@@ -251,16 +252,16 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
         let mut state = shared.lock();
         match sought {
             Ok((low, end)) => {
+                if offset > end {
+                    // Were it sought, the client would begin somewhere else.
+                    state.error = Some(shrunk(partition, end, offset));
+                    drop(state);
+                    shared.tell();
+                    std::thread::sleep(POLL);
+                    continue;
+                }
                 if offset < low {
-                    let (source, lost) = (shared.source.as_str(), low - offset);
-                    tracing::error!(
-                        source,
-                        partition,
-                        from = offset,
-                        to = low,
-                        "Kafka's retention took events before they were read"
-                    );
-                    shared.metrics.lost.with_label_values(&[source]).inc_by(lost.unsigned_abs());
+                    lose(shared, partition, offset, low);
                 }
                 if let Some((_, buffer)) = state.partitions.get_mut(&partition) {
                     buffer.sought(offset, end);
@@ -269,7 +270,6 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
             // A partition that was just assigned can't seek until its fetcher runs.
             Err(ClientError::Seek(cause)) if cause.contains("Erroneous state") => {
                 drop(state);
-                let _ = client.poll(Duration::ZERO);
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => {
@@ -279,6 +279,38 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
             }
         }
     }
+}
+
+/// Looks whether what the fetcher skipped had been taken by retention; transaction markers and compaction skip too.
+fn look_at_gaps(shared: &Shared, client: &BaseConsumer<Context>) {
+    let gaps: Vec<(i32, i64, i64)> = {
+        let mut state = shared.lock();
+        let taken = state.partitions.iter_mut().filter_map(|(p, (_, buffer))| {
+            let (from, to) = buffer.gap.take()?;
+            Some((*p, from, to))
+        });
+        taken.collect()
+    };
+    for (partition, from, to) in gaps {
+        if let Ok((low, _)) = client.fetch_watermarks(&shared.topic, partition, ANSWER)
+            && low > from
+        {
+            lose(shared, partition, from, low.min(to));
+        }
+    }
+}
+
+fn lose(shared: &Shared, partition: i32, from: i64, to: i64) {
+    let source = shared.source.as_str();
+    tracing::error!(source, partition, from, to, "Kafka's retention took events before they were read");
+    shared.metrics.lost.with_label_values(&[source]).inc_by(to.saturating_sub(from).unsigned_abs());
+}
+
+pub fn shrunk(partition: i32, end: i64, read: i64) -> String {
+    format!(
+        "partition {partition} ends at offset {end}, before {read}, up to which it was read: was the topic deleted and \
+         made anew? Stop the engines; begin with an empty archive and another project name, or restore the topic"
+    )
 }
 
 fn commit(shared: &Shared, client: &BaseConsumer<Context>, mode: CommitMode) {
@@ -331,7 +363,7 @@ impl ClientContext for Context {
             if let Some((_, buffer)) = state.partitions.get_mut(partition)
                 && of_partition.hi_offset >= 0
             {
-                buffer.end = buffer.end.max(Some(of_partition.hi_offset));
+                buffer.ends_at(of_partition.hi_offset);
             }
         }
     }

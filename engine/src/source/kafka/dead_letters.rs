@@ -6,12 +6,13 @@
 //! | `tidemark.topic`, `tidemark.partition`, `tidemark.offset` | where the message is |
 //! | `tidemark.time` | when the source took it in, RFC 3339 |
 //! | `tidemark.reason` | what is wrong with it |
+//! | `tidemark.truncated` | only if the message is longer than a letter may be: how long it is |
 //!
 //! A letter is in the topic before its offset is committed. A crash in between sends it again, under the same key
-//! (`<partition>-<offset>`): who reads the topic takes each key once, as [`topic_letters`] does. A tombstone takes a
+//! (`<source>/<partition>-<offset>`): who reads the topic takes each key once, as [`topic_letters`] does. A tombstone takes a
 //! letter back that was sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -32,6 +33,11 @@ const PARTITION: &str = "tidemark.partition";
 const OFFSET: &str = "tidemark.offset";
 const TIME: &str = "tidemark.time";
 const REASON: &str = "tidemark.reason";
+const TRUNCATED: &str = "tidemark.truncated";
+/// Bytes of a message that a letter holds, and of a reason: with its headers it must pass where the message did, and brokers
+/// take a million bytes unless they are told otherwise.
+const MAX_PAYLOAD: usize = 900_000;
+const MAX_REASON: usize = 8_000;
 
 /// Writes the rejects of one source.
 #[derive(Debug)]
@@ -41,31 +47,46 @@ pub struct KafkaDeadLetters {
     /// Where the source's events come from, and where its rejects go.
     from: String,
     to: String,
+    /// Whether the topic of letters is known to be there.
+    made: bool,
     waiting: BTreeMap<i32, Vec<Reject>>,
 }
 
 impl KafkaDeadLetters {
     pub fn new(producer: KafkaProducer, source: &str, from: &str, to: &str) -> Self {
-        Self { producer, source: source.into(), from: from.into(), to: to.into(), waiting: BTreeMap::new() }
+        Self {
+            producer,
+            source: source.into(),
+            from: from.into(),
+            to: to.into(),
+            made: false,
+            waiting: BTreeMap::new(),
+        }
     }
 
     fn record(&self, partition: i32, reject: &Reject) -> Record {
         let time = DateTime::from_timestamp_micros(reject.ingested_at).unwrap_or_default();
         let now = chrono::Utc::now().timestamp_millis();
+        let mut reason = reject.reason.clone();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        let mut headers = vec![
+            (SOURCE, self.source.clone()),
+            (TOPIC, self.from.clone()),
+            (PARTITION, partition.to_string()),
+            (OFFSET, reject.offset.to_string()),
+            (TIME, time.to_rfc3339_opts(SecondsFormat::Micros, true)),
+            (REASON, reason),
+        ];
+        if reject.payload.len() > MAX_PAYLOAD {
+            headers.push((TRUNCATED, reject.payload.len().to_string()));
+        }
         Record {
-            key: key(partition, reject.offset),
+            key: key(&self.source, partition, reject.offset),
             partition: None,
-            payload: Some(reject.payload.clone()),
+            payload: Some(reject.payload.slice(..reject.payload.len().min(MAX_PAYLOAD))),
             // Of the letter, not of the message: the topic's retention goes by it.
             timestamp: now,
-            headers: vec![
-                (SOURCE, self.source.clone()),
-                (TOPIC, self.from.clone()),
-                (PARTITION, partition.to_string()),
-                (OFFSET, reject.offset.to_string()),
-                (TIME, time.to_rfc3339_opts(SecondsFormat::Micros, true)),
-                (REASON, reject.reason.clone()),
-            ],
+            headers,
         }
     }
 }
@@ -84,6 +105,13 @@ impl DeadLetters for KafkaDeadLetters {
             .iter()
             .flat_map(|(partition, rejects)| rejects.iter().map(|reject| self.record(*partition, reject)))
             .collect();
+        if !records.is_empty() && !self.made {
+            // Who may not make topics has one that somebody else made.
+            if let Err(error) = self.producer.create_topic(&self.to, None, false).await {
+                tracing::warn!(topic = self.to, %error, "the topic of dead letters is not made");
+            }
+            self.made = true;
+        }
         let sent = self.producer.send(&self.to, &records).await;
         sent.map_err(|error| SourceError::Kafka { source_name: self.source.clone(), error })?;
         self.waiting.clear();
@@ -106,24 +134,35 @@ pub struct TopicLetter {
     /// When the source took it in, RFC 3339.
     pub time: String,
     pub reason: String,
+    /// Whether the payload is only the message's beginning.
+    pub truncated: bool,
     pub payload: Bytes,
 }
 
-fn key(partition: i32, offset: i64) -> Vec<u8> {
-    format!("{partition}-{offset}").into_bytes()
+fn key(source: &str, partition: i32, offset: i64) -> Vec<u8> {
+    format!("{source}/{partition}-{offset}").into_bytes()
+}
+
+/// The source, partition and offset that a letter's key says.
+fn place(key: &[u8]) -> Option<(String, i32, i64)> {
+    let (source, place) = std::str::from_utf8(key).ok()?.rsplit_once('/')?;
+    let (partition, offset) = place.rsplit_once('-')?;
+    Some((source.to_owned(), partition.parse().ok()?, offset.parse().ok()?))
 }
 
 /// What became of letters that were to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Replayed {
     pub sent: u64,
-    /// Events that were taken, and failed in a view only: to send them again would count them twice.
+    /// Events that were taken, and failed in a view only: to send them again would count them twice. And those of which
+    /// the letter holds a part.
     pub kept: u64,
 }
 
-/// Sends letters to the topic that they came from, as new messages, and takes them out of the dead letters.
+/// Sends letters to the topic that they came from, as new messages, and takes them out of the dead letters: both or
+/// neither, in one transaction.
 pub async fn replay(
-    producer: &KafkaProducer,
+    config: &KafkaConfig,
     to: &str,
     letters_in: &str,
     letters: Vec<TopicLetter>,
@@ -131,18 +170,20 @@ pub async fn replay(
     let now = chrono::Utc::now().timestamp_millis();
     // What was taken has its event as JSON in the letter, which is no message of the topic.
     let (sent, kept): (Vec<TopicLetter>, Vec<_>) =
-        letters.into_iter().partition(|letter| !letter.reason.starts_with("view "));
+        letters.into_iter().partition(|letter| !letter.truncated && !letter.reason.starts_with("view "));
     let record = |letter: &TopicLetter, payload| Record {
-        key: key(letter.partition, letter.offset),
+        key: key(&letter.source, letter.partition, letter.offset),
         partition: None,
         payload,
         timestamp: now,
         headers: vec![],
     };
     let again: Vec<Record> = sent.iter().map(|letter| record(letter, Some(letter.payload.clone()))).collect();
-    producer.send(to, &again).await?;
     let done: Vec<Record> = sent.iter().map(|letter| record(letter, None)).collect();
-    producer.send(letters_in, &done).await?;
+    if !sent.is_empty() {
+        let producer = KafkaProducer::transactional(config, &format!("tidemark-replay-{letters_in}"))?;
+        producer.together(&[(to, &again), (letters_in, &done)]).await?;
+    }
     Ok(Replayed { sent: sent.len() as u64, kept: kept.len() as u64 })
 }
 
@@ -152,16 +193,16 @@ pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLette
     let failed = |e: rdkafka::error::KafkaError| config.failed(topic, "can't be read")(e);
     let mut client = config.client(Role::Consumer, &[])?;
     // librdkafka wants a name, though nothing is joined and nothing committed.
-    client.set("group.id", "tidemark-dead-letters").set("enable.partition.eof", "false");
+    client.set("group.id", "tidemark-dead-letters");
     let consumer: BaseConsumer = client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
     let mut assignment = TopicPartitionList::new();
-    let mut ends = BTreeMap::new();
+    let mut ends = BTreeSet::new();
     for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
         let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER).map_err(failed)?;
         if low < high {
             assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low)).map_err(failed)?;
-            ends.insert(partition.id(), high);
+            ends.insert(partition.id());
         }
     }
     consumer.assign(&assignment).map_err(failed)?;
@@ -174,11 +215,15 @@ pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLette
             }
             continue;
         };
-        let message = message.map_err(failed)?;
         heard = Instant::now();
-        if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
-            ends.remove(&message.partition());
-        }
+        let message = match message {
+            // Not by offsets: the last of them may be a transaction's marker.
+            Err(rdkafka::error::KafkaError::PartitionEOF(partition)) => {
+                ends.remove(&partition);
+                continue;
+            }
+            message => message.map_err(failed)?,
+        };
         let header = |name: &str| {
             let headers = message.headers()?;
             let value = headers.iter().find(|header| header.key == name)?.value?;
@@ -186,12 +231,9 @@ pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLette
         };
         let number = |name: &str| header(name).and_then(|text| text.parse::<i64>().ok());
         if message.payload().is_none() {
-            let of_key = |key: &[u8]| {
-                let (partition, offset) = std::str::from_utf8(key).ok()?.rsplit_once('-')?;
-                Some((partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?))
-            };
-            let gone = message.key().and_then(of_key);
-            letters.retain(|(_, partition, offset): &(String, i32, i64), _| Some((*partition, *offset)) != gone);
+            if let Some(gone) = message.key().and_then(place) {
+                letters.remove(&gone);
+            }
             continue;
         }
         // Who else writes to the topic knows what it is.
@@ -203,6 +245,7 @@ pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLette
             offset,
             time: header(TIME).unwrap_or_default(),
             reason: header(REASON).unwrap_or_default(),
+            truncated: header(TRUNCATED).is_some(),
             payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         };
         letters.insert((letter.source.clone(), letter.partition, letter.offset), letter);

@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, NoCustomPartitioner, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::{KafkaConfig, KafkaError, Role};
@@ -60,6 +60,38 @@ impl KafkaProducer {
         Ok(KafkaProducer { config: config.clone(), client: Arc::new(client) })
     }
 
+    /// A client whose messages come in transactions; of two of one id, the older is fenced.
+    pub fn transactional(config: &KafkaConfig, id: &str) -> Result<KafkaProducer, KafkaError> {
+        let mut config = config.clone();
+        config.options.insert("transactional.id".to_owned(), id.to_owned());
+        KafkaProducer::new(&config)
+    }
+
+    /// Sends messages to several topics in one transaction: who reads sees all or none.
+    pub async fn together(&self, messages: &[(&str, &[Record])]) -> Result<(), KafkaError> {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let first = messages.first().map_or("", |(topic, _)| *topic);
+        let step = async |what: &'static str, run: fn(&ThreadedProducer<Deliveries>) -> Result<(), ClientError>| {
+            let client = self.client.clone();
+            let done = tokio::task::spawn_blocking(move || run(&client)).await;
+            let failed = self.config.failed(first, what);
+            done.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+        };
+        step("can't begin a transaction", |client| {
+            client.init_transactions(PATIENCE)?;
+            client.begin_transaction()
+        })
+        .await?;
+        for (topic, records) in messages {
+            if let Err(error) = self.send(topic, records).await {
+                // What isn't committed is never seen; who comes next with this id ends it, if this can't.
+                let _ = step("can't abort", |client| client.abort_transaction(PATIENCE)).await;
+                return Err(error);
+            }
+        }
+        step("can't commit a transaction", |client| client.commit_transaction(PATIENCE)).await
+    }
+
     /// Sends messages, and returns once each is durable, with its partition and offset, in order. On an error some may
     /// have been delivered.
     pub async fn send(&self, topic: &str, records: &[Record]) -> Result<Vec<(i32, i64)>, KafkaError> {
@@ -102,14 +134,17 @@ impl KafkaProducer {
     }
 
     /// Makes a topic unless it is there; with the broker's own number of partitions unless one is given. True if it is new.
-    /// It keeps messages for ever: Kafka goes by their own time, so that history older than the broker's retention would
-    /// be gone as soon as it is written.
-    pub async fn create_topic(&self, topic: &str, partitions: Option<u32>) -> Result<bool, KafkaError> {
+    /// One for `history` keeps messages for ever: Kafka goes by their own time, so that what is older than the broker's
+    /// retention would be gone as soon as it is written.
+    pub async fn create_topic(&self, topic: &str, partitions: Option<u32>, history: bool) -> Result<bool, KafkaError> {
         let client = self.config.client(Role::Producer, &[])?;
         let admin: AdminClient<DefaultClientContext> =
             client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
         let partitions = partitions.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        if history {
+            new = new.set("retention.ms", "-1");
+        }
         let failed = |cause: String| self.config.failed(topic, "can't be created")(cause);
         let made = admin.create_topics([&new], &AdminOptions::new()).await.map_err(|e| failed(e.to_string()))?;
         match made.into_iter().next() {

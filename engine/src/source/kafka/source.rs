@@ -12,8 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::KafkaConfig;
-use super::buffer::Taken;
-use super::consumer::{ANSWER, Consumer, Context};
+use super::buffer::{Buffer, Taken};
+use super::consumer::{ANSWER, Consumer, Context, shrunk};
 use crate::metrics::Metrics;
 use crate::source::{Contract, Decoder, EventSource, SourceBatch, SourceError, WriterSchemas};
 use crate::sql::Start;
@@ -141,6 +141,17 @@ impl EventSource for KafkaSource {
         Ok(partitions)
     }
 
+    /// Asks where the partitions end now: what was known may be from before others read and committed more.
+    async fn begin(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        for partition in partitions {
+            let (_, end) = self.watermarks(*partition).await?;
+            if let Some((_, buffer)) = self.consumer.shared.lock().partitions.get_mut(partition) {
+                buffer.ends_at(end);
+            }
+        }
+        Ok(())
+    }
+
     async fn start_offset(&mut self, partition: i32) -> Result<i64, SourceError> {
         match self.subscription.start {
             Start::Earliest => Ok(self.watermarks(partition).await?.0),
@@ -187,6 +198,9 @@ impl EventSource for KafkaSource {
         max_records: usize,
     ) -> Result<Option<SourceBatch>, SourceError> {
         let taken = match self.consumer.shared.lock().partitions.get_mut(&partition) {
+            Some((_, Buffer { shrunk: Some((end, read)), .. })) => {
+                return Err(self.broker("can't be read", &shrunk(partition, *end, *read)));
+            }
             Some((_, buffer)) => buffer.read(from, max_records, READ_BYTES),
             // It was assigned to another instance meanwhile.
             None => return Ok(None),

@@ -37,7 +37,7 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path) -> Res
     let producer = KafkaProducer::new(&client).map_err(|e| e.to_string())?;
     // The project's source says `events`: every world has its own topic by its own options.
     let topic = source.topic().to_owned();
-    producer.create_topic(&topic, Some(world.shape.partitions as u32)).await.map_err(|e| e.to_string())?;
+    producer.create_topic(&topic, Some(world.shape.partitions as u32), true).await.map_err(|e| e.to_string())?;
     let contract = source.contract.clone().ok_or("no contract")?;
     let id = SchemaRegistry::new(&registry)
         .and_then(|registry| registry.register(&source.subject(), &contract))
