@@ -53,12 +53,20 @@ pub enum Taken {
 }
 
 impl Buffer {
-    /// Takes a fetched message. What doesn't come after what is there is from before a seek, and ignored.
+    /// Takes a fetched message. While a seek is to be done, it is from before it, and ignored.
     pub fn push(&mut self, message: Message) {
-        let Some(reach) = self.reach.as_mut().filter(|reach| self.seek.is_none() && message.offset >= reach.next)
-        else {
+        let Some(reach) = self.reach.as_mut().filter(|_| self.seek.is_none()) else {
             return;
         };
+        if message.offset < reach.next {
+            // The client began anew by itself: the partition isn't the one that was read.
+            self.shrunk.get_or_insert((message.offset, reach.next));
+            return;
+        }
+        if message.offset > reach.next {
+            let from = self.gap.map_or(reach.next, |(from, _)| from);
+            self.gap = Some((from, message.offset));
+        }
         reach.next = message.offset + 1;
         reach.untouched = None;
         self.end = self.end.max(Some(reach.next));
