@@ -98,6 +98,47 @@ async fn a_killed_redis_comes_back_with_its_append_only_file() {
     shop.equals_a_calm_run(&topic).await;
 }
 
+/// The server behind the address is made a replica, and another one takes its place: the engine asks who is the master now.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_takes_over_behind_the_address() {
+    let (first, second) = (Redis::start(), Redis::start());
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = address.local_addr().unwrap().port();
+    let master = Arc::new(std::sync::atomic::AtomicU16::new(first.port));
+    // As a proxy does: a connection stays with the server that it was made to.
+    let to = master.clone();
+    std::thread::spawn(move || {
+        for client in address.incoming() {
+            let client = client.unwrap();
+            let server =
+                std::net::TcpStream::connect(("127.0.0.1", to.load(std::sync::atomic::Ordering::SeqCst))).unwrap();
+            for (mut from, mut into) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    let mut topic = Topic::new("redis-failover").await;
+    let shop = Shop::with_redis(&topic, "redis-failover", &format!("redis://127.0.0.1:{port}"));
+    let events = events(&mut random());
+    let (before, after) = events.split_at(events.len() / 2);
+    let up = shop.engine(0);
+    topic.send(before).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up));
+    let replicate = |replica: &Redis, of: &Redis| replica.run(&["REPLICAOF", "127.0.0.1", &of.port.to_string()]);
+    assert_eq!(replicate(&second, &first), "OK");
+    up.wait_until("the replica", |_| second.run(&["DBSIZE"]) == first.run(&["DBSIZE"]));
+    assert_eq!(second.run(&["REPLICAOF", "NO", "ONE"]), "OK");
+    master.store(second.port, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(replicate(&first, &second), "OK");
+    topic.send(after).await;
+    up.wait_until("the end", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
+
 /// What Redis lost between its last write to disk and its end is read from the source again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_lost_its_last_writes_gets_them_again() {

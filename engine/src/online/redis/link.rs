@@ -1,6 +1,7 @@
 //! A connection to Redis, one server or a cluster: commands in, answers out, in bounded round trips.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,7 +9,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Client, Cmd, RedisError, RedisResult, Value, cmd, pipe};
+use redis::{Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, cmd, pipe};
+use tokio::sync::RwLock;
 
 /// Commands in one pipeline at most, so that neither side holds more than a bounded answer.
 const PIPELINE: usize = 512;
@@ -31,8 +33,41 @@ pub struct RedisConfig {
 /// Clones share the connection.
 #[derive(Clone)]
 pub enum Link {
-    One(ConnectionManager),
+    One(One),
     Cluster(ClusterConnection),
+}
+
+/// One server, or whichever is behind its address.
+#[derive(Clone)]
+pub struct One {
+    client: Client,
+    connection: Arc<RwLock<ConnectionManager>>,
+}
+
+impl One {
+    async fn open(client: Client) -> RedisResult<One> {
+        let connection = Arc::new(RwLock::new(connect(&client).await?));
+        Ok(One { client, connection })
+    }
+
+    async fn connection(&self) -> ConnectionManager {
+        self.connection.read().await.clone()
+    }
+
+    /// Connects anew. The address may stand for another server by now: the connection that is there stays with the one
+    /// that it was made to, for as long as that one lives.
+    async fn connect_again(&self) -> RedisResult<()> {
+        *self.connection.write().await = connect(&self.client).await?;
+        Ok(())
+    }
+}
+
+async fn connect(client: &Client) -> RedisResult<ConnectionManager> {
+    let settings = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(ANSWER));
+    ConnectionManager::new_with_config(client.clone(), settings).await
 }
 
 impl fmt::Debug for Link {
@@ -52,12 +87,8 @@ impl Link {
     pub async fn open(config: &RedisConfig) -> RedisResult<Link> {
         let urls: Vec<&str> = config.url.split(',').map(str::trim).collect();
         let client = Client::open(urls.first().copied().unwrap_or_default())?;
-        let settings = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER));
-        let mut one = ConnectionManager::new_with_config(client, settings).await?;
-        let info: String = cmd("INFO").arg("cluster").query_async(&mut one).await?;
+        let one = One::open(client).await?;
+        let info: String = cmd("INFO").arg("cluster").query_async(&mut one.connection().await).await?;
         if !info.contains("cluster_enabled:1") {
             return Ok(Link::One(one));
         }
@@ -85,7 +116,13 @@ impl Link {
                     some.into_iter().for_each(|command| {
                         pipeline.add_command(command);
                     });
-                    let more: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(&mut link.clone()).await?;
+                    let connection = &mut link.connection().await;
+                    let more: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(connection).await?;
+                    // It was made a replica: the next attempt asks who is the master now.
+                    if let Some(Err(error)) = more.iter().find(|answer| matches!(answer, Err(e) if is_read_only(e))) {
+                        link.connect_again().await?;
+                        return Err(error.clone());
+                    }
                     answers.extend(more);
                 }
                 // A pipeline goes to one node; commands in flight together are pipelined node by node.
@@ -133,9 +170,13 @@ impl Link {
                 link.clone().route_command(command, RoutingInfo::SingleNode(to)).await
             }
             (Link::Cluster(link), None) => command.query_async(&mut link.clone()).await,
-            (Link::One(link), _) => command.query_async(&mut link.clone()).await,
+            (Link::One(link), _) => command.query_async(&mut link.connection().await).await,
         }
     }
+}
+
+fn is_read_only(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// An answer of a server, as against a connection that failed or a cluster that is being put together again.
