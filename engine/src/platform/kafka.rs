@@ -71,7 +71,13 @@ impl Kafka {
         KafkaSource::open(&client, subscription, self.registry.clone(), metrics)
     }
 
-    pub(super) fn dead_letters(&self, source: &Source) -> KafkaDeadLetters {
+    /// Where a source's rejects go. Makes the topic, unless it is there; who may not make topics has one that somebody
+    /// else made.
+    pub(super) async fn dead_letters(&self, source: &Source) -> KafkaDeadLetters {
+        let topic = source.dead_letter_topic();
+        if let Err(error) = self.producer.create_topic(&topic, None, false).await {
+            tracing::warn!(topic, %error, "the topic of dead letters is not made");
+        }
         KafkaDeadLetters::new(self.producer.clone(), &source.name, source.topic(), &source.dead_letter_topic())
     }
 

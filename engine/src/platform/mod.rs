@@ -247,7 +247,7 @@ impl Platform {
             _ => return Err(PlatformError::UnknownSource(source.name.clone())),
         };
         let letters: Box<dyn DeadLetters> = match &self.intake.events {
-            Events::Kafka(kafka) if source.contract.is_some() => Box::new(kafka.dead_letters(source)),
+            Events::Kafka(kafka) if source.contract.is_some() => Box::new(kafka.dead_letters(source).await),
             _ => Box::new(DeadLetterWriter::open(storage, &source.name).await?),
         };
         let views = self.project.views_of(&source.name);

@@ -53,16 +53,12 @@ pub enum Taken {
 }
 
 impl Buffer {
-    /// Takes a fetched message. While a seek is to be done, it is from before it, and ignored.
+    /// Takes a fetched message. What doesn't come after what is there is from before a seek, and ignored.
     pub fn push(&mut self, message: Message) {
-        let Some(reach) = self.reach.as_mut().filter(|_| self.seek.is_none()) else {
+        let Some(reach) = self.reach.as_mut().filter(|reach| self.seek.is_none() && message.offset >= reach.next)
+        else {
             return;
         };
-        if message.offset < reach.next {
-            // The client began anew by itself: the partition isn't the one that was read.
-            self.shrunk.get_or_insert((message.offset, reach.next));
-            return;
-        }
         if message.offset > reach.next {
             let from = self.gap.map_or(reach.next, |(from, _)| from);
             self.gap = Some((from, message.offset));
@@ -236,8 +232,8 @@ mod tests {
         assert_eq!((buffer.shrunk, buffer.gap), (None, None));
         buffer.push(message(9));
         assert_eq!(buffer.gap, Some((8, 9)));
-        buffer.push(message(2));
-        assert_eq!(buffer.shrunk, Some((2, 10)));
+        buffer.push(message(2)); // from before a seek
+        assert_eq!(buffer.shrunk, None);
         let mut buffer = at(5, 9);
         buffer.push(message(5));
         buffer.ends_at(3);

@@ -7,10 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::watch;
 
@@ -387,6 +388,37 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
+    /// Partitions begin at their first offset, until the reader says where. Were they to begin at the committed one, the
+    /// broker's answer could come after the reader's seek and overrule it, and what lies between would be skipped: from
+    /// the first offset on nothing is, whichever comes last.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.pre_rebalance(consumer, &Rebalance::Assign(partitions));
+                partitions.set_all_offsets(Offset::Offset(0)).and_then(|()| match cooperative {
+                    true => consumer.incremental_assign(partitions),
+                    false => consumer.assign(partitions),
+                })
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.pre_rebalance(consumer, &Rebalance::Revoke(partitions));
+                match cooperative {
+                    true => consumer.incremental_unassign(partitions),
+                    false => consumer.unassign(),
+                }
+            }
+            other => {
+                self.pre_rebalance(consumer, &Rebalance::Error(ClientError::Rebalance(other.into())));
+                consumer.unassign()
+            }
+        };
+        if let Err(error) = done {
+            self.shared.lock().error = Some(error.to_string());
+            self.shared.tell();
+        }
+    }
+
     /// Before they are given up: from here on nothing of them is read.
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;

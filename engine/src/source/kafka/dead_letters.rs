@@ -47,21 +47,12 @@ pub struct KafkaDeadLetters {
     /// Where the source's events come from, and where its rejects go.
     from: String,
     to: String,
-    /// Whether the topic of letters is known to be there.
-    made: bool,
     waiting: BTreeMap<i32, Vec<Reject>>,
 }
 
 impl KafkaDeadLetters {
     pub fn new(producer: KafkaProducer, source: &str, from: &str, to: &str) -> Self {
-        Self {
-            producer,
-            source: source.into(),
-            from: from.into(),
-            to: to.into(),
-            made: false,
-            waiting: BTreeMap::new(),
-        }
+        Self { producer, source: source.into(), from: from.into(), to: to.into(), waiting: BTreeMap::new() }
     }
 
     fn record(&self, partition: i32, reject: &Reject) -> Record {
@@ -105,13 +96,6 @@ impl DeadLetters for KafkaDeadLetters {
             .iter()
             .flat_map(|(partition, rejects)| rejects.iter().map(|reject| self.record(*partition, reject)))
             .collect();
-        if !records.is_empty() && !self.made {
-            // Who may not make topics has one that somebody else made.
-            if let Err(error) = self.producer.create_topic(&self.to, None, false).await {
-                tracing::warn!(topic = self.to, %error, "the topic of dead letters is not made");
-            }
-            self.made = true;
-        }
         let sent = self.producer.send(&self.to, &records).await;
         sent.map_err(|error| SourceError::Kafka { source_name: self.source.clone(), error })?;
         self.waiting.clear();

@@ -22,7 +22,8 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("partitioner", "murmur2_random"),
     ("compression.type", "zstd"),
     ("linger.ms", "5"),
-    ("message.timeout.ms", "60000"),
+    // Who sends waits for so long at most: dead letters hold up a stream.
+    ("message.timeout.ms", "15000"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
 
@@ -137,6 +138,7 @@ impl KafkaProducer {
     /// One for `history` keeps messages for ever: Kafka goes by their own time, so that what is older than the broker's
     /// retention would be gone as soon as it is written.
     pub async fn create_topic(&self, topic: &str, partitions: Option<u32>, history: bool) -> Result<bool, KafkaError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
         let client = self.config.client(Role::Producer, &[])?;
         let admin: AdminClient<DefaultClientContext> =
             client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
@@ -146,7 +148,10 @@ impl KafkaProducer {
             new = new.set("retention.ms", "-1");
         }
         let failed = |cause: String| self.config.failed(topic, "can't be created")(cause);
-        let made = admin.create_topics([&new], &AdminOptions::new()).await.map_err(|e| failed(e.to_string()))?;
+        let made = admin
+            .create_topics([&new], &AdminOptions::new().request_timeout(Some(PATIENCE)))
+            .await
+            .map_err(|e| failed(e.to_string()))?;
         match made.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, cause))) => Err(failed(cause.to_string())),
