@@ -64,7 +64,7 @@ pub async fn run(
 ) -> Result<Latency> {
     let project = scratch.load().await?;
     let view = project.views.get("user_spend").context("no view user_spend")?.clone();
-    let config = RedisConfig { url: redis.url(), project: name.to_owned() };
+    let config = RedisConfig { url: redis.url(), project: name.to_owned(), ..RedisConfig::default() };
     let reader = Reader::new(Arc::new(RedisStore::open(&config).await?));
     let client = KafkaConfig { brokers: place.brokers.clone(), options: BTreeMap::new() };
     let settings = KafkaSettings { client, registry: place.registry.clone(), group: place.id.clone() };
