@@ -37,20 +37,13 @@ pub struct Drained {
     pub machine_stolen_seconds: f64,
 }
 
-/// Drains a project into an empty Redis and an empty archive. `wrapper` is a command to run it under.
-pub fn run(place: &Place, scratch: &Scratch, name: &str, redis: &RedisServer, wrapper: &[String]) -> Result<Drained> {
+/// Drains a project into an empty Redis and an empty archive.
+pub fn run(place: &Place, scratch: &Scratch, name: &str, redis: &RedisServer) -> Result<Drained> {
     scratch.forget_archive()?;
     let before = redis.reset()?;
     let mut connection = redis.connect()?;
     let mut command = scratch.command(place, name, &redis.url());
     command.args(["stream", "--until-end"]);
-    if let Some((program, arguments)) = wrapper.split_first() {
-        let mut wrapped = std::process::Command::new(program);
-        wrapped.args(arguments).arg(command.get_program()).args(command.get_args());
-        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command = wrapped;
-        command.current_dir(&scratch.root);
-    }
     let log = scratch.root.join("stream.log");
     let out = scratch.root.join("stream.json");
     command.stdout(std::fs::File::create(&out)?).stderr(std::fs::File::create(&log)?).stdin(Stdio::null());

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::Place;
 use crate::answers::number;
 use crate::process::Running;
-use crate::project::Scratch;
+use crate::project::{Scratch, TRANSACTIONS_PER_DAY, world};
 use crate::redis_server::RedisServer;
 
 /// Probes a second.
@@ -128,7 +128,7 @@ impl Waiting {
 
 /// What the world's customers do, made before it is sent.
 fn transactions(n: usize) -> Result<Vec<Transaction>> {
-    let world = Scratch::world()?;
+    let world = world(TRANSACTIONS_PER_DAY)?;
     let events = world.events(now(), now() + 30 * 86_400_000_000);
     let made = events.filter_map(|event| match event.record {
         Record::Transaction(transaction) => Some(transaction),

@@ -123,44 +123,44 @@ async fn measure(args: &Args, place: &Place) -> Result<Report> {
     let shipped = Scratch::shipped(place)?;
 
     say("generating transactions into Kafka");
-    let made = shipped.generate(place, args.events)?;
-    report.made = made;
+    report.made = shipped.generate(place, args.events)?;
 
     say("draining them into Redis, all shipped views");
-    let mut runs = vec![];
+    let (mut runs, mut name) = (vec![], String::new());
     for run in 0..args.runs.max(1) {
-        let name = format!("{}-{run}", place.id);
-        runs.push(drain::run(place, &shipped, &name, &redis, &[])?);
+        name = format!("{}-{run}", place.id);
+        runs.push(drain::run(place, &shipped, &name, &redis)?);
     }
-    let name = format!("{}-{}", place.id, args.runs.max(1) - 1);
     let ours = drain::median(&mut runs).context("no run")?;
-
-    say("live traffic, and probes that look for themselves");
-    report.latency =
-        Some(latency::run(place, &shipped, &name, &redis, (args.rate, args.live)).await.map_err(|e| format!("{e:#}")));
+    report.runs = runs;
 
     say("reading the same messages: decode only");
-    let events = floors::decode(place, &shipped).await?;
-    let all = answers::Events::new(events.transactions);
+    let decode = floors::decode(place, &shipped).await?;
+    (report.decode_seconds, report.decode_events) = (decode.seconds, decode.decoded);
+    let all = answers::Events::new(decode.transactions);
     report.answers = answers::check_shipped(&shipped, &name, &redis, &all).await?;
 
-    say("draining into the one view that the peers have");
-    let single = Scratch::single(place)?;
-    let name = format!("{}-single", place.id);
-    let one_view = drain::run(place, &single, &name, &redis, &[])?;
-    report.single_answers = answers::check_single(&single, &name, &redis, &all).await?;
-
-    say("writing the same bytes to Redis, raw");
-    report.raw = Some(floors::raw_writes(&redis, &ours)?);
-    report.decode_seconds = events.seconds;
-    report.decode_events = events.decoded;
-    report.runs = runs;
-    if !args.no_profile {
-        say("once more under perf");
-        report.profile = Some(profile::run(place, &shipped, &redis).map_err(|e| format!("{e:#}")));
+    {
+        // The first one keeps the state that live traffic goes on over.
+        let other = RedisServer::start(&place.work)?;
+        say("draining into the one view that the peers have");
+        let single = Scratch::single(place)?;
+        let name = format!("{}-single", place.id);
+        report.single = Some(drain::run(place, &single, &name, &other)?);
+        report.single_answers = answers::check_single(&single, &name, &other, &all).await?;
+        say("writing the same bytes to Redis, raw");
+        report.raw = Some(floors::raw_writes(&other, &ours)?);
+        if !args.no_profile {
+            say("draining once more, under perf");
+            report.profile = Some(profile::run(place, &shipped, &other).map_err(|e| format!("{e:#}")));
+        }
     }
     report.ours = Some(ours);
-    report.single = Some(one_view);
+
+    say("live traffic, and probes that look for themselves");
+    let live = latency::run(place, &shipped, &name, &redis, (args.rate, args.live)).await;
+    report.latency = Some(live.map_err(|e| format!("{e:#}")));
+    drop(redis);
 
     let wanted = args.peer_events.unwrap_or(1_000_000).min(all.len());
     let file = place.work.join("events.jsonl");

@@ -6,40 +6,64 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::Place;
+use crate::process::Running;
 use crate::project::Scratch;
 use crate::redis_server::RedisServer;
-use crate::{Place, drain};
 
 /// Samples a second of each thread that runs. Unwinding copies stacks, so that more would measure itself.
-const FREQUENCY: u32 = 199;
+const FREQUENCY: u32 = 99;
 /// Bytes of stack that are copied; async frames are deep.
 const STACK: u32 = 16_384;
-const TOP: usize = 12;
+/// How long it looks at most, in seconds: a backlog is the same all along.
+const SECONDS: u32 = 45;
+const TOP: usize = 15;
 
 /// What tells a part of the engine, most specific first.
-const PARTS: [(&str, &[&str]); 17] = [
+const PARTS: [(&str, &[&str]); 18] = [
     ("archive: Parquet", &["parquet::", "offline::archive", "ArchiveWriter", "ZSTD_", "zstd"]),
-    ("Avro decode", &["source::decode", "arrow_avro", "finish_run", "normalise"]),
-    ("row stage", &["plan::rows", "plan::pipeline", "FeatureView>::rows", "FeatureView::rows", "datafusion"]),
-    ("encode pieces", &["encode_changes", "kernel::encoding", "encode_piece"]),
-    ("fold: group rows by key", &["stream::fold::group", "EventRows>::take", "EventRows::take"]),
-    ("fold: into timelines", &["Kernel>::fold", "Kernel::fold", "kernel::absorb", "kernel::piece", "kernel::tile"]),
-    ("fold: cache", &["stream::cache"]),
-    ("load: decode pieces", &["decode_piece", "request::decode"]),
-    ("kernel, other", &["engine::kernel"]),
-    ("Redis: layout of reads", &["online::redis::layout"]),
-    ("Redis: commands and answers", &["online::redis", "redis::", "combine"]),
-    ("Kafka client", &["rd_kafka", "rdkafka", "source::kafka", "kafka::consumer", "LZ4", "crc32c", "murmur"]),
+    ("decode Avro", &["source::decode", "arrow_avro", "source::normalise"]),
+    ("row stage", &["plan::rows", "plan::pipeline", "datafusion_physical", "datafusion_functions"]),
+    ("group rows by key: a small copy for each", &["stream::fold::group", "EventRows::take"]),
+    ("keys as text", &["kernel::key"]),
+    ("encode pieces", &["encode_changes"]),
+    ("load: decode pieces read from Redis", &["decode_piece", "request::decode", "redis::layout::pieces"]),
+    ("cache: sizes, hashing, moves", &["stream::cache", "Piece::size", "EventRows::size", "Tile::size"]),
+    (
+        "fold into timelines",
+        &[
+            "kernel::absorb",
+            "kernel::chunk",
+            "kernel::piece",
+            "kernel::tile",
+            "kernel::fold",
+            "EventRows::concat",
+            "EventRows::slice",
+        ],
+    ),
+    (
+        "free: rows and timelines dropped",
+        &["drop_in_place<tidemark_engine::kernel", "drop_in_place<tidemark_engine::stream", "drop_slow"],
+    ),
+    ("Redis: commands and answers", &["online::redis", "redis::", "drop_in_place<tidemark_engine::online"]),
+    ("Kafka client", &["rd_kafka", "rdkafka", "source::kafka", "kafka::consumer"]),
+    ("kernel: rest", &["engine::kernel"]),
     ("fold: rest", &["stream::fold", "ViewFold"]),
-    ("worker: rest", &["stream::worker", "stream::events", "stream::owned", "arrow_select", "arrow::compute"]),
+    ("worker: rest", &["stream::worker", "stream::events", "stream::owned", "join_all", "maybe_done"]),
+    (
+        "definitions: compiled at the start",
+        &["datafusion_", "sqlparser", "engine::plan", "engine::sql", "engine::catalog"],
+    ),
     ("runtime", &["tokio::", "mio::", "futures_"]),
-    ("definitions: read and compiled at the start", &["plan::", "catalog", "sqlparser", "engine::sql"]),
-    ("kernel of the operating system", &["entry_SYSCALL", "do_syscall", "asm_", "ret_from_fork"]),
+    ("system calls and page faults", &["entry_SYSCALL", "do_syscall", "asm_exc", "ret_from_fork"]),
 ];
+/// Functions of the allocator.
+const ALLOCATOR: [&str; 6] = ["malloc", "_int_free", "cfree", "unlink_chunk", "_int_realloc", "systrim"];
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Profile {
@@ -47,7 +71,8 @@ pub struct Profile {
     /// Shares of the CPU time, from 0 to 1.
     pub parts: Vec<(String, f64)>,
     pub functions: Vec<(String, f64)>,
-    pub events_per_second: f64,
+    /// Share of the samples that were in the allocator itself, whatever part called it.
+    pub allocator: f64,
     pub seconds: f64,
     /// CPU seconds by thread.
     pub threads: Vec<(String, f64)>,
@@ -57,18 +82,25 @@ pub struct Profile {
 pub fn run(place: &Place, scratch: &Scratch, redis: &RedisServer) -> Result<Profile> {
     ensure!(Command::new("perf").arg("--version").output().is_ok(), "perf is not installed (Debian: linux-perf)");
     let data = place.work.join("perf.data");
-    let perf = ["perf", "record", "--quiet", "-e", "cpu-clock", "-F"].map(str::to_owned).into_iter();
-    let rest = [FREQUENCY.to_string(), "--call-graph".into(), format!("dwarf,{STACK}"), "-o".into()];
-    let perf: Vec<String> = perf.chain(rest).chain([data.display().to_string(), "--".into()]).collect();
-    let name = format!("{}-perf", place.id);
-    let drained = drain::run(place, scratch, &name, redis, &perf)?;
-    let (mut profile, threads) = read(&data)?;
+    scratch.forget_archive()?;
+    let before = redis.reset()?;
+    let mut stream = scratch.command(place, &format!("{}-perf", place.id), &redis.url());
+    stream.args(["stream", "--until-end"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let stream = Running::start(&mut stream)?;
+    let started = Instant::now();
+    let mut perf = Command::new("perf");
+    perf.args(["record", "--quiet", "-e", "cpu-clock", "-F", &FREQUENCY.to_string()]);
+    perf.args(["--call-graph", &format!("dwarf,{STACK}"), "-p", &stream.child.id().to_string(), "-o"]).arg(&data);
+    perf.args(["--", "sleep", &SECONDS.to_string()]);
+    let output = perf.output().context("perf record")?;
+    let seconds = started.elapsed().as_secs_f64();
+    let redis_cpu_seconds = redis.facts()?.since(&before).cpu_seconds;
+    drop(stream);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (mut profile, threads) = read(&data).with_context(|| format!("perf said: {}", said.trim()))?;
     profile.threads = threads.into_iter().map(|(name, samples)| (name, samples / f64::from(FREQUENCY))).collect();
     profile.threads.sort_by(|a, b| b.1.total_cmp(&a.1));
-    profile.events_per_second = drained.events_per_second;
-    profile.seconds = drained.used.seconds;
-    profile.redis_cpu_seconds = drained.redis.cpu_seconds;
-    Ok(profile)
+    Ok(Profile { seconds, redis_cpu_seconds, ..profile })
 }
 
 fn read(data: &Path) -> Result<(Profile, BTreeMap<String, f64>)> {
@@ -78,18 +110,17 @@ fn read(data: &Path) -> Result<(Profile, BTreeMap<String, f64>)> {
     ensure!(output.status.success(), "perf script failed");
     let text = String::from_utf8_lossy(&output.stdout);
     let (mut parts, mut functions, mut threads) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut samples = 0;
+    let (mut samples, mut allocator) = (0_u64, 0_u64);
     for sample in text.split("\n\n").filter(|sample| !sample.trim().is_empty()) {
         let mut lines = sample.trim_start_matches('\n').lines();
         let thread = lines.next().unwrap_or_default().trim().to_owned();
         let frames: Vec<&str> = lines.filter_map(|line| Some(line.trim().split_once(' ')?.1)).collect();
-        if thread == "perf" || thread.starts_with("perf-exec") {
-            continue;
-        }
         samples += 1;
         *threads.entry(thread.clone()).or_insert(0.0) += 1.0;
         *parts.entry(part(&thread, &frames)).or_insert(0_u64) += 1;
-        *functions.entry(frames.first().copied().unwrap_or("unknown").to_owned()).or_insert(0_u64) += 1;
+        let innermost = frames.first().copied().unwrap_or("unknown");
+        allocator += u64::from(ALLOCATOR.iter().any(|name| innermost.contains(name)));
+        *functions.entry(innermost.to_owned()).or_insert(0_u64) += 1;
     }
     ensure!(samples > 0, "perf took no sample");
     let shares = |counts: BTreeMap<String, u64>, most: usize| {
@@ -101,7 +132,7 @@ fn read(data: &Path) -> Result<(Profile, BTreeMap<String, f64>)> {
     };
     let profile =
         Profile { samples, parts: shares(parts, usize::MAX), functions: shares(functions, TOP), ..Profile::default() };
-    Ok((profile, threads))
+    Ok((Profile { allocator: allocator as f64 / samples as f64, ..profile }, threads))
 }
 
 /// The part that a stack was in.
@@ -120,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_innermost_known_frame_decides() {
-        let frames = ["malloc", "tidemark_engine::kernel::encoding::bytes::put", "tidemark_engine::stream::fold::x"];
+        let frames = ["malloc", "tidemark_engine::kernel::Kernel::encode_changes", "tidemark_engine::stream::fold::x"];
         assert_eq!(part("tidemark", &frames), "encode pieces");
         assert_eq!(part("rdk:broker1", &["read"]), "Kafka client");
         assert_eq!(part("tidemark", &["malloc"]), "unknown");

@@ -5,19 +5,22 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use tidemark_engine::plan::Project;
-use tidemark_generators::{Config, World};
+use tidemark_generators::{Config, TRANSACTIONS, World};
 
 use crate::Place;
 
 /// The generator's own density, at scale: a customer has four transactions a day, a merchant thirteen.
-const TRANSACTIONS_PER_DAY: f64 = 66_667.0;
+pub const TRANSACTIONS_PER_DAY: f64 = 66_667.0;
 const USERS: u32 = 16_667;
 const MERCHANTS: u32 = 5_000;
 /// The second source is there, and next to idle: the peers have none.
 const CLICKS_PER_DAY: f64 = 50.0;
 const SEED: u64 = 1;
+/// Microseconds.
+const DAY: i64 = 86_400_000_000;
 pub const PARTITIONS: u32 = 4;
 
 /// The peers' eight values of a user, in this project's words.
@@ -91,27 +94,20 @@ impl Scratch {
     /// About so many transactions into Kafka, and the merchants' table beside them.
     pub fn generate(&self, place: &Place, events: u64) -> Result<Made> {
         let days = (events as f64 / TRANSACTIONS_PER_DAY).round().max(1.0);
+        // Days of a week differ, so that few of them have more or less than the mean: the rate is set by what comes out.
+        let end = Utc::now();
+        let (to, first) = (end.timestamp_micros(), events as f64 / days);
+        let trial = world(first)?;
+        let found = trial.events(to - days as i64 * DAY, to).filter(|event| event.source() == TRANSACTIONS);
+        let rate = first * events as f64 / found.count().max(1) as f64;
         let mut generate = self.command(place, &place.id, "");
         generate.args(["generate", "--to", "kafka", "--seed", &SEED.to_string(), "--days", &days.to_string()]);
+        generate.args(["--end", &end.to_rfc3339_opts(SecondsFormat::Micros, true)]);
         generate.args(["--users", &USERS.to_string(), "--merchants", &MERCHANTS.to_string()]);
-        generate.args(["--transactions-per-day", &(events as f64 / days).to_string()]);
-        generate.args(["--clicks-per-day", &CLICKS_PER_DAY.to_string()]);
+        generate.args(["--transactions-per-day", &rate.to_string(), "--clicks-per-day", &CLICKS_PER_DAY.to_string()]);
         let output = generate.output()?;
         ensure!(output.status.success(), "generate failed: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).context("what generate printed")
-    }
-
-    /// The same customers and merchants, for live traffic.
-    pub fn world() -> Result<World> {
-        let config = Config {
-            seed: SEED,
-            users: USERS,
-            merchants: MERCHANTS,
-            transactions_per_day: TRANSACTIONS_PER_DAY,
-            clicks_per_day: 0.0,
-            ..Config::default()
-        };
-        Ok(World::new(config)?)
     }
 
     pub async fn load(&self) -> Result<Arc<Project>> {
@@ -130,6 +126,19 @@ impl Scratch {
     pub fn archive_bytes(&self) -> u64 {
         size(&self.root.join("data/offline/archive"))
     }
+}
+
+/// The customers and merchants of all runs.
+pub fn world(transactions_per_day: f64) -> Result<World> {
+    let world = Config {
+        seed: SEED,
+        users: USERS,
+        merchants: MERCHANTS,
+        transactions_per_day,
+        clicks_per_day: CLICKS_PER_DAY,
+        ..Config::default()
+    };
+    Ok(World::new(world)?)
 }
 
 pub fn topic(place: &Place, source: &str) -> String {

@@ -230,8 +230,9 @@ impl Report {
             Some(Ok(profile)) => {
                 let _ = writeln!(
                     text,
-                    "\nwhere the CPU time goes ({} samples under perf, {:.0} events/s there)",
-                    profile.samples, profile.events_per_second
+                    "\nwhere the CPU time goes ({} samples under perf; {:.0} % of all is in malloc and free, whoever calls them)",
+                    profile.samples,
+                    profile.allocator * 100.0
                 );
                 for (part, share) in profile.parts.iter().filter(|(_, share)| *share >= 0.005) {
                     let _ = writeln!(text, "  {:5.1} %  {part}", share * 100.0);
@@ -240,7 +241,7 @@ impl Report {
                 let threads = top.collect::<Vec<_>>().join(", ");
                 let _ = writeln!(
                     text,
-                    "  CPU seconds of {:.1}: {threads}; Redis {:.1}",
+                    "  CPU seconds in {:.1} s: {threads}; Redis {:.1}",
                     profile.seconds, profile.redis_cpu_seconds
                 );
             }
