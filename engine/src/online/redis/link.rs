@@ -33,7 +33,7 @@ pub struct RedisConfig {
 /// Clones share the connection.
 #[derive(Clone)]
 pub enum Link {
-    One(One),
+    One(Box<One>),
     Cluster(ClusterConnection),
 }
 
@@ -90,7 +90,7 @@ impl Link {
         let one = One::open(client).await?;
         let info: String = cmd("INFO").arg("cluster").query_async(&mut one.connection().await).await?;
         if !info.contains("cluster_enabled:1") {
-            return Ok(Link::One(one));
+            return Ok(Link::One(Box::new(one)));
         }
         let builder = ClusterClient::builder(urls).connection_timeout(CONNECT).response_timeout(ANSWER).retries(3);
         Ok(Link::Cluster(builder.build()?.get_async_connection().await?))
