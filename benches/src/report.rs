@@ -90,7 +90,7 @@ impl Report {
         line(&mut text, ["", "events/s", "ours is", "peak MB", "notes"]);
         for row in self.rows() {
             let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
-            let ratio = row.ours_over_this.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x"));
+            let ratio = row.ours_over_this.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3} x"));
             line(&mut text, [&row.name, &number(row.events_per_second), &ratio, &number(row.peak_mb), &row.notes]);
         }
         if let Some(ours) = &self.ours {
