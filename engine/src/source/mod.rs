@@ -152,6 +152,12 @@ pub trait EventSource: Send + Debug {
         Ok(())
     }
 
+    /// What keeps it from reading, while something does; asked after reads that gave nothing. It may have lost its
+    /// partitions by that, so that no read would say it.
+    fn trouble(&self) -> Option<SourceError> {
+        None
+    }
+
     /// Whether there is nothing more for now, asked after reads that gave nothing.
     async fn exhausted(&mut self) -> Result<bool, SourceError> {
         Ok(true)

@@ -58,6 +58,10 @@ impl EventSource for Archived {
         self.source.commit(next).await
     }
 
+    fn trouble(&self) -> Option<SourceError> {
+        self.source.trouble()
+    }
+
     async fn exhausted(&mut self) -> Result<bool, SourceError> {
         self.source.exhausted().await
     }

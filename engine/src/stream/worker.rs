@@ -188,6 +188,9 @@ impl Worker {
         if self.step().await? {
             return Ok(Worked::Advanced);
         }
+        if let Some(error) = self.source.trouble() {
+            return Err(error.into());
+        }
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
             if self.others_are_done().await? {

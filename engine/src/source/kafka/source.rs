@@ -96,12 +96,6 @@ impl KafkaSource {
         let ask = move |client: &BaseConsumer<Context>, topic: &str| client.fetch_watermarks(topic, partition, ANSWER);
         self.ask("can't ask where a partition begins and ends", ask).await
     }
-
-    /// What is wrong, if something is.
-    fn error(&self) -> Option<SourceError> {
-        let error = self.consumer.shared.lock().error.clone();
-        error.map(|cause| self.broker("can't be read", &cause))
-    }
 }
 
 #[async_trait]
@@ -120,10 +114,15 @@ impl EventSource for KafkaSource {
         let state = self.consumer.shared.lock();
         let (assigned, partitions) = (state.assigned, state.partitions.keys().copied().collect());
         drop(state);
-        match self.error() {
+        match self.trouble() {
             Some(error) if !assigned => Err(error),
             _ => Ok(partitions),
         }
+    }
+
+    fn trouble(&self) -> Option<SourceError> {
+        let error = self.consumer.shared.lock().error.clone();
+        error.map(|cause| self.broker("can't be read", &cause))
     }
 
     async fn all_partitions(&mut self) -> Result<Vec<i32>, SourceError> {
@@ -213,7 +212,7 @@ impl EventSource for KafkaSource {
                 let empty = SourceBatch { partition, first_offset: from, next_offset: to, events, rejects: vec![] };
                 return Ok(Some(empty));
             }
-            Taken::Nothing => return self.error().map_or(Ok(None), Err),
+            Taken::Nothing => return Ok(None),
         };
         let next_offset = messages.last().map_or(from, |message| message.offset + 1);
         let decoder = self.decoder.clone();
