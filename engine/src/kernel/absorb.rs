@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, UInt32Array};
 
 use super::KernelError;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Span, Spanned, settle, target_of};
 use super::compile::Kernel;
 use super::fold::Input;
 use super::identity::{Identities, hash, identity};
@@ -15,6 +15,8 @@ use super::tile::{Tile, floor};
 
 /// The most tiles in a chunk.
 pub(super) const CHUNK_TILES: usize = 64;
+/// The newest chunk goes into the one before once it has so many tiles.
+pub(super) const TAIL_TILES: usize = 8;
 /// The most id hashes in a chunk.
 pub(super) const CHUNK_HASHES: usize = 2048;
 
@@ -43,7 +45,7 @@ impl Kernel {
     /// Folds rows of one key and one partition, offsets ascending, into a piece. Rows at or below
     /// [`Piece::absorbed`] are skipped; afterwards it is the last row's offset, whatever became of the row.
     ///
-    /// The piece may keep slices of the arrays: give it rows of their own ([`EventRows::take`]), not slices of a
+    /// The chunks that [`Kernel::needs`] names must be loaded. The piece may keep slices of the arrays: give it rows of their own ([`EventRows::take`]), not slices of a
     /// large batch. An error leaves the piece in an unknown state: the caller reads it anew.
     pub fn fold(&self, piece: &mut Piece, rows: &EventRows) -> Result<FoldCounts, KernelError> {
         self.check_rows(piece, rows)?;
@@ -59,7 +61,7 @@ impl Kernel {
         piece.absorbed = Some(*last_offset);
         piece.newest = piece.newest.max(times.iter().max().copied());
         piece.oldest = times.iter().min().copied().into_iter().chain(piece.oldest).min();
-        let places = self.places(piece, &rows, before, &mut counts);
+        let places = self.places(piece, &rows, before, &mut counts)?;
         counts.folded += places.rows.len() + places.tiles.len() + places.base.len();
         if !places.base.is_empty() {
             self.rows_to_base(piece, &rows.take(&UInt32Array::from(places.base))?)?;
@@ -68,11 +70,12 @@ impl Kernel {
             self.rows_to_tiles(piece, &rows.take(&UInt32Array::from(places.tiles))?)?;
         }
         let inserted = if places.rows.len() == rows.len() { rows } else { rows.take(&UInt32Array::from(places.rows))? };
-        let Piece { rows: chunks, next_chunk, .. } = piece;
-        chunks.insert(inserted, || {
+        let Piece { rows: chunks, next_chunk, removed, .. } = piece;
+        let new_id = || {
             *next_chunk += 1;
             *next_chunk - 1
-        })?;
+        };
+        chunks.insert(inserted, new_id, removed)?;
         self.seal(piece)?;
         self.trim(piece)?;
         Ok(counts)
@@ -80,10 +83,16 @@ impl Kernel {
 
     /// Sorts rows out. All places depend on the newest event of the whole batch, never on the order of its rows; whether
     /// a row was late depends on what had come before it (`newest`, then the batch).
-    fn places(&self, piece: &mut Piece, rows: &EventRows, mut newest: Option<i64>, counts: &mut FoldCounts) -> Places {
+    fn places(
+        &self,
+        piece: &mut Piece,
+        rows: &EventRows,
+        mut newest: Option<i64>,
+        counts: &mut FoldCounts,
+    ) -> Result<Places, KernelError> {
         let times = rows.times.values();
-        let keep_from = self.keep_from(piece);
-        let sealed_before = self.sealed_before(piece).unwrap_or(i64::MIN);
+        let keep_from = self.keep_from(piece)?;
+        let sealed_before = self.sealed_before(piece.newest).unwrap_or(i64::MIN);
         let mut places = Places::default();
         let mut accepted = Identities::default();
         for (row, time) in times.iter().enumerate() {
@@ -96,7 +105,7 @@ impl Kernel {
                 continue;
             }
             if let Some(identity) = identity(times, rows.ids.as_ref(), row) {
-                if accepted.contains(&identity) || piece.knows(self, &identity) {
+                if accepted.contains(&identity) || piece.knows(self, &identity)? {
                     counts.duplicate += 1;
                     continue;
                 }
@@ -110,43 +119,40 @@ impl Kernel {
                 places.rows.push(row as u32);
             }
         }
-        places
+        Ok(places)
     }
 
     /// Moves what lies before the open tiles from rows into tiles.
     fn seal(&self, piece: &mut Piece) -> Result<(), KernelError> {
-        let Some(before) = self.sealed_before(piece) else {
+        let Some(before) = self.sealed_before(piece.newest) else {
             return Ok(());
         };
-        let mut removed = std::mem::take(&mut piece.removed);
-        let sealed = piece.rows.take_before(before, &mut removed);
-        piece.removed = removed;
+        let sealed = piece.rows.take_before(before, &mut piece.removed)?;
         sealed.iter().try_for_each(|rows| self.rows_to_tiles(piece, rows))
     }
 
     /// Drops the chunks that are older than the cut, into the base if there is one.
     fn trim(&self, piece: &mut Piece) -> Result<(), KernelError> {
-        let keep_from = self.keep_from(piece);
-        let mut removed = std::mem::take(&mut piece.removed);
-        let rows = piece.rows.take_chunks_before(keep_from, &mut removed);
-        let count = piece.tiles.partition_point(|chunk| chunk.data.last().is_none_or(|tile| tile.start < keep_from));
-        let tiles: Vec<_> = piece.tiles.drain(..count).collect();
-        removed.extend(tiles.iter().map(|chunk| chunk.id));
-        piece.removed = removed;
-        for rows in rows {
-            piece.complete_after = piece.complete_after.max(rows.times.values().last().copied());
+        let keep_from = self.keep_from(piece)?;
+        for chunk in piece.rows.take_chunks_before(keep_from, &mut piece.removed) {
+            piece.complete_after = piece.complete_after.max(Some(chunk.span.last));
             if self.base.is_some() {
-                self.rows_to_base(piece, &rows)?;
+                self.rows_to_base(piece, chunk.data()?)?;
             }
         }
-        for tile in tiles.into_iter().flat_map(|chunk| chunk.data) {
-            piece.complete_after = piece.complete_after.max(Some(tile.max));
-            if let Some(folds) = &self.base {
+        // The cut of a tiled view is where a tile starts.
+        let count = piece.tiles.partition_point(|chunk| chunk.span.last < keep_from);
+        let tiles: Vec<_> = piece.tiles.drain(..count).collect();
+        piece.removed.extend(tiles.iter().map(|chunk| chunk.id));
+        for chunk in tiles {
+            piece.complete_after = piece.complete_after.max(Some(chunk.span.last));
+            let Some(folds) = &self.base else { continue };
+            for tile in chunk.data()? {
                 let states = Arc::make_mut(piece.base.get_or_insert_with(|| self.empty_base()));
                 for (state, fold) in states.iter_mut().zip(folds) {
                     self.folds[*fold].merge(state, &tile.states[*fold]);
                 }
-                remember(piece, tile.hashes.iter().copied());
+                remember(piece, tile.hashes.iter().copied())?;
             }
         }
         Ok(())
@@ -169,8 +175,7 @@ impl Kernel {
         let times = rows.times.values();
         let hashes =
             (0..rows.len()).filter_map(|row| identity(times, rows.ids.as_ref(), row)).map(|identity| hash(&identity));
-        remember(piece, hashes);
-        Ok(())
+        remember(piece, hashes)
     }
 
     fn rows_to_tiles(&self, piece: &mut Piece, rows: &EventRows) -> Result<(), KernelError> {
@@ -182,48 +187,49 @@ impl Kernel {
         let times = rows.times.values();
         for (row, time) in times.iter().enumerate() {
             let hash = identity(times, rows.ids.as_ref(), row).map(|identity| hash(&identity));
-            let tile = self.tile_mut(piece, floor(*time, length));
-            tile.add(&self.folds, &inputs, rows.order(), row, hash);
+            self.with_tile(piece, floor(*time, length), |tile| {
+                tile.add(&self.folds, &inputs, rows.order(), row, hash);
+            })?;
         }
-        Ok(())
+        settle(&mut piece.tiles, (TAIL_TILES, CHUNK_TILES), &mut piece.removed, |before, tail| {
+            Ok(before.iter().chain(tail).cloned().collect())
+        })
     }
 
-    /// The tile that starts at an instant, made if it isn't there.
-    fn tile_mut<'a>(&self, piece: &'a mut Piece, start: i64) -> &'a mut Tile {
-        let place = piece.tiles.partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
-        let mut target = place.saturating_sub(1);
-        if piece.tiles.is_empty() {
+    /// Changes the tile that starts at an instant, made if it isn't there.
+    fn with_tile(&self, piece: &mut Piece, start: i64, add: impl FnOnce(&mut Tile)) -> Result<(), KernelError> {
+        let new = || Arc::new(Tile::new(start, &self.folds));
+        let mut target = target_of(&piece.tiles, start);
+        let behind = piece.tiles.last().is_none_or(|chunk| chunk.span.len >= TAIL_TILES && chunk.span.last < start);
+        if behind {
             let id = piece.new_chunk();
-            piece.tiles.push(Chunk { id, dirty: true, data: Vec::new() });
+            target = piece.tiles.len();
+            piece.tiles.push(Chunk::new(id, vec![new()]));
         }
-        let found = piece.tiles[target].data.binary_search_by_key(&start, |tile| tile.start);
-        let index = match found {
+        let tiles = piece.tiles[target].data()?;
+        let index = match tiles.binary_search_by_key(&start, |tile| tile.start) {
             Ok(index) => index,
-            Err(index) if piece.tiles[target].data.len() < CHUNK_TILES => {
-                piece.tiles[target].data.insert(index, Arc::new(Tile::new(start, &self.folds)));
+            Err(index) if tiles.len() < CHUNK_TILES => {
+                piece.tiles[target].change(|tiles| tiles.insert(index, new()))?;
                 index
             }
             Err(index) => {
-                // Full: the newest chunk stays as it is, another one is halved.
-                let newest = target + 1 == piece.tiles.len() && index == CHUNK_TILES;
-                let at = if newest { CHUNK_TILES } else { CHUNK_TILES / 2 };
+                // Full: it is halved, since what comes next may go into either half.
+                let at = CHUNK_TILES / 2;
                 let id = piece.new_chunk();
-                let data = piece.tiles[target].data.split_off(at);
-                piece.tiles[target].dirty |= !newest;
-                piece.tiles.insert(target + 1, Chunk { id, dirty: true, data });
-                let index = if index >= at {
+                let upper = piece.tiles[target].change(|tiles| tiles.split_off(at))?;
+                piece.tiles.insert(target + 1, Chunk::new(id, upper));
+                let index = if index > at {
                     target += 1;
                     index - at
                 } else {
                     index
                 };
-                piece.tiles[target].data.insert(index, Arc::new(Tile::new(start, &self.folds)));
+                piece.tiles[target].change(|tiles| tiles.insert(index, new()))?;
                 index
             }
         };
-        let chunk = &mut piece.tiles[target];
-        chunk.dirty = true;
-        Arc::make_mut(&mut chunk.data[index])
+        piece.tiles[target].change(|tiles| add(Arc::make_mut(&mut tiles[index])))
     }
 
     fn empty_base(&self) -> Arc<Vec<super::fold::State>> {
@@ -281,15 +287,22 @@ impl Kernel {
 }
 
 /// Adds hashes of events that went into the base.
-fn remember(piece: &mut Piece, hashes: impl Iterator<Item = u64>) {
+fn remember(piece: &mut Piece, hashes: impl Iterator<Item = u64>) -> Result<(), KernelError> {
     for hash in hashes {
-        if piece.hashes.last().is_none_or(|chunk| chunk.data.len() >= CHUNK_HASHES) {
-            let id = piece.new_chunk();
-            piece.hashes.push(Chunk { id, dirty: true, data: Vec::new() });
+        match piece.hashes.last_mut().filter(|chunk| chunk.span.len < CHUNK_HASHES) {
+            Some(chunk) => chunk.change(|hashes| hashes.push(hash))?,
+            None => {
+                let id = piece.new_chunk();
+                piece.hashes.push(Chunk::new(id, vec![hash]));
+            }
         }
-        if let Some(chunk) = piece.hashes.last_mut() {
-            chunk.data.push(hash);
-            chunk.dirty = true;
-        }
+    }
+    Ok(())
+}
+
+impl Spanned for Vec<u64> {
+    /// Hashes have no times.
+    fn span(&self) -> Span {
+        Span { len: self.len(), first: 0, last: 0 }
     }
 }

@@ -1,4 +1,7 @@
-//! Rows in chunks: bounded, ascending, so that appending to a long timeline rewrites only its newest chunk.
+//! Chunks: the bounded parts of a piece that are stored by themselves.
+//!
+//! A piece need not hold a chunk to know where it lies: its head says of each which times it covers. Appending to a long
+//! timeline reads and writes only its newest chunk, a short one, and now and then the one before.
 
 use arrow::array::UInt32Array;
 
@@ -8,17 +11,124 @@ use super::rows::EventRows;
 
 /// The most rows in a chunk.
 pub(super) const CHUNK_ROWS: usize = 256;
+/// The newest chunk goes into the one before once it has so many rows. What an event writes is about this many rows, half of
+/// them for the chunk before: the square root of a chunk is the best of both.
+pub(super) const TAIL_ROWS: usize = 16;
 
-/// A part of a piece that is stored under an id of its own.
+/// What a head says of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub len: usize,
+    /// The first event time; of tiles, the first one's start.
+    pub first: i64,
+    /// The last event time.
+    pub last: i64,
+}
+
+/// What a chunk is made of.
+pub(super) trait Spanned {
+    fn span(&self) -> Span;
+}
+
+impl Spanned for EventRows {
+    fn span(&self) -> Span {
+        let times = self.times.values();
+        Span {
+            len: times.len(),
+            first: times.first().copied().unwrap_or(i64::MAX),
+            last: times.last().copied().unwrap_or(i64::MIN),
+        }
+    }
+}
+
+/// A part of a piece that is stored under an id of its own. Never empty.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk<T> {
     pub id: u32,
     /// Changed since it was last written.
     pub dirty: bool,
-    pub data: T,
+    pub span: Span,
+    /// None while only the store has it.
+    pub data: Option<T>,
 }
 
-/// Chunks of rows, none empty, ascending by (event time, offset) within and across.
+impl<T: Spanned> Chunk<T> {
+    pub fn new(id: u32, data: T) -> Self {
+        Chunk { id, dirty: true, span: data.span(), data: Some(data) }
+    }
+
+    /// One that the store has.
+    pub fn stored(id: u32, span: Span) -> Self {
+        Chunk { id, dirty: false, span, data: None }
+    }
+
+    pub fn data(&self) -> Result<&T, KernelError> {
+        self.data.as_ref().ok_or(KernelError::NotLoaded { chunk: self.id })
+    }
+
+    pub fn set(&mut self, data: T) {
+        *self = Chunk::new(self.id, data);
+    }
+
+    /// Changes it in place.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> Result<R, KernelError> {
+        let data = self.data.as_mut().ok_or(KernelError::NotLoaded { chunk: self.id })?;
+        let result = change(data);
+        self.span = data.span();
+        self.dirty = true;
+        Ok(result)
+    }
+
+    /// Lets go of what the store has.
+    pub fn forget(&mut self) {
+        if !self.dirty {
+            self.data = None;
+        }
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.data.is_some()
+    }
+}
+
+/// Which chunks, by index, adding `added` items behind all others touches: the tail, if there is one, and what it goes
+/// into when it is full.
+pub(super) fn touched_by_appending<T>(chunks: &[Chunk<T>], tail: usize, added: usize) -> impl Iterator<Item = usize> {
+    let n = chunks.len();
+    let last = chunks.last().map_or(0, |chunk| chunk.span.len);
+    let touched = match last {
+        _ if added == 0 => 0,
+        _ if last >= tail => usize::from(added >= tail),
+        _ => 1 + usize::from(last + added >= tail),
+    };
+    n.saturating_sub(touched)..n
+}
+
+/// The chunk that something at an instant goes into; the first one for what lies before all.
+pub(super) fn target_of<T>(chunks: &[Chunk<T>], instant: i64) -> usize {
+    chunks.partition_point(|chunk| chunk.span.first <= instant).saturating_sub(1)
+}
+
+/// Puts a tail that is long enough into the chunk before, if that has room for it and both are at hand.
+pub(super) fn settle<T: Spanned>(
+    chunks: &mut Vec<Chunk<T>>,
+    (tail, most): (usize, usize),
+    removed: &mut Vec<u32>,
+    join: impl FnOnce(&T, &T) -> Result<T, KernelError>,
+) -> Result<(), KernelError> {
+    if let [.., before, last] = chunks.as_mut_slice()
+        && last.span.len >= tail
+        && before.span.len + last.span.len <= most
+        && let (Some(rows), Some(more)) = (&before.data, &last.data)
+    {
+        before.set(join(rows, more)?);
+        removed.push(last.id);
+        chunks.pop();
+    }
+    Ok(())
+}
+
+/// Chunks of rows, ascending by (event time, offset) within and across.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RowChunks(pub Vec<Chunk<EventRows>>);
 
@@ -28,98 +138,127 @@ impl RowChunks {
     }
 
     pub fn len(&self) -> usize {
-        self.iter().map(|chunk| chunk.data.len()).sum()
+        self.iter().map(|chunk| chunk.span.len).sum()
     }
 
     /// The event time of the n-th row from the end, from 1, of those at or before an instant.
-    pub fn time_from_end(&self, n: usize, until: i64) -> Option<i64> {
-        let mut left = n.checked_sub(1)?;
-        for chunk in self.iter().rev() {
-            let times = chunk.data.times.values();
+    pub fn time_from_end(&self, n: usize, until: i64) -> Result<Option<i64>, KernelError> {
+        let Some(mut left) = n.checked_sub(1) else { return Ok(None) };
+        for chunk in self.iter().rev().filter(|chunk| chunk.span.first <= until) {
+            if chunk.span.last <= until && left >= chunk.span.len {
+                left -= chunk.span.len;
+                continue;
+            }
+            let times = chunk.data()?.times.values();
             let times = &times[..times.partition_point(|time| *time <= until)];
             if left < times.len() {
-                return Some(times[times.len() - 1 - left]);
+                return Ok(Some(times[times.len() - 1 - left]));
             }
             left -= times.len();
         }
-        None
+        Ok(None)
+    }
+
+    /// Which chunks, by index, [`RowChunks::time_from_end`] looks at, now or after rows were inserted.
+    pub fn at_the_end(&self, n: usize, until: i64) -> Vec<usize> {
+        let (mut looked_at, mut rows) = (vec![], 0);
+        for (index, chunk) in self.0.iter().enumerate().rev().filter(|(_, chunk)| chunk.span.first <= until) {
+            if rows >= n {
+                break;
+            }
+            looked_at.push(index);
+            rows += if chunk.span.last <= until { chunk.span.len } else { 0 };
+        }
+        looked_at
     }
 
     /// The newest event time before an instant.
-    pub fn newest_before(&self, instant: i64) -> Option<i64> {
-        let before = |chunk: &&Chunk<EventRows>| first(&chunk.data) < instant;
-        let chunk = self.iter().take_while(before).last()?;
-        let times = chunk.data.times.values();
-        times.partition_point(|time| *time < instant).checked_sub(1).map(|row| times[row])
+    pub fn newest_before(&self, instant: i64) -> Result<Option<i64>, KernelError> {
+        let Some(chunk) = self.iter().take_while(|chunk| chunk.span.first < instant).last() else { return Ok(None) };
+        let times = chunk.data()?.times.values();
+        Ok(times.partition_point(|time| *time < instant).checked_sub(1).map(|row| times[row]))
+    }
+
+    /// Which chunks, by index, may hold rows of an instant.
+    pub fn covering(&self, instant: i64) -> impl Iterator<Item = usize> {
+        let from = self.0.partition_point(|chunk| chunk.span.last < instant);
+        from..from + self.0[from..].partition_point(|chunk| chunk.span.first <= instant)
     }
 
     /// Whether a row has this event time and id.
-    pub fn holds(&self, (time, id): &(i64, Value)) -> bool {
-        let from = self.0.partition_point(|chunk| last(&chunk.data) < *time);
-        self.0[from..].iter().take_while(|chunk| first(&chunk.data) <= *time).any(|chunk| {
-            let times = chunk.data.times.values();
-            let rows = times.partition_point(|held| held < time)..times.partition_point(|held| held <= time);
-            chunk
-                .data
-                .ids
-                .as_ref()
-                .is_some_and(|ids| rows.into_iter().any(|row| value_at(ids, row).as_ref() == Some(id)))
-        })
+    pub fn holds(&self, (time, id): &(i64, Value)) -> Result<bool, KernelError> {
+        for chunk in self.covering(*time) {
+            let rows = self.0[chunk].data()?;
+            let times = rows.times.values();
+            let mut same = times.partition_point(|held| held < time)..times.partition_point(|held| held <= time);
+            if rows.ids.as_ref().is_some_and(|ids| same.any(|row| value_at(ids, row).as_ref() == Some(id))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Inserts rows, whose offsets are higher than all that are held and ascend.
-    pub fn insert(&mut self, rows: EventRows, mut new_id: impl FnMut() -> u32) -> Result<(), KernelError> {
+    pub fn insert(
+        &mut self,
+        rows: EventRows,
+        mut new_id: impl FnMut() -> u32,
+        removed: &mut Vec<u32>,
+    ) -> Result<(), KernelError> {
         let mut rows = by_time(rows)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        if self.0.is_empty() {
-            let (head, rest) = (rows.slice(0, CHUNK_ROWS), rows.slice(CHUNK_ROWS, rows.len()));
-            self.0.push(Chunk { id: new_id(), dirty: true, data: head });
-            rows = rest;
-        }
         // From the end, so that a chunk that splits doesn't move the ones still to come.
         while !rows.is_empty() {
+            let span = rows.span();
+            let target = target_of(&self.0, span.last);
+            let Some(chunk) = self.0.get(target) else {
+                self.append(&rows, &mut new_id);
+                break;
+            };
             let times = rows.times.values();
-            let target = self.0.partition_point(|chunk| first(&chunk.data) <= times[times.len() - 1]).saturating_sub(1);
-            let from = if target == 0 { 0 } else { times.partition_point(|time| *time < first(&self.0[target].data)) };
-            let merged = merge(&self.0[target].data, &rows.slice(from, rows.len() - from))?;
-            self.replace(target, &merged, &mut new_id);
+            let from = if target == 0 { 0 } else { times.partition_point(|time| *time < chunk.span.first) };
+            let part = rows.slice(from, rows.len() - from);
+            let newest = target + 1 == self.0.len();
+            if newest && chunk.span.len >= TAIL_ROWS && part.span().first >= chunk.span.last {
+                self.append(&part, &mut new_id);
+            } else {
+                let merged = merge(chunk.data()?, &part)?;
+                self.replace(target, &merged, &mut new_id);
+            }
             rows = rows.slice(0, from);
         }
-        Ok(())
+        settle(&mut self.0, (TAIL_ROWS, CHUNK_ROWS), removed, |before, tail| EventRows::concat(&[before, tail]))
     }
 
     /// Takes out the rows before an instant, ascending. The chunk that the instant cuts becomes shorter.
-    pub fn take_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Vec<EventRows> {
+    pub fn take_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Result<Vec<EventRows>, KernelError> {
         let mut taken = Vec::new();
-        while let Some(chunk) = self.0.first_mut() {
-            let count = chunk.data.times.values().partition_point(|time| *time < instant);
-            let (before, after) = (chunk.data.slice(0, count), chunk.data.slice(count, chunk.data.len()));
-            if count > 0 {
-                taken.push(before);
-                chunk.dirty = true;
-            }
+        while let Some(chunk) = self.0.first_mut().filter(|chunk| chunk.span.first < instant) {
+            let rows = chunk.data()?;
+            let count = rows.times.values().partition_point(|time| *time < instant);
+            let (before, after) = (rows.slice(0, count), rows.slice(count, rows.len()));
+            taken.push(before);
             if !after.is_empty() {
-                chunk.data = after;
+                chunk.set(after);
                 break;
             }
             removed.push(chunk.id);
             self.0.remove(0);
         }
-        taken
+        Ok(taken)
     }
 
     /// Takes out the chunks all of whose rows are before an instant.
-    pub fn take_chunks_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Vec<EventRows> {
-        let count = self.0.partition_point(|chunk| last(&chunk.data) < instant);
-        let chunks = self.0.drain(..count);
-        chunks
-            .map(|chunk| {
-                removed.push(chunk.id);
-                chunk.data
-            })
-            .collect()
+    pub fn take_chunks_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Vec<Chunk<EventRows>> {
+        let count = self.0.partition_point(|chunk| chunk.span.last < instant);
+        let taken: Vec<_> = self.0.drain(..count).collect();
+        removed.extend(taken.iter().map(|chunk| chunk.id));
+        taken
+    }
+
+    /// Puts rows behind all others, in chunks of their own.
+    fn append(&mut self, rows: &EventRows, mut new_id: impl FnMut() -> u32) {
+        let starts = (0..rows.len()).step_by(CHUNK_ROWS);
+        self.0.extend(starts.map(|start| Chunk::new(new_id(), rows.slice(start, CHUNK_ROWS))));
     }
 
     /// Puts rows in a chunk's place: in one, or, if they are too many, in several. The newest chunk is filled up,
@@ -129,23 +268,11 @@ impl RowChunks {
         let newest = target + 1 == self.0.len();
         let size = if newest { CHUNK_ROWS } else { rows.len().div_ceil(parts) };
         let id = self.0[target].id;
-        let chunks = (0..parts).map(|part| Chunk {
-            id: if part == 0 { id } else { new_id() },
-            dirty: true,
-            data: rows.slice(part * size, size),
-        });
-        let chunks: Vec<_> = chunks.filter(|chunk| !chunk.data.is_empty()).collect();
+        let parts = (0..parts).map(|part| (part, rows.slice(part * size, size))).filter(|(_, rows)| !rows.is_empty());
+        let chunks: Vec<_> =
+            parts.map(|(part, rows)| Chunk::new(if part == 0 { id } else { new_id() }, rows)).collect();
         self.0.splice(target..=target, chunks);
     }
-}
-
-/// The event time of a chunk's first row. Chunks are never empty.
-fn first(rows: &EventRows) -> i64 {
-    rows.times.values().first().copied().unwrap_or(i64::MAX)
-}
-
-fn last(rows: &EventRows) -> i64 {
-    rows.times.values().last().copied().unwrap_or(i64::MIN)
 }
 
 /// Rows by event time; rows of one time stay in the order of their offsets.

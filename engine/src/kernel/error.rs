@@ -25,6 +25,9 @@ pub enum KernelError {
     /// A result that its type can't hold.
     #[error("{aggregate}: {message}")]
     Overflow { aggregate: String, message: String },
+    /// A fold that needs a chunk which only the store has: [`Kernel::needs`](super::Kernel::needs) says which to load.
+    #[error("chunk {chunk} of a timeline is not loaded")]
+    NotLoaded { chunk: u32 },
     #[error(transparent)]
     Encoding(#[from] EncodingError),
     #[error(transparent)]

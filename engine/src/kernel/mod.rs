@@ -12,6 +12,8 @@
 //! * **Exact or said.** A value equals the SQL over all events ever seen, or the status is
 //!   [`Status::OutsideRetention`]. A read at now is always exact, as long as no event lies further ahead of now than `ahead`.
 //! * **Typed folds are exactly mergeable** ([`fold`]): sums of doubles don't depend on order, chunks, tiles, partitions.
+//! * **A fold needs little of a long timeline**: a piece knows from its head what each chunk covers, and
+//!   [`Kernel::needs`] names those that some rows touch. In order, that is the newest one.
 //! * **Order** in a timeline is event time, then partition, then offset.
 //! * An event id counts once per (event time, id): the first offset wins. Across partitions that holds while one of
 //!   the two is still a row; two partitions that have both folded it into partial states count it twice.
@@ -30,6 +32,7 @@ mod frame;
 mod identity;
 mod interval;
 pub mod key;
+mod needs;
 mod piece;
 mod rows;
 pub mod spec;

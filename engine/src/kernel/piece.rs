@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use super::KernelError;
 use super::chunk::{Chunk, RowChunks};
 use super::compile::Kernel;
 use super::fold::State;
+use super::rows::EventRows;
 use super::tile::{Tile, floor};
 
 /// The state of one key and one source partition: a small head, and bounded chunks of rows, tiles and id hashes.
 ///
-/// Trimming is lazy: a chunk goes when all of it is older than the cut. Reads never see the difference.
+/// Trimming is lazy: a chunk goes when all of it is older than the cut. Reads never see the difference. Chunks of rows and
+/// tiles may be left in the store ([`Chunk::data`]).
 #[derive(Debug, Clone)]
 pub struct Piece {
     pub(super) partition: i32,
@@ -54,12 +57,15 @@ impl Piece {
 
     /// Bytes of memory, about: for a cache's budget.
     pub fn size(&self) -> usize {
-        let rows: usize = self.rows.iter().map(|chunk| chunk.data.size()).sum();
-        let tiles: usize = self.tiles.iter().flat_map(|chunk| &chunk.data).map(|tile| tile.size()).sum();
-        let hashes: usize = self.hashes.iter().map(|chunk| chunk.data.len() * 8 + 48).sum();
+        let rows: usize = self.rows.iter().filter_map(|chunk| chunk.data.as_ref()).map(EventRows::size).sum();
+        let tiles = self.tiles.iter().filter_map(|chunk| chunk.data.as_ref()).flatten();
+        let tiles: usize = tiles.map(|tile| tile.size()).sum();
+        let hashes: usize = self.hashes.iter().map(|chunk| chunk.span.len * 8).sum();
+        let chunks = self.rows.0.len() * size_of::<Chunk<EventRows>>()
+            + (self.tiles.len() + self.hashes.len()) * size_of::<Chunk<Vec<u64>>>();
         let base: usize =
             self.base.iter().flat_map(|base| base.iter()).map(|state| size_of::<State>() + state.heap_size()).sum();
-        size_of::<Self>() + rows + tiles + hashes + base
+        size_of::<Self>() + chunks + rows + tiles + hashes + base
     }
 
     pub(super) fn new_chunk(&mut self) -> u32 {
@@ -68,35 +74,54 @@ impl Piece {
         id
     }
 
-    pub(super) fn tile(&self, start: i64) -> Option<&Arc<Tile>> {
-        let chunk = self.tiles.partition_point(|chunk| chunk.data.first().is_some_and(|tile| tile.start <= start));
-        let tiles = &self.tiles.get(chunk.checked_sub(1)?)?.data;
-        tiles.get(tiles.binary_search_by_key(&start, |tile| tile.start).ok()?)
+    /// Which chunk, by index, has the tile that starts at an instant, if it is there.
+    pub(super) fn chunk_of_tile(&self, start: i64) -> Option<usize> {
+        let chunk = self.tiles.partition_point(|chunk| chunk.span.first <= start).checked_sub(1)?;
+        (start <= self.tiles.get(chunk)?.span.last).then_some(chunk)
+    }
+
+    fn tile(&self, start: i64) -> Result<Option<&Arc<Tile>>, KernelError> {
+        let Some(chunk) = self.chunk_of_tile(start).and_then(|chunk| self.tiles.get(chunk)) else { return Ok(None) };
+        let tiles = chunk.data()?;
+        Ok(tiles.binary_search_by_key(&start, |tile| tile.start).ok().and_then(|place| tiles.get(place)))
     }
 
     /// Whether the piece holds this event already, as a row, in a tile or in the base.
-    pub(super) fn knows(&self, kernel: &Kernel, identity: &(i64, super::fold::value::Value)) -> bool {
-        if self.rows.holds(identity) {
-            return true;
+    pub(super) fn knows(
+        &self,
+        kernel: &Kernel,
+        identity: &(i64, super::fold::value::Value),
+    ) -> Result<bool, KernelError> {
+        if self.rows.holds(identity)? {
+            return Ok(true);
         }
         let hash = std::cell::LazyCell::new(|| super::identity::hash(identity));
         if let Some(length) = kernel.spec.tile
-            && let Some(tile) = self.tile(floor(identity.0, length))
+            && let Some(tile) = self.tile(floor(identity.0, length))?
             && tile.hashes.binary_search(&hash).is_ok()
         {
-            return true;
+            return Ok(true);
         }
-        let may_be_in_base = self.complete_after.is_some_and(|complete_after| identity.0 <= complete_after);
-        may_be_in_base && self.hashes.iter().any(|chunk| chunk.data.contains(&hash))
+        if self.complete_after.is_some_and(|complete_after| identity.0 <= complete_after) {
+            for chunk in &self.hashes {
+                if chunk.data()?.contains(&hash) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The newest event time that an exact read must not reach back to, whatever was trimmed lazily or not.
-    pub(super) fn complete_after(&self, kernel: &Kernel) -> Option<i64> {
-        let keep_from = kernel.keep_from(self);
-        let row = self.rows.newest_before(keep_from);
-        let tiles = self.tiles.iter().flat_map(|chunk| &chunk.data);
-        let tile = tiles.take_while(|tile| tile.start < keep_from).map(|tile| tile.max).max();
-        self.complete_after.max(row).max(tile)
+    pub(super) fn complete_after(&self, kernel: &Kernel) -> Result<Option<i64>, KernelError> {
+        let keep_from = kernel.keep_from(self)?;
+        let row = self.rows.newest_before(keep_from)?;
+        let mut tile = None;
+        for chunk in self.tiles.iter().take_while(|chunk| chunk.span.first < keep_from) {
+            let before = chunk.data()?.iter().take_while(|tile| tile.start < keep_from);
+            tile = tile.max(before.map(|tile| tile.max).max());
+        }
+        Ok(self.complete_after.max(row).max(tile))
     }
 }
 
@@ -119,16 +144,18 @@ impl Kernel {
     }
 
     /// Event times before this are trimmed: before the cut, and before the latest rows that ROWS frames need.
-    pub(super) fn keep_from(&self, piece: &Piece) -> i64 {
+    pub(super) fn keep_from(&self, piece: &Piece) -> Result<i64, KernelError> {
         let cut = self.cut(piece.newest);
-        match self.keep_rows {
+        Ok(match self.keep_rows {
             0 => cut,
             // All rows of that instant stay, so that a duplicate of one of them is still known as one.
-            needed => {
-                let now = piece.newest.map_or(i64::MIN, |newest| newest.saturating_sub(self.spec.ahead));
-                piece.rows.time_from_end(needed, now).map_or(i64::MIN, |time| time.min(cut))
-            }
-        }
+            needed => piece.rows.time_from_end(needed, self.now(piece.newest))?.map_or(i64::MIN, |time| time.min(cut)),
+        })
+    }
+
+    /// The earliest that now can be when this is the newest event time.
+    pub(super) fn now(&self, newest: Option<i64>) -> i64 {
+        newest.map_or(i64::MIN, |newest| newest.saturating_sub(self.spec.ahead))
     }
 
     /// How far back reads reach when this is the newest event time.
@@ -141,8 +168,8 @@ impl Kernel {
     }
 
     /// Event times before this are in tiles: all but the newest two, and those that a frame's end may cut.
-    pub(super) fn sealed_before(&self, piece: &Piece) -> Option<i64> {
-        let (tile, newest) = (self.spec.tile?, piece.newest?);
+    pub(super) fn sealed_before(&self, newest: Option<i64>) -> Option<i64> {
+        let (tile, newest) = (self.spec.tile?, newest?);
         Some(floor(newest.saturating_sub(self.open), tile).saturating_sub(tile))
     }
 }

@@ -1,5 +1,8 @@
 //! Tiles: the events of one aligned stretch of time as partial states, in place of rows.
 
+use std::sync::Arc;
+
+use super::chunk::{Span, Spanned};
 use super::fold::{Fold, Input, Order, State};
 
 /// The partial states of one tile: as many as the kernel has folds, in their order.
@@ -17,13 +20,7 @@ pub(crate) struct Tile {
 
 impl Tile {
     pub fn new(start: i64, folds: &[Fold]) -> Self {
-        Tile {
-            start,
-            min: i64::MAX,
-            max: i64::MIN,
-            hashes: Vec::new(),
-            states: folds.iter().map(Fold::empty).collect(),
-        }
+        Tile { start, min: i64::MAX, max: start, hashes: Vec::new(), states: folds.iter().map(Fold::empty).collect() }
     }
 
     /// Folds one row.
@@ -43,6 +40,16 @@ impl Tile {
     pub fn size(&self) -> usize {
         let states: usize = self.states.iter().map(|state| size_of::<State>() + state.heap_size()).sum();
         size_of::<Tile>() + self.hashes.len() * 8 + states
+    }
+}
+
+impl Spanned for Vec<Arc<Tile>> {
+    fn span(&self) -> Span {
+        Span {
+            len: self.len(),
+            first: self.first().map_or(i64::MAX, |tile| tile.start),
+            last: self.last().map_or(i64::MIN, |tile| tile.max),
+        }
     }
 }
 

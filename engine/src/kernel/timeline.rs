@@ -91,8 +91,8 @@ impl Kernel {
     /// Merges a key's pieces into what is read from.
     pub fn timeline<'a>(&self, pieces: impl IntoIterator<Item = &'a Piece>) -> Result<Timeline, KernelError> {
         let pieces: Vec<&Piece> = pieces.into_iter().collect();
-        let blocks: Vec<&EventRows> =
-            pieces.iter().flat_map(|piece| piece.rows.iter().map(|chunk| &chunk.data)).collect();
+        let blocks = pieces.iter().flat_map(|piece| piece.rows.iter().map(|chunk| chunk.data()));
+        let blocks: Vec<&EventRows> = blocks.collect::<Result<_, _>>()?;
         let mut timeline = self.empty_timeline();
         let mut ids = None;
         if !blocks.is_empty() {
@@ -103,8 +103,10 @@ impl Kernel {
                 (rows.times, rows.offsets, rows.columns, rows.ids);
         }
         for piece in &pieces {
-            timeline.tiles.extend(piece.tiles.iter().flat_map(|chunk| chunk.data.iter().cloned()));
-            timeline.complete_after = timeline.complete_after.max(piece.complete_after(self));
+            for chunk in &piece.tiles {
+                timeline.tiles.extend(chunk.data()?.iter().cloned());
+            }
+            timeline.complete_after = timeline.complete_after.max(piece.complete_after(self)?);
             timeline.oldest = timeline.oldest.into_iter().chain(piece.oldest).min();
             timeline.base = match (timeline.base.take(), &piece.base) {
                 (Some(mut merged), Some(base)) => {
@@ -120,8 +122,9 @@ impl Kernel {
             return Ok(timeline);
         }
         let hashes = |piece: &&Piece| {
-            let tiles = piece.tiles.iter().flat_map(|chunk| &chunk.data).flat_map(|tile| tile.hashes.clone());
-            tiles.chain(piece.hashes.iter().flat_map(|chunk| chunk.data.iter().copied())).collect::<Vec<_>>()
+            let tiles = piece.tiles.iter().filter_map(|chunk| chunk.data.as_ref()).flatten();
+            let base = piece.hashes.iter().filter_map(|chunk| chunk.data.as_ref()).flatten().copied();
+            tiles.flat_map(|tile| tile.hashes.clone()).chain(base).collect::<Vec<_>>()
         };
         let elsewhere: HashSet<u64, RandomState> =
             if ids.is_some() { pieces.iter().flat_map(hashes).collect() } else { HashSet::default() };

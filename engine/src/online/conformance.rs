@@ -124,6 +124,12 @@ async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
     write(store, &view, vec![second]).await?;
     let stored = piece(4, 2, &[(7, "VII"), (8, ""), (9, "again"), (u32::MAX, "last")]);
     same("replaced and removed", read_one(store, &view, &a).await?, vec![stored])?;
+    let wanted = [(a.clone(), vec![u32::MAX, 7, 1000]), (key("absent"), vec![7]), (a.clone(), vec![])];
+    let fetched = store.fetch(&view, 4, &wanted).await.map_err(text)?;
+    let some = piece(4, 2, &[(u32::MAX, "last"), (7, "VII")]);
+    same("some of a piece", fetched, vec![Some(some), None, Some(piece(4, 2, &[]))])?;
+    let elsewhere = store.fetch(&view, 5, &[(a.clone(), vec![7])]).await.map_err(text)?;
+    same("another partition's piece", elsewhere, vec![None])?;
     let large = Bytes::from(vec![0xAB; 5 << 20]);
     let third = PieceWrite {
         head: large.clone(),

@@ -116,6 +116,34 @@ impl EmbeddedStore {
         read().map_err(self.storage("can't read"))?
     }
 
+    fn fetch_pieces(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        let fetch = || -> Result<Result<Vec<Option<StoredPiece>>, StoreError>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let Some(number) = read.open_table(VIEWS)?.get((view.name.as_str(), view.fingerprint.as_str()))? else {
+                return Ok(Ok(vec![None; wanted.len()]));
+            };
+            let (number, state) = (number.value(), read.open_table(STATE)?);
+            let mut fetched = Vec::with_capacity(wanted.len());
+            for (key, chunks) in wanted {
+                let mut pieces = Vec::new();
+                for slot in std::iter::once(HEAD).chain(chunks.iter().map(|chunk| i64::from(*chunk))) {
+                    let Some(bytes) = state.get((number, key.as_str(), partition, slot))? else { continue };
+                    if let Err(cause) = add_slot(&mut pieces, partition, slot, bytes.value()) {
+                        return Ok(Err(self.damaged(view, key.as_str(), partition, cause)));
+                    }
+                }
+                fetched.push(pieces.pop());
+            }
+            Ok(Ok(fetched))
+        };
+        fetch().map_err(self.storage("can't read"))?
+    }
+
     fn damaged(&self, view: &ViewId, key: &str, partition: i32, cause: &str) -> StoreError {
         StoreError::Damaged {
             path: self.path.to_path_buf(),
@@ -216,6 +244,16 @@ impl OnlineStore for EmbeddedStore {
         }
         let (view, keys) = (view.clone(), keys.to_vec());
         self.blocking(move |store| store.read_keys(&view, &keys)).await
+    }
+
+    async fn fetch(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        let (view, wanted) = (view.clone(), wanted.to_vec());
+        self.blocking(move |store| store.fetch_pieces(&view, partition, &wanted)).await
     }
 
     /// The process that writes is the one that would lose: a session never ends.

@@ -116,6 +116,15 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// The pieces of each key, in the keys' order, each key's ascending by partition; none for a key never written.
     async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError>;
 
+    /// What a writer begins with: of each key one partition's piece, with those of its chunks that are named and there; `None`
+    /// where there is no such piece. Each is the state after some whole number of writes.
+    async fn fetch(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError>;
+
     /// The session to write in. Whoever asks reads progress and pieces after that, not before.
     async fn session(&self) -> Result<Session, StoreError>;
 

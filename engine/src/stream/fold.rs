@@ -8,11 +8,11 @@ use arrow::array::{RecordBatch, UInt32Array};
 
 use super::cache::Cache;
 use super::error::StreamError;
-use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError, Piece};
-use crate::online::{OnlineStore, PieceWrite, Session, WriteOutcome};
+use crate::kernel::{EncodingError, EntityKey, EventRows, FoldCounts, KernelError, Piece};
+use crate::online::{OnlineStore, PieceWrite, Session, StoredPiece, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
-use crate::request::decode;
+use crate::request::ReadError;
 
 /// How often a write that another writer got ahead of is folded anew before giving up.
 const FENCED_ATTEMPTS: usize = 8;
@@ -112,7 +112,7 @@ impl ViewFold {
         let outcomes =
             if writes.is_empty() { vec![] } else { to.store.write(to.session, &self.view.id(), writes).await? };
         let mut fenced = vec![];
-        for ((group, piece), (fold, write)) in groups.into_iter().zip(pieces).zip(folds) {
+        for ((group, mut piece), (fold, write)) in groups.into_iter().zip(pieces).zip(folds) {
             match write.and_then(|i| outcomes.get(i).zip(expected.get(i))) {
                 // Another writer got ahead: what it wrote is loaded, and what is new is folded into that.
                 Some((WriteOutcome::Fenced { holds }, expected)) if holds >= expected => fenced.push(group),
@@ -123,6 +123,7 @@ impl ViewFold {
                 }
                 Some((WriteOutcome::Written, _)) | None => {
                     add(counts, &fold);
+                    self.view.kernel.forget_settled(&mut piece);
                     self.cache.put(group.0, partition, piece);
                 }
             }
@@ -130,29 +131,68 @@ impl ViewFold {
         Ok(fenced)
     }
 
-    /// The groups' pieces, from the cache or in one read.
+    /// The groups' pieces, each with what its rows need of it: from the cache, and the rest from the store.
     async fn load(
         &mut self,
         store: &dyn OnlineStore,
         partition: i32,
         groups: &[(EntityKey, EventRows)],
     ) -> Result<Vec<Piece>, StreamError> {
-        let cached: Vec<Option<Piece>> = groups.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
-        let missing: Vec<EntityKey> =
-            groups.iter().zip(&cached).filter(|(_, c)| c.is_none()).map(|((key, _), _)| key.clone()).collect();
-        let mut stored =
-            if missing.is_empty() { vec![] } else { store.read(&self.view.id(), &missing).await? }.into_iter();
-        groups
-            .iter()
-            .zip(cached)
-            .map(|((key, _), cached)| match cached {
-                Some(piece) => Ok(piece),
-                None => match stored.next().unwrap_or_default().into_iter().find(|p| p.partition == partition) {
-                    Some(piece) => decode(&self.view, key, &piece).map_err(StreamError::State),
-                    None => Ok(self.view.kernel.empty_piece(partition)),
-                },
-            })
-            .collect()
+        /// What a piece needs may show only once some of it is there; and another writer may get ahead in between.
+        const ROUNDS: usize = 16;
+        let kernel = &self.view.kernel;
+        let mut pieces: Vec<Option<Piece>> = groups.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
+        for _ in 0..ROUNDS {
+            let needs = groups.iter().zip(&pieces).enumerate().filter_map(|(i, ((key, rows), piece))| {
+                let needs = piece.as_ref().map_or(vec![], |piece| kernel.needs(piece, rows));
+                (piece.is_none() || !needs.is_empty()).then(|| (i, (key.clone(), needs)))
+            });
+            let (places, wanted): (Vec<usize>, Vec<_>) = needs.unzip();
+            if wanted.is_empty() {
+                return Ok(pieces.into_iter().flatten().collect());
+            }
+            let fetched = store.fetch(&self.view.id(), partition, &wanted).await?;
+            for ((place, (key, needs)), stored) in places.into_iter().zip(&wanted).zip(fetched) {
+                let Some(piece) = pieces.get_mut(place) else { continue };
+                *piece = Some(self.supplied(piece.take(), partition, (key, needs), stored, store.forgets())?);
+            }
+        }
+        Err(StreamError::Fenced { view: self.view.name.clone(), partition })
+    }
+
+    /// A piece with what was fetched of it; anew from its head, if it isn't the one that is stored.
+    fn supplied(
+        &self,
+        held: Option<Piece>,
+        partition: i32,
+        (key, needs): (&EntityKey, &[u32]),
+        stored: Option<StoredPiece>,
+        forgets: bool,
+    ) -> Result<Piece, StreamError> {
+        let (view, kernel) = (&self.view, &self.view.kernel);
+        let damaged =
+            |source| StreamError::State(ReadError::State { view: view.name.clone(), key: key.clone(), source });
+        let Some(stored) = stored else {
+            return match held {
+                // The key was idle, and is forgotten.
+                Some(_) if !forgets => Err(StreamError::StateLost { view: view.name.clone(), partition }),
+                _ => Ok(kernel.empty_piece(partition)),
+            };
+        };
+        let mut piece = match held {
+            Some(piece) if piece.absorbed() == Some(stored.absorbed) => piece,
+            Some(piece) if piece.absorbed() > Some(stored.absorbed) => {
+                return Err(StreamError::StateLost { view: view.name.clone(), partition });
+            }
+            _ => return kernel.decode_head(partition, &stored.head).map_err(damaged),
+        };
+        for (id, bytes) in &stored.chunks {
+            kernel.supply(&mut piece, *id, bytes).map_err(damaged)?;
+        }
+        if let Some(id) = needs.iter().find(|id| !stored.chunks.iter().any(|(there, _)| there == *id)) {
+            return Err(damaged(EncodingError::Corrupt { offset: 0, message: format!("chunk {id} is missing") }));
+        }
+        Ok(piece)
     }
 }
 

@@ -44,6 +44,16 @@ impl OnlineStore for Gated {
         self.inner.read(view, keys).await
     }
 
+    async fn fetch(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        self.check()?;
+        self.inner.fetch(view, partition, wanted).await
+    }
+
     async fn session(&self) -> Result<Session, StoreError> {
         self.inner.session().await
     }

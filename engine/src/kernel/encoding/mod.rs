@@ -4,7 +4,7 @@
 //! bytes: state is read back only by a kernel of the same spec. All of it is deterministic: equal pieces with equal
 //! chunk boundaries are equal bytes.
 //!
-//! # Layout, version 1
+//! # Layout, version 2
 //!
 //! Every head and every chunk begins with one byte, the version, and ends with a CRC-32 (IEEE, four bytes,
 //! little-endian) of all bytes before it. A reader refuses another version by [`EncodingError::UnknownVersion`].
@@ -15,9 +15,14 @@
 //! * `option(x)` is a byte 0, or a byte 1 and x. Times are microseconds UTC.
 //!
 //! ```text
-//! head    = version flags [s absorbed] [s newest] [s oldest] [s complete_after] u(next chunk id) [base] crc
+//! head    = version flags [s absorbed] [s newest] [s oldest] [s complete_after] u(next chunk id)
+//!           spans of rows, spans of tiles, hash chunks, [base] crc
 //!           flags: bits 0 to 4 say which of the five in brackets are there; other bits are 0
 //!           base: a state for each fold of the unbounded frames, in the kernel's order
+//! spans   = u(n) n·(u(chunk id) u(rows or tiles in it) s(first - last of the one before) u(last - first))
+//!           ascending; first: its first event time, or its first tile's start; last: its last event time; before the first
+//!           one stands 0
+//! hash chunks = u(n) n·(u(chunk id) u(hashes in it))
 //! chunk   = version kind body crc                      kind: 0 rows, 1 tiles, 2 id hashes
 //! rows    = u(n) s(first time) (n-1)·u(time - time before)
 //!           s(first offset) (n-1)·s(offset - offset before)

@@ -6,7 +6,7 @@ use arrow::array::Int64Array;
 
 use super::bytes::{Reader, Writer};
 use super::{column, state};
-use crate::kernel::chunk::Chunk;
+use crate::kernel::chunk::{Chunk, Span, Spanned};
 use crate::kernel::compile::Kernel;
 use crate::kernel::fold::State;
 use crate::kernel::piece::Piece;
@@ -34,61 +34,64 @@ impl Kernel {
     pub fn encode_changes(&self, piece: &mut Piece) -> Result<PieceDelta, KernelError> {
         let mut chunks = Vec::new();
         for chunk in piece.rows.0.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((chunk.id, self.write_rows(&chunk.data)?));
+            chunks.push((chunk.id, self.write_rows(chunk.data()?)?));
             chunk.dirty = false;
         }
         for chunk in piece.tiles.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((chunk.id, write_tiles(&chunk.data)));
+            chunks.push((chunk.id, write_tiles(chunk.data()?)));
             chunk.dirty = false;
         }
         for chunk in piece.hashes.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((chunk.id, chunk_of(HASHES, |writer| write_hashes(writer, &chunk.data))));
+            let hashes = chunk.data()?;
+            chunks.push((chunk.id, chunk_of(HASHES, |writer| write_hashes(writer, hashes))));
             chunk.dirty = false;
         }
         Ok(PieceDelta { head: write_head(piece), chunks, removed: std::mem::take(&mut piece.removed) })
     }
 
-    /// Reads a piece back from its head and all of its chunks, in any order.
+    /// Reads a piece back from its head and all of its chunks, in any order: what reads need.
     pub fn decode_piece<'a>(
         &self,
         partition: i32,
         head: &[u8],
         chunks: impl Iterator<Item = (u32, &'a [u8])>,
     ) -> Result<Piece, EncodingError> {
-        let mut piece = self.read_head(partition, head)?;
+        let mut piece = self.decode_head(partition, head)?;
         for (id, bytes) in chunks {
-            let mut reader = Reader::open(bytes)?;
-            if id >= piece.next_chunk {
-                let next = piece.next_chunk;
-                return Err(reader.corrupt(format!("chunk {id}, the head gave out ids below {next}")));
-            }
-            match reader.byte()? {
-                ROWS => {
-                    let data = self.read_rows(&mut reader, partition)?;
-                    piece.rows.0.push(Chunk { id, dirty: false, data });
-                }
-                TILES => {
-                    let data = self.read_tiles(&mut reader)?;
-                    piece.tiles.push(Chunk { id, dirty: false, data });
-                }
-                HASHES => {
-                    let data = read_hashes(&mut reader)?;
-                    piece.hashes.push(Chunk { id, dirty: false, data });
-                }
-                other => {
-                    return Err(reader.corrupt(format!("chunk kind {other}, expected 0, 1 or 2")));
-                }
-            }
-            reader.close()?;
+            self.supply(&mut piece, id, bytes)?;
         }
-        let first = |rows: &EventRows| (rows.times.values().first().copied(), rows.offsets.values().first().copied());
-        piece.rows.0.sort_by_key(|chunk| first(&chunk.data));
-        piece.tiles.sort_by_key(|chunk| chunk.data.first().map(|tile| tile.start));
-        piece.hashes.sort_by_key(|chunk| chunk.id);
-        Ok(piece)
+        let missing = piece.rows.iter().find(|chunk| !chunk.is_loaded()).map(|chunk| chunk.id);
+        let missing = missing.or_else(|| piece.tiles.iter().find(|chunk| !chunk.is_loaded()).map(|chunk| chunk.id));
+        let missing = missing.or_else(|| piece.hashes.iter().find(|chunk| !chunk.is_loaded()).map(|chunk| chunk.id));
+        match missing {
+            Some(id) => Err(EncodingError::Corrupt { offset: 0, message: format!("chunk {id} is missing") }),
+            None => Ok(piece),
+        }
     }
 
-    fn read_head(&self, partition: i32, head: &[u8]) -> Result<Piece, EncodingError> {
+    /// Loads a chunk that the piece's head names.
+    pub fn supply(&self, piece: &mut Piece, id: u32, bytes: &[u8]) -> Result<(), EncodingError> {
+        let mut reader = Reader::open(bytes)?;
+        let kind = reader.byte()?;
+        match kind {
+            ROWS => {
+                let rows = self.read_rows(&mut reader, piece.partition)?;
+                put(&mut piece.rows.0, id, rows, reader)
+            }
+            TILES => {
+                let tiles = self.read_tiles(&mut reader)?;
+                put(&mut piece.tiles, id, tiles, reader)
+            }
+            HASHES => {
+                let hashes = read_hashes(&mut reader)?;
+                put(&mut piece.hashes, id, hashes, reader)
+            }
+            other => Err(reader.corrupt(format!("chunk kind {other}, expected 0, 1 or 2"))),
+        }
+    }
+
+    /// Reads a piece back without its chunks: what a fold begins with.
+    pub fn decode_head(&self, partition: i32, head: &[u8]) -> Result<Piece, EncodingError> {
         let mut reader = Reader::open(head)?;
         let flags = reader.byte()?;
         if flags > 31 {
@@ -102,8 +105,13 @@ impl Kernel {
         piece.newest = next(1)?;
         piece.oldest = next(2)?;
         piece.complete_after = next(3)?;
-        let next_chunk = reader.unsigned()?;
-        piece.next_chunk = u32::try_from(next_chunk).map_err(|_| reader.corrupt(format!("chunk id {next_chunk}")))?;
+        piece.next_chunk = read_id(&mut reader)?;
+        piece.rows.0 = read_spans(&mut reader)?;
+        piece.tiles = read_spans(&mut reader)?;
+        for _ in 0..reader.length(2)? {
+            let (id, len) = (read_id(&mut reader)?, read_len(&mut reader)?);
+            piece.hashes.push(Chunk::stored(id, Span { len, first: 0, last: 0 }));
+        }
         if flags >> 4 & 1 == 1 {
             let folds = self.base.as_ref().ok_or_else(|| reader.corrupt("a base, which this view doesn't have"))?;
             let states: Result<Vec<State>, _> =
@@ -191,8 +199,70 @@ fn write_head(piece: &Piece) -> Vec<u8> {
     writer.byte(present.enumerate().map(|(bit, present)| u8::from(present) << bit).sum());
     numbers.into_iter().flatten().for_each(|number| writer.signed(number));
     writer.unsigned(u64::from(piece.next_chunk));
+    write_spans(&mut writer, &piece.rows.0);
+    write_spans(&mut writer, &piece.tiles);
+    writer.length(piece.hashes.len());
+    for chunk in &piece.hashes {
+        writer.unsigned(u64::from(chunk.id));
+        writer.length(chunk.span.len);
+    }
     piece.base.iter().flat_map(|base| base.iter()).for_each(|base| state::write(&mut writer, base));
     writer.sealed()
+}
+
+fn write_spans<T>(writer: &mut Writer, chunks: &[Chunk<T>]) {
+    writer.length(chunks.len());
+    let mut before = 0i64;
+    for Chunk { id, span, .. } in chunks {
+        writer.unsigned(u64::from(*id));
+        writer.length(span.len);
+        writer.signed(span.first.wrapping_sub(before));
+        writer.unsigned(span.last.wrapping_sub(span.first) as u64);
+        before = span.last;
+    }
+}
+
+fn read_spans<T: Spanned>(reader: &mut Reader<'_>) -> Result<Vec<Chunk<T>>, EncodingError> {
+    let mut before = 0i64;
+    let mut chunks: Vec<Chunk<T>> = vec![];
+    for _ in 0..reader.length(4)? {
+        let (id, len) = (read_id(reader)?, read_len(reader)?);
+        let first = before.wrapping_add(reader.signed()?);
+        let last = first.wrapping_add(reader.unsigned()? as i64);
+        if last < first || (!chunks.is_empty() && first < before) {
+            return Err(reader.corrupt("spans of chunks that don't ascend"));
+        }
+        chunks.push(Chunk::stored(id, Span { len, first, last }));
+        before = last;
+    }
+    Ok(chunks)
+}
+
+fn read_id(reader: &mut Reader<'_>) -> Result<u32, EncodingError> {
+    let id = reader.unsigned()?;
+    u32::try_from(id).map_err(|_| reader.corrupt(format!("chunk id {id}")))
+}
+
+/// How many things a chunk holds. No chunk holds as many as this allows.
+fn read_len(reader: &mut Reader<'_>) -> Result<usize, EncodingError> {
+    let len = reader.unsigned()?;
+    let fits = usize::try_from(len).ok().filter(|len| (1..=1 << 24).contains(len));
+    fits.ok_or_else(|| reader.corrupt(format!("a chunk of {len}")))
+}
+
+/// Puts what was read of a chunk in its place; it must be what the head says.
+fn put<T: Spanned>(chunks: &mut [Chunk<T>], id: u32, data: T, reader: Reader<'_>) -> Result<(), EncodingError> {
+    let Some(chunk) = chunks.iter_mut().find(|chunk| chunk.id == id) else {
+        return Err(reader.corrupt(format!("chunk {id}, which the head doesn't name")));
+    };
+    if chunk.span != data.span() {
+        return Err(reader.corrupt(format!("chunk {id} is {:?}, the head says {:?}", data.span(), chunk.span)));
+    }
+    reader.close()?;
+    if !chunk.dirty {
+        chunk.data = Some(data);
+    }
+    Ok(())
 }
 
 fn write_tiles(tiles: &[Arc<Tile>]) -> Vec<u8> {

@@ -146,7 +146,7 @@ fn an_unknown_version_is_refused_by_name() {
     chunk.chunks[0].1[0] = 9;
     for damaged in [head, chunk] {
         let error = decode(&kernel, partition, &damaged).unwrap_err();
-        assert_eq!(error, EncodingError::UnknownVersion { found: 9, known: 1 });
+        assert_eq!(error, EncodingError::UnknownVersion { found: 9, known: 2 });
         assert!(error.to_string().contains("version 9"), "{error}");
     }
 }
@@ -189,7 +189,7 @@ fn damaged_bytes_with_a_good_checksum_never_panic() {
                     _ => bytes.truncate(place.max(1)),
                 }
             }
-            bytes[0] = 1;
+            bytes[0] = 2;
             let checksum = crc32fast::hash(bytes);
             bytes.extend(checksum.to_le_bytes());
             match decode(&kernel, partition, &damaged) {

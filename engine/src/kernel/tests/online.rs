@@ -28,6 +28,19 @@ impl Stored {
         let chunks = self.chunks.iter().map(|(id, bytes)| (*id, bytes.as_slice()));
         kernel.decode_piece(partition, &self.head, chunks).unwrap()
     }
+
+    /// Loads what the rows need, and nothing else.
+    fn load(&self, kernel: &Kernel, piece: &mut Piece, rows: &EventRows) {
+        loop {
+            let needs = kernel.needs(piece, rows);
+            if needs.is_empty() {
+                return;
+            }
+            for id in needs {
+                kernel.supply(piece, id, &self.chunks[&id]).unwrap();
+            }
+        }
+    }
 }
 
 /// Folds one partition in random batches, some rows twice, with writes and reads of the stored form between.
@@ -40,7 +53,9 @@ fn fold_in_batches(kernel: &Kernel, rows: &EventRows, random: &mut ChaCha8Rng) -
     while done < rows.len() {
         let again = random.random_range(0..=done.min(5));
         let length = random.random_range(1..most);
-        let counts = kernel.fold(&mut piece, &rows.slice(done - again, again + length)).unwrap();
+        let batch = rows.slice(done - again, again + length);
+        stored.load(kernel, &mut piece, &batch);
+        let counts = kernel.fold(&mut piece, &batch).unwrap();
         done = (done + length).min(rows.len());
         assert_eq!(counts.skipped, again);
         assert_eq!(piece.absorbed(), Some(rows.offsets.value(done - 1)));
@@ -51,15 +66,19 @@ fn fold_in_batches(kernel: &Kernel, rows: &EventRows, random: &mut ChaCha8Rng) -
         if random.random_range(0..3) == 0 {
             let delta = kernel.encode_changes(&mut piece).unwrap();
             stored.write(delta);
-            if random.random() {
-                piece = stored.read(kernel, rows.partition);
+            match random.random_range(0..4) {
+                0 => {}
+                1 => kernel.forget_settled(&mut piece),
+                2 => piece = kernel.decode_head(rows.partition, &stored.head).unwrap(),
+                _ => piece = stored.read(kernel, rows.partition),
             }
         }
     }
     stored.write(kernel.encode_changes(&mut piece).unwrap());
     let again = kernel.encode_changes(&mut piece).unwrap();
     assert!(again.chunks.is_empty() && again.removed.is_empty(), "a second write writes the head only");
-    (if random.random() { stored.read(kernel, rows.partition) } else { piece }, total)
+    // What reads get.
+    (stored.read(kernel, rows.partition), total)
 }
 
 fn check(seed: u64) -> (usize, usize) {

@@ -107,13 +107,7 @@ pub fn pieces(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<StoredPiece>, (i32,
         match field.split_once('.') {
             None => {
                 let partition = field.parse().map_err(|_| (0, "a field is neither a head nor a chunk"))?;
-                let wrong = (partition, "its head does not begin with an offset");
-                let end = value.iter().position(|byte| *byte == b'\n').ok_or(wrong)?;
-                let value = Bytes::from(value);
-                let digits = std::str::from_utf8(&value[..end]).ok().and_then(|text| text.parse().ok());
-                let absorbed = digits.ok_or(wrong)?;
-                let head = value.slice(end + 1..);
-                heads.insert(partition, StoredPiece { partition, absorbed, head, chunks: vec![] });
+                heads.insert(partition, piece(partition, value).map_err(|wrong| (partition, wrong))?);
             }
             Some((partition, chunk)) => {
                 let place = partition.parse().ok().zip(chunk.parse().ok());
@@ -125,6 +119,16 @@ pub fn pieces(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<StoredPiece>, (i32,
         heads.get_mut(&partition).ok_or((partition, "a chunk has no head"))?.chunks.push((number, bytes));
     }
     Ok(heads.into_values().collect())
+}
+
+/// A piece without its chunks, from its head's field.
+pub fn piece(partition: i32, value: Vec<u8>) -> Result<StoredPiece, &'static str> {
+    let wrong = "its head does not begin with an offset";
+    let value = Bytes::from(value);
+    let end = value.iter().position(|byte| *byte == b'\n').ok_or(wrong)?;
+    let digits = value.get(..end).and_then(|digits| std::str::from_utf8(digits).ok());
+    let absorbed = digits.and_then(|text| text.parse().ok()).ok_or(wrong)?;
+    Ok(StoredPiece { partition, absorbed, head: value.slice(end + 1..), chunks: vec![] })
 }
 
 /// A text as a pattern that matches it alone.

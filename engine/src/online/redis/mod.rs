@@ -186,6 +186,35 @@ impl OnlineStore for RedisStore {
         keys.iter().zip(answers).map(read).collect()
     }
 
+    async fn fetch(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        let commands = wanted.iter().map(|(key, chunks)| {
+            let mut get = cmd("HMGET");
+            get.arg(self.layout.key(view, key)).arg(layout::head_field(partition));
+            chunks.iter().for_each(|chunk| {
+                get.arg(layout::chunk_field(partition, *chunk));
+            });
+            get
+        });
+        let answers = self.all("can't read", commands.collect()).await?;
+        let read = |((key, chunks), answer): (&(EntityKey, Vec<u32>), Value)| {
+            let fields: Vec<Option<Vec<u8>>> =
+                from_redis_value(answer).map_err(|e| self.failed("can't read")(RedisError::from(e)))?;
+            let mut fields = fields.into_iter();
+            let Some(head) = fields.next().flatten() else { return Ok(None) };
+            let mut piece =
+                layout::piece(partition, head).map_err(|cause| self.damaged(view, key.as_str(), partition, cause))?;
+            let there = chunks.iter().zip(fields).filter_map(|(chunk, bytes)| Some((*chunk, bytes?.into())));
+            piece.chunks.extend(there);
+            Ok(Some(piece))
+        };
+        wanted.iter().zip(answers).map(read).collect()
+    }
+
     async fn write(
         &self,
         session: Session,
