@@ -13,10 +13,10 @@ use super::piece::Piece;
 use super::rows::EventRows;
 use super::tile::{Tile, floor};
 
-/// The most tiles in a chunk.
-pub(super) const CHUNK_TILES: usize = 64;
+/// The most tiles in a chunk. (Few in tests, which meet more edges then.)
+pub(super) const CHUNK_TILES: usize = if cfg!(test) { 8 } else { 64 };
 /// The newest chunk goes into the one before once it has so many tiles.
-pub(super) const TAIL_TILES: usize = 8;
+pub(super) const TAIL_TILES: usize = if cfg!(test) { 3 } else { 8 };
 /// The most id hashes in a chunk.
 pub(super) const CHUNK_HASHES: usize = 2048;
 
@@ -200,6 +200,10 @@ impl Kernel {
     fn with_tile(&self, piece: &mut Piece, start: i64, add: impl FnOnce(&mut Tile)) -> Result<(), KernelError> {
         let new = || Arc::new(Tile::new(start, &self.folds));
         let mut target = target_of(&piece.tiles, start);
+        // What lies between two chunks goes into the one behind, which an append has just made, say, if that is at hand.
+        let between = piece.tiles.get(target).is_some_and(|chunk| chunk.span.last < start);
+        let next = piece.tiles.get(target + 1).filter(|chunk| chunk.is_loaded() && chunk.span.len < CHUNK_TILES);
+        target += usize::from(between && next.is_some());
         let behind = piece.tiles.last().is_none_or(|chunk| chunk.span.len >= TAIL_TILES && chunk.span.last < start);
         if behind {
             let id = piece.new_chunk();

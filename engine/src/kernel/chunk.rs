@@ -9,11 +9,11 @@ use super::KernelError;
 use super::fold::value::{Value, value_at};
 use super::rows::EventRows;
 
-/// The most rows in a chunk.
-pub(super) const CHUNK_ROWS: usize = 256;
+/// The most rows in a chunk. (Few in tests, which meet more edges then.)
+pub(super) const CHUNK_ROWS: usize = if cfg!(test) { 32 } else { 256 };
 /// The newest chunk goes into the one before once it has so many rows. What an event writes is about this many rows, half of
 /// them for the chunk before: the square root of a chunk is the best of both.
-pub(super) const TAIL_ROWS: usize = 16;
+pub(super) const TAIL_ROWS: usize = if cfg!(test) { 4 } else { 16 };
 
 /// What a head says of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
