@@ -88,7 +88,7 @@ pub fn raw_writes(redis: &RedisServer, ours: &Drained) -> Result<RawWrites> {
     let name = |write: u64| format!("bench-raw:user_spend:0123456789abcdef:{{{}}}", write % keys);
     // What the engine's commands took of the wire is the values with a frame around them; reads were few bytes each.
     let frame = command(&name(keys / 2), &[]).get_packed_command().len() + 6;
-    let reads = ours.redis.calls("hgetall") * (frame as u64);
+    let reads = ours.redis.calls("hmget") * (frame as u64);
     let bytes = ours.redis.net_input_bytes.saturating_sub(reads) as f64 / writes.max(1) as f64;
     let value = vec![b'x'; (bytes as usize).saturating_sub(frame).max(1)];
     redis.reset()?;

@@ -280,7 +280,7 @@ fn memory(ours: &Drained) -> String {
         ours.bytes_per_event,
         ours.archive_bytes as f64 / MB,
         ours.redis.calls("evalsha"),
-        ours.redis.calls("hgetall"),
+        ours.redis.calls("hmget"),
     )
 }
 
