@@ -32,7 +32,10 @@ const PARTS: [(&str, &[&str]); 18] = [
     ("group rows by key: a small copy for each", &["stream::fold::group", "EventRows::take"]),
     ("keys as text", &["kernel::key"]),
     ("encode pieces", &["encode_changes"]),
-    ("load: decode pieces read from Redis", &["decode_head", "Kernel::supply", "Kernel::needs", "redis::layout::piece"]),
+    (
+        "load: decode pieces read from Redis",
+        &["decode_head", "Kernel::supply", "Kernel::needs", "redis::layout::piece"],
+    ),
     ("cache: sizes, hashing, moves", &["stream::cache", "Piece::size", "EventRows::size", "Tile::size"]),
     (
         "fold into timelines",
