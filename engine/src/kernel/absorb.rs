@@ -45,8 +45,8 @@ impl Kernel {
     /// Folds rows of one key and one partition, offsets ascending, into a piece. Rows at or below
     /// [`Piece::absorbed`] are skipped; afterwards it is the last row's offset, whatever became of the row.
     ///
-    /// The chunks that [`Kernel::needs`] names must be loaded. The piece may keep slices of the arrays: give it rows of their own ([`EventRows::take`]), not slices of a
-    /// large batch. An error leaves the piece in an unknown state: the caller reads it anew.
+    /// The chunks that [`Kernel::needs`] names must be loaded. The rows may be a slice of a large batch: what is kept of them
+    /// is copied. An error leaves the piece in an unknown state: the caller reads it anew.
     pub fn fold(&self, piece: &mut Piece, rows: &EventRows) -> Result<FoldCounts, KernelError> {
         self.check_rows(piece, rows)?;
         let skipped =

@@ -211,7 +211,7 @@ impl RowChunks {
             let span = rows.span();
             let target = target_of(&self.0, span.last);
             let Some(chunk) = self.0.get(target) else {
-                self.append(&rows, &mut new_id);
+                self.append(&rows, &mut new_id)?;
                 break;
             };
             let times = rows.times.values();
@@ -219,10 +219,13 @@ impl RowChunks {
             let part = rows.slice(from, rows.len() - from);
             let newest = target + 1 == self.0.len();
             if newest && chunk.span.len >= TAIL_ROWS && part.span().first >= chunk.span.last {
-                self.append(&part, &mut new_id);
+                self.append(&part, &mut new_id)?;
             } else {
                 let merged = merge(chunk.data()?, &part)?;
                 self.replace(target, &merged, &mut new_id);
+            }
+            if from == 0 {
+                break;
             }
             rows = rows.slice(0, from);
         }
@@ -256,9 +259,12 @@ impl RowChunks {
     }
 
     /// Puts rows behind all others, in chunks of their own.
-    fn append(&mut self, rows: &EventRows, mut new_id: impl FnMut() -> u32) {
-        let starts = (0..rows.len()).step_by(CHUNK_ROWS);
-        self.0.extend(starts.map(|start| Chunk::new(new_id(), rows.slice(start, CHUNK_ROWS))));
+    fn append(&mut self, rows: &EventRows, mut new_id: impl FnMut() -> u32) -> Result<(), KernelError> {
+        for start in (0..rows.len()).step_by(CHUNK_ROWS) {
+            // What comes in may be a slice of a large batch.
+            self.0.push(Chunk::new(new_id(), rows.slice(start, CHUNK_ROWS).compact()?));
+        }
+        Ok(())
     }
 
     /// Puts rows in a chunk's place: in one, or, if they are too many, in several. The newest chunk is filled up,

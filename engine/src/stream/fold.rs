@@ -1,6 +1,5 @@
 //! One batch into one view: row stage, group by key, load, fold, write fenced.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,17 +206,11 @@ type Groups = (Vec<(EntityKey, EventRows)>, usize);
 
 /// The rows of each key, in offset order, and how many rows have no key.
 fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
-    let mut by_key: HashMap<&EntityKey, Vec<u32>> = HashMap::new();
-    let mut null_keys = 0;
-    for (i, key) in rows.keys.iter().enumerate() {
-        match key {
-            Some(key) => by_key.entry(key).or_default().push(i as u32),
-            None => null_keys += 1,
-        }
-    }
-    let mut keys: Vec<(&EntityKey, Vec<u32>)> = by_key.into_iter().collect();
+    let mut keyed: Vec<(&EntityKey, u32)> =
+        rows.keys.iter().zip(0..).filter_map(|(key, row)| Some((key.as_ref()?, row))).collect();
+    let null_keys = rows.keys.len() - keyed.len();
     // Stores write neighbouring keys together.
-    keys.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    keyed.sort_unstable();
     let all = EventRows {
         times: rows.times.clone(),
         partition,
@@ -225,8 +218,13 @@ fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
         ids: rows.ids.clone(),
         columns: rows.columns.clone(),
     };
-    // A copy for each key, not a slice: a piece keeps what it is given, and a slice would keep the whole batch.
-    let groups = keys.into_iter().map(|(key, rows)| Ok((key.clone(), all.take(&UInt32Array::from(rows))?)));
-    let groups = groups.collect::<Result<Vec<_>, KernelError>>()?;
-    Ok((groups, null_keys))
+    let all = all.take(&UInt32Array::from_iter_values(keyed.iter().map(|(_, row)| *row)))?;
+    let mut start = 0;
+    let groups = keyed.chunk_by(|a, b| a.0 == b.0).filter_map(|same| {
+        let (key, _) = same.first()?;
+        let rows = all.slice(start, same.len());
+        start += same.len();
+        Some(((*key).clone(), rows))
+    });
+    Ok((groups.collect(), null_keys))
 }
