@@ -29,7 +29,7 @@ const PARTS: [(&str, &[&str]); 18] = [
     ("archive: Parquet", &["parquet::", "offline::archive", "ArchiveWriter", "ZSTD_", "zstd"]),
     ("decode Avro", &["source::decode", "arrow_avro", "source::normalise"]),
     ("row stage", &["plan::rows", "plan::pipeline", "datafusion_physical", "datafusion_functions"]),
-    ("group rows by key: a small copy for each", &["stream::fold::group", "EventRows::take"]),
+    ("group rows by key", &["stream::fold::group", "EventRows::take"]),
     ("keys as text", &["kernel::key"]),
     ("encode pieces", &["encode_changes"]),
     (

@@ -113,6 +113,8 @@ async fn kafka_restarts() {
     topic.send(first).await;
     up.wait_until("partitions", |up| owned(up) == 3);
     services("stop");
+    // Its session runs out: Kafka's client takes the partitions back, and there is nothing left whose read would fail.
+    up.wait_until("the loss of its partitions", |up| owned(up) == 0);
     up.wait_until("words on what it waits for", |up| {
         let (status, answer) = up.get("/ready");
         status == 503 && answer.to_string().contains("stalled")
