@@ -228,3 +228,7 @@ fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
     });
     Ok((groups.collect(), null_keys))
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;
