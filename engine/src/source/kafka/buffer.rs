@@ -24,6 +24,8 @@ pub struct Buffer {
     pub end: Option<i64>,
     /// Offsets that the fetcher skipped.
     pub gap: Option<(i64, i64)>,
+    /// It may have ended before what was fetched of it, for the consumer to ask.
+    pub doubtful: bool,
     /// The partition ended before what was read of it: it is another one.
     pub shrunk: Option<(i64, i64)>,
     /// The fetcher has read to the end, and nothing has come since.
@@ -81,14 +83,27 @@ impl Buffer {
         self.reach = Some(Reach { base: offset, next: offset, untouched: Some(end) });
     }
 
-    /// The broker says where the partition ends.
-    pub fn ends_at(&mut self, end: i64) {
-        match self.reach.filter(|reach| end < reach.next) {
-            Some(reach) => {
-                self.shrunk.get_or_insert((end, reach.next));
+    /// How far the fetcher has come.
+    pub fn reached(&self) -> Option<i64> {
+        self.reach.map(|reach| reach.next)
+    }
+
+    /// The broker says where the partition ends. It was asked when the fetcher had come to `reached`: only what was there
+    /// before the question can be missing from the answer, whatever came meanwhile.
+    pub fn ends_at(&mut self, end: i64, reached: Option<i64>) {
+        match reached.filter(|reached| end < *reached) {
+            Some(reached) => {
+                self.shrunk.get_or_insert((end, reached));
             }
             None => self.end = self.end.max(Some(end)),
         }
+    }
+
+    /// The client says where the partition ended some time ago. True if that is before what was fetched since or long
+    /// before: the broker is to be asked which.
+    pub fn ended_at(&mut self, end: i64) -> bool {
+        self.end = self.end.max(Some(end));
+        self.reach.is_some_and(|reach| end < reach.next)
     }
 
     /// The fetcher has read to the end.
@@ -228,15 +243,20 @@ mod tests {
     fn a_partition_that_begins_anew_is_noticed() {
         let mut buffer = at(5, 9);
         (5..8).for_each(|offset| buffer.push(message(offset)));
-        buffer.ends_at(9);
+        buffer.ends_at(9, buffer.reached());
         assert_eq!((buffer.shrunk, buffer.gap), (None, None));
+        assert!(!buffer.ended_at(8));
+        assert!(buffer.ended_at(7));
+        buffer.ends_at(7, Some(7));
+        assert_eq!(buffer.shrunk, None, "an answer from before the last message");
+        assert_eq!(buffer.end, Some(9));
         buffer.push(message(9));
         assert_eq!(buffer.gap, Some((8, 9)));
         buffer.push(message(2)); // from before a seek
         assert_eq!(buffer.shrunk, None);
         let mut buffer = at(5, 9);
         buffer.push(message(5));
-        buffer.ends_at(3);
+        buffer.ends_at(3, buffer.reached());
         assert_eq!(buffer.shrunk, Some((3, 6)));
     }
 

@@ -7,15 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::statistics::Statistics;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::buffer::Buffer;
+use super::callbacks::{Context, words};
 use super::{KafkaConfig, KafkaError, Role};
 use crate::metrics::Metrics;
 use crate::source::Message;
@@ -50,17 +49,17 @@ pub struct Consumer {
 /// Between the consumer's thread and the reader.
 #[derive(Debug)]
 pub struct Shared {
-    topic: String,
+    pub(super) topic: String,
     state: Mutex<State>,
     /// The reader has taken something, or wants something.
     room: Condvar,
     /// Changes whenever there may be something new to read.
     news: watch::Sender<u64>,
     /// Counts rebalances.
-    generation: AtomicU64,
+    pub(super) generation: AtomicU64,
     max_bytes: usize,
-    metrics: Metrics,
-    source: String,
+    pub(super) metrics: Metrics,
+    pub(super) source: String,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +71,7 @@ pub struct State {
     /// What is wrong, while it is.
     pub error: Option<String>,
     /// The client's last complaint.
-    said: Option<String>,
+    pub(super) said: Option<String>,
     commit: Option<BTreeMap<i32, i64>>,
     stop: bool,
 }
@@ -150,7 +149,7 @@ impl Shared {
         self.lock().commit.get_or_insert_default().extend(next);
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         self.news.send_modify(|count| *count += 1);
     }
 }
@@ -160,7 +159,7 @@ fn run(shared: &Shared, client: &BaseConsumer<Context>) {
     let mut paused = false;
     loop {
         let stop = shared.lock().stop;
-        look_at_gaps(shared, client);
+        ask_again(shared, client);
         commit(shared, client, if stop { CommitMode::Sync } else { CommitMode::Async });
         if stop {
             return;
@@ -282,21 +281,23 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
     }
 }
 
-/// Looks whether what the fetcher skipped had been taken by retention; transaction markers and compaction skip too.
-fn look_at_gaps(shared: &Shared, client: &BaseConsumer<Context>) {
-    let gaps: Vec<(i32, i64, i64)> = {
-        let mut state = shared.lock();
-        let taken = state.partitions.iter_mut().filter_map(|(p, (_, buffer))| {
-            let (from, to) = buffer.gap.take()?;
-            Some((*p, from, to))
-        });
-        taken.collect()
-    };
-    for (partition, from, to) in gaps {
-        if let Ok((low, _)) = client.fetch_watermarks(&shared.topic, partition, ANSWER)
-            && low > from
-        {
+/// Asks where partitions begin and end that may be other ones than they were, or from which the fetcher skipped something:
+/// retention may have taken it, but transaction markers and compaction skip too.
+fn ask_again(shared: &Shared, client: &BaseConsumer<Context>) {
+    let mut asked = vec![];
+    for (partition, (_, buffer)) in &mut shared.lock().partitions {
+        let (gap, doubtful) = (buffer.gap.take(), std::mem::take(&mut buffer.doubtful));
+        if gap.is_some() || doubtful {
+            asked.push((*partition, gap, buffer.reached()));
+        }
+    }
+    for (partition, gap, reached) in asked {
+        let Ok((low, end)) = client.fetch_watermarks(&shared.topic, partition, ANSWER) else { continue };
+        if let Some((from, to)) = gap.filter(|(from, _)| low > *from) {
             lose(shared, partition, from, low.min(to));
+        }
+        if let Some((_, buffer)) = shared.lock().partitions.get_mut(&partition) {
+            buffer.ends_at(end, reached);
         }
     }
 }
@@ -329,117 +330,5 @@ fn commit(shared: &Shared, client: &BaseConsumer<Context>, mode: CommitMode) {
         && let Err(error) = client.commit(&offsets, mode)
     {
         tracing::warn!(topic = shared.topic, %error, "an offset is not committed to Kafka");
-    }
-}
-
-fn words(topic: &str, error: &ClientError) -> String {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            format!("topic {topic} is not there; create it, or check the source's `topic`")
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// What librdkafka calls back, on the consumer's own thread.
-#[derive(Debug)]
-pub struct Context {
-    shared: Arc<Shared>,
-}
-
-impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        let mut state = self.shared.lock();
-        let connected = statistics.brokers.values().any(|broker| broker.state == "UP" && broker.nodeid >= 0);
-        match connected {
-            true if state.assigned => state.error = None,
-            true => {}
-            false => {
-                state.error.get_or_insert_with(|| "no broker is connected".to_owned());
-                self.shared.tell();
-            }
-        }
-        let Some(topic) = statistics.topics.get(&self.shared.topic) else { return };
-        for (partition, of_partition) in &topic.partitions {
-            if let Some((_, buffer)) = state.partitions.get_mut(partition)
-                && of_partition.hi_offset >= 0
-            {
-                buffer.ends_at(of_partition.hi_offset);
-            }
-        }
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        let mut state = self.shared.lock();
-        // librdkafka says it again and again.
-        if state.said.as_deref() != Some(reason) {
-            tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
-            state.said = Some(reason.to_owned());
-        }
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !state.assigned {
-            state.error = Some(reason.to_owned());
-            drop(state);
-            self.shared.tell();
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    /// Partitions begin at their first offset, until the reader says where. Were they to begin at the committed one, the
-    /// broker's answer could come after the reader's seek and overrule it, and what lies between would be skipped: from
-    /// the first offset on nothing is, whichever comes last.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let done = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.pre_rebalance(consumer, &Rebalance::Assign(partitions));
-                partitions.set_all_offsets(Offset::Offset(0)).and_then(|()| match cooperative {
-                    true => consumer.incremental_assign(partitions),
-                    false => consumer.assign(partitions),
-                })
-            }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                self.pre_rebalance(consumer, &Rebalance::Revoke(partitions));
-                match cooperative {
-                    true => consumer.incremental_unassign(partitions),
-                    false => consumer.unassign(),
-                }
-            }
-            other => {
-                self.pre_rebalance(consumer, &Rebalance::Error(ClientError::Rebalance(other.into())));
-                consumer.unassign()
-            }
-        };
-        if let Err(error) = done {
-            self.shared.lock().error = Some(error.to_string());
-            self.shared.tell();
-        }
-    }
-
-    /// Before they are given up: from here on nothing of them is read.
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut state = self.shared.lock();
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                for element in partitions.elements() {
-                    state.partitions.insert(element.partition(), (generation, Buffer::default()));
-                }
-                state.assigned = true;
-                state.error = None;
-            }
-            Rebalance::Revoke(partitions) => {
-                for element in partitions.elements() {
-                    state.partitions.remove(&element.partition());
-                }
-            }
-            Rebalance::Error(error) => state.error = Some(error.to_string()),
-        }
-        drop(state);
-        self.shared.metrics.rebalances.with_label_values(&[&self.shared.source]).inc();
-        self.shared.tell();
     }
 }

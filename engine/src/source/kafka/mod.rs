@@ -17,6 +17,7 @@ use std::fmt;
 use rdkafka::ClientConfig;
 
 mod buffer;
+mod callbacks;
 mod consumer;
 mod dead_letters;
 mod producer;

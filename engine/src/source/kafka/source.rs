@@ -13,13 +13,14 @@ use tokio::sync::watch;
 
 use super::KafkaConfig;
 use super::buffer::{Buffer, Taken};
-use super::consumer::{ANSWER, Consumer, Context, shrunk};
+use super::callbacks::Context;
+use super::consumer::{ANSWER, Consumer, shrunk};
 use crate::metrics::Metrics;
 use crate::source::{Contract, Decoder, EventSource, SourceBatch, SourceError, WriterSchemas};
 use crate::sql::Start;
 
 /// Payload that one read takes at most, whatever its number of messages.
-const READ_BYTES: usize = 8 << 20;
+const READ_BYTES: usize = 32 << 20;
 /// A wait ends after this: what stands still is looked at again.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -143,9 +144,11 @@ impl EventSource for KafkaSource {
     /// Asks where the partitions end now: what was known may be from before others read and committed more.
     async fn begin(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         for partition in partitions {
+            let buffered =
+                self.consumer.shared.lock().partitions.get(partition).map(|(s, buffer)| (*s, buffer.reached()));
             let (_, end) = self.watermarks(*partition).await?;
-            if let Some((_, buffer)) = self.consumer.shared.lock().partitions.get_mut(partition) {
-                buffer.ends_at(end);
+            if let Some((since, buffer)) = self.consumer.shared.lock().partitions.get_mut(partition) {
+                buffer.ends_at(end, buffered.filter(|(asked, _)| asked == since).and_then(|(_, reached)| reached));
             }
         }
         Ok(())
