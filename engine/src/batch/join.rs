@@ -14,7 +14,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::step::first_failing;
-use crate::kernel::{EntityKey, Status, encode_keys};
+use crate::kernel::{EntityKey, RowKeys, Status, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::pipeline::batch;
 use crate::plan::rows::ViewRows;
@@ -71,7 +71,7 @@ impl Join {
             columns.push(cast_with_options(&array, field.data_type(), &options)?);
         }
         let texts = encode_keys(&columns).map_err(|e| exec_datafusion_err!("{e}"))?;
-        for (i, text) in texts.into_iter().enumerate() {
+        for (i, text) in texts.iter().enumerate() {
             let row = self.spine_rows + i as u32;
             if instants.is_null(i) {
                 return exec_err!(
@@ -82,7 +82,7 @@ impl Join {
             let at = instants.value(i);
             self.latest = self.latest.max(at);
             match text {
-                Some(key) => self.wanted.entry(key).or_default().push((row, at)),
+                Some(key) => self.wanted.entry(key.clone()).or_default().push((row, at)),
                 None if given[i] => self.unseen.push((row, at)),
                 None => {}
             }
@@ -100,7 +100,7 @@ impl Join {
         let keep: UInt32Array = (0..rows.keys.len() as u32)
             .filter(|i| {
                 let i = *i as usize;
-                rows.times.value(i) <= self.latest && rows.keys[i].as_ref().is_some_and(|k| self.wanted.contains_key(k))
+                rows.times.value(i) <= self.latest && rows.keys.get(i).is_some_and(|k| self.wanted.contains_key(k))
             })
             .collect();
         if keep.is_empty() {
@@ -205,7 +205,7 @@ struct Timelines<'a> {
 impl<'a> Timelines<'a> {
     fn new(view: &'a FeatureView, parts: Vec<ViewRows>) -> Result<Self> {
         let mut by_key: HashMap<EntityKey, Vec<u32>> = HashMap::new();
-        for (at, key) in (0u32..).zip(parts.iter().flat_map(|p| &p.keys)) {
+        for (at, key) in (0u32..).zip(parts.iter().flat_map(|p| p.keys.iter())) {
             if let Some(key) = key {
                 by_key.entry(key.clone()).or_default().push(at);
             }
@@ -238,7 +238,7 @@ fn concat_rows(parts: &[ViewRows]) -> Result<ViewRows> {
     let all = |column: &dyn Fn(&ViewRows) -> ArrayRef| join(&parts.iter().map(column).collect::<Vec<_>>());
     let first = parts.first().ok_or_else(|| exec_datafusion_err!("no rows to join"))?;
     Ok(ViewRows {
-        keys: vec![],
+        keys: RowKeys::default(),
         times: all(&|p| Arc::new(p.times.clone()))?.as_primitive().clone(),
         partitions: all(&|p| Arc::new(p.partitions.clone()))?.as_primitive().clone(),
         offsets: all(&|p| Arc::new(p.offsets.clone()))?.as_primitive().clone(),
@@ -254,7 +254,7 @@ fn concat_rows(parts: &[ViewRows]) -> Result<ViewRows> {
 fn gather(rows: &ViewRows, indices: &UInt32Array) -> Result<ViewRows> {
     let pick = |array: &dyn Array| take(array, indices, None);
     Ok(ViewRows {
-        keys: indices.values().iter().filter_map(|i| rows.keys.get(*i as usize).cloned()).collect(),
+        keys: rows.keys.take(indices),
         times: pick(&rows.times)?.as_primitive().clone() as Int64Array,
         partitions: pick(&rows.partitions)?.as_primitive().clone() as Int32Array,
         offsets: pick(&rows.offsets)?.as_primitive().clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, UInt32Array};
 
 use super::KernelError;
-use super::chunk::{Chunk, Span, Spanned, settle, target_of};
+use super::chunk::{Chunk, Span, Spanned, remove, settle, target_of};
 use super::compile::Kernel;
 use super::fold::Input;
 use super::identity::{Identities, hash, identity};
@@ -143,7 +143,7 @@ impl Kernel {
         // The cut of a tiled view is where a tile starts.
         let count = piece.tiles.partition_point(|chunk| chunk.span.last < keep_from);
         let tiles: Vec<_> = piece.tiles.drain(..count).collect();
-        piece.removed.extend(tiles.iter().map(|chunk| chunk.id));
+        tiles.iter().for_each(|chunk| remove(&mut piece.removed, chunk));
         for chunk in tiles {
             piece.complete_after = piece.complete_after.max(Some(chunk.span.last));
             let Some(folds) = &self.base else { continue };

@@ -1,7 +1,8 @@
-//! Chunks: the bounded parts of a piece that are stored by themselves.
+//! Chunks: the bounded parts of a piece.
 //!
-//! A piece need not hold a chunk to know where it lies: its head says of each which times it covers. Appending to a long
-//! timeline reads and writes only its newest chunk, a short one, and now and then the one before.
+//! A piece need not hold a chunk to know where it lies: its head says of each which times it covers. The newest one, the
+//! tail, is short and stands in the head itself; the others are stored by themselves. So appending to a long timeline reads
+//! and writes only its head, and now and then the chunk before the tail.
 
 use arrow::array::UInt32Array;
 
@@ -41,12 +42,14 @@ impl Spanned for EventRows {
     }
 }
 
-/// A part of a piece that is stored under an id of its own. Never empty.
+/// A part of a piece. Never empty.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk<T> {
     pub id: u32,
     /// Changed since it was last written.
     pub dirty: bool,
+    /// The store has it, or what it was, under its id. Otherwise it is new, or in the head.
+    pub stored: bool,
     pub span: Span,
     /// None while only the store has it.
     pub data: Option<T>,
@@ -54,12 +57,12 @@ pub(super) struct Chunk<T> {
 
 impl<T: Spanned> Chunk<T> {
     pub fn new(id: u32, data: T) -> Self {
-        Chunk { id, dirty: true, span: data.span(), data: Some(data) }
+        Chunk { id, dirty: true, stored: false, span: data.span(), data: Some(data) }
     }
 
     /// One that the store has.
     pub fn stored(id: u32, span: Span) -> Self {
-        Chunk { id, dirty: false, span, data: None }
+        Chunk { id, dirty: false, stored: true, span, data: None }
     }
 
     pub fn data(&self) -> Result<&T, KernelError> {
@@ -67,7 +70,7 @@ impl<T: Spanned> Chunk<T> {
     }
 
     pub fn set(&mut self, data: T) {
-        *self = Chunk::new(self.id, data);
+        *self = Chunk { stored: self.stored, ..Chunk::new(self.id, data) };
     }
 
     /// Changes it in place.
@@ -79,11 +82,9 @@ impl<T: Spanned> Chunk<T> {
         Ok(result)
     }
 
-    /// Lets go of what the store has.
-    pub fn forget(&mut self) {
-        if !self.dirty {
-            self.data = None;
-        }
+    /// Whether the head holds it, if it is the newest: it is too short to be worth an entry of its own, and never had one.
+    pub fn is_tail(&self, tail: usize) -> bool {
+        !self.stored && self.span.len < tail
     }
 
     pub fn is_loaded(&self) -> bool {
@@ -109,6 +110,11 @@ pub(super) fn target_of<T>(chunks: &[Chunk<T>], instant: i64) -> usize {
     chunks.partition_point(|chunk| chunk.span.first <= instant).saturating_sub(1)
 }
 
+/// Notes that a chunk is gone.
+pub(super) fn remove<T>(removed: &mut Vec<u32>, chunk: &Chunk<T>) {
+    removed.extend(chunk.stored.then_some(chunk.id));
+}
+
 /// Puts a tail that is long enough into the chunk before, if that has room for it and both are at hand.
 pub(super) fn settle<T: Spanned>(
     chunks: &mut Vec<Chunk<T>>,
@@ -122,7 +128,7 @@ pub(super) fn settle<T: Spanned>(
         && let (Some(rows), Some(more)) = (&before.data, &last.data)
     {
         before.set(join(rows, more)?);
-        removed.push(last.id);
+        remove(removed, last);
         chunks.pop();
     }
     Ok(())
@@ -244,7 +250,7 @@ impl RowChunks {
                 chunk.set(after);
                 break;
             }
-            removed.push(chunk.id);
+            remove(removed, chunk);
             self.0.remove(0);
         }
         Ok(taken)
@@ -254,7 +260,7 @@ impl RowChunks {
     pub fn take_chunks_before(&mut self, instant: i64, removed: &mut Vec<u32>) -> Vec<Chunk<EventRows>> {
         let count = self.0.partition_point(|chunk| chunk.span.last < instant);
         let taken: Vec<_> = self.0.drain(..count).collect();
-        removed.extend(taken.iter().map(|chunk| chunk.id));
+        taken.iter().for_each(|chunk| remove(removed, chunk));
         taken
     }
 
@@ -273,10 +279,13 @@ impl RowChunks {
         let parts = rows.len().div_ceil(CHUNK_ROWS);
         let newest = target + 1 == self.0.len();
         let size = if newest { CHUNK_ROWS } else { rows.len().div_ceil(parts) };
-        let id = self.0[target].id;
+        let (id, stored) = (self.0[target].id, self.0[target].stored);
         let parts = (0..parts).map(|part| (part, rows.slice(part * size, size))).filter(|(_, rows)| !rows.is_empty());
-        let chunks: Vec<_> =
+        let mut chunks: Vec<_> =
             parts.map(|(part, rows)| Chunk::new(if part == 0 { id } else { new_id() }, rows)).collect();
+        if let Some(first) = chunks.first_mut() {
+            first.stored = stored;
+        }
         self.0.splice(target..=target, chunks);
     }
 }

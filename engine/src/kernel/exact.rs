@@ -108,11 +108,6 @@ impl ExactSum {
         ExactSum { low, limbs, unsettled: 1, ..Self::default() }
     }
 
-    /// Bytes of memory beside the struct itself.
-    pub fn heap_size(&self) -> usize {
-        self.limbs.capacity() * size_of::<i64>()
-    }
-
     #[cold]
     fn add_special(&mut self, value: f64) {
         if value.is_nan() {

@@ -47,7 +47,7 @@ pub use compile::Kernel;
 pub use encoding::PieceDelta;
 pub use error::{EncodingError, KernelError};
 pub use evaluate::{Evaluation, Status};
-pub use key::{EntityKey, decode_keys, encode_keys, is_key_type};
+pub use key::{EntityKey, RowKeys, decode_keys, encode_keys, is_key_type};
 pub use piece::Piece;
 pub use rows::EventRows;
 pub use spec::{Aggregate, Argument, Frame, Function, Interval, TimelineSpec};

@@ -1,4 +1,4 @@
-//! Which chunks of a piece a fold looks at or changes: what is to be loaded before it, and what to keep after it.
+//! Which chunks of a piece a fold looks at or changes: what is to be loaded before it.
 //!
 //! Guarantee: a fold of rows for which [`Kernel::needs`] names nothing doesn't miss a chunk.
 
@@ -57,19 +57,6 @@ impl Kernel {
         missing
     }
 
-    /// Lets go of what the store has and the next event in order won't need.
-    pub fn forget_settled(&self, piece: &mut Piece) {
-        let mut kept = self.standing(piece, piece.newest);
-        kept.extend(touched_by_appending(&piece.rows.0, TAIL_ROWS, 1));
-        if let Some(before) = self.sealed_before(piece.newest) {
-            // Those that are still to be sealed.
-            kept.extend(piece.rows.0.partition_point(|chunk| chunk.span.last < before)..piece.rows.0.len());
-        }
-        forget(&mut piece.rows.0, &kept);
-        let kept: Vec<usize> = touched_by_appending(&piece.tiles, TAIL_TILES, 1).collect();
-        forget(&mut piece.tiles, &kept);
-    }
-
     /// The chunks of rows, by index, that every fold looks at.
     fn standing(&self, piece: &Piece, newest: Option<i64>) -> Vec<usize> {
         match self.keep_rows {
@@ -82,8 +69,4 @@ impl Kernel {
 fn missing<T>(chunks: &[Chunk<T>], needed: Vec<usize>) -> impl Iterator<Item = u32> {
     let needed = needed.into_iter().filter_map(|index| chunks.get(index));
     needed.filter(|chunk| chunk.data.is_none()).map(|chunk| chunk.id)
-}
-
-fn forget<T: super::chunk::Spanned>(chunks: &mut [Chunk<T>], kept: &[usize]) {
-    chunks.iter_mut().enumerate().filter(|(index, _)| !kept.contains(index)).for_each(|(_, chunk)| chunk.forget());
 }

@@ -6,7 +6,6 @@ use super::KernelError;
 use super::chunk::{Chunk, RowChunks};
 use super::compile::Kernel;
 use super::fold::State;
-use super::rows::EventRows;
 use super::tile::{Tile, floor};
 
 /// The state of one key and one source partition: a small head, and bounded chunks of rows, tiles and id hashes.
@@ -53,19 +52,6 @@ impl Piece {
 
     pub fn partition(&self) -> i32 {
         self.partition
-    }
-
-    /// Bytes of memory, about: for a cache's budget.
-    pub fn size(&self) -> usize {
-        let rows: usize = self.rows.iter().filter_map(|chunk| chunk.data.as_ref()).map(EventRows::size).sum();
-        let tiles = self.tiles.iter().filter_map(|chunk| chunk.data.as_ref()).flatten();
-        let tiles: usize = tiles.map(|tile| tile.size()).sum();
-        let hashes: usize = self.hashes.iter().map(|chunk| chunk.span.len * 8).sum();
-        let chunks = self.rows.0.len() * size_of::<Chunk<EventRows>>()
-            + (self.tiles.len() + self.hashes.len()) * size_of::<Chunk<Vec<u64>>>();
-        let base: usize =
-            self.base.iter().flat_map(|base| base.iter()).map(|state| size_of::<State>() + state.heap_size()).sum();
-        size_of::<Self>() + chunks + rows + tiles + hashes + base
     }
 
     pub(super) fn new_chunk(&mut self) -> u32 {

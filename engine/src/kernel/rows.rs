@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::Int64Type;
 
 use super::KernelError;
 use super::fold::{Order, Partitions};
@@ -97,30 +97,5 @@ impl EventRows {
     /// The same rows in arrays of their own, which keep nothing else in memory.
     pub(crate) fn compact(&self) -> Result<EventRows, KernelError> {
         self.take(&UInt32Array::from_iter_values(0..self.len() as u32))
-    }
-
-    /// Bytes of memory, about: of many small pieces most is what surrounds the values.
-    pub(crate) fn size(&self) -> usize {
-        /// An array, its buffer's owner and the allocator's rounding, beside the values.
-        const ARRAY: usize = 224;
-        let columns: usize = self.columns.iter().chain(&self.ids).map(|array| values_size(array) + ARRAY).sum();
-        self.len() * 16 + columns + 2 * ARRAY
-    }
-}
-
-/// Bytes of what an array shows, not of the whole buffer that a slice shares.
-fn values_size(array: &ArrayRef) -> usize {
-    let text = |offsets: &[i32]| match offsets {
-        [first, .., last] => (last - first) as usize + offsets.len() * 4,
-        _ => 0,
-    };
-    match array.data_type() {
-        DataType::Utf8 => text(array.as_string::<i32>().value_offsets()),
-        DataType::Binary => text(array.as_binary::<i32>().value_offsets()),
-        DataType::Boolean => array.len() / 4,
-        other => match other.primitive_width() {
-            Some(width) => array.len() * width,
-            None => array.to_data().get_slice_memory_size().unwrap_or_default(),
-        },
     }
 }

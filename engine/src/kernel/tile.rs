@@ -36,11 +36,6 @@ impl Tile {
             fold.update(state, input, order, row..row + 1);
         }
     }
-
-    pub fn size(&self) -> usize {
-        let states: usize = self.states.iter().map(|state| size_of::<State>() + state.heap_size()).sum();
-        size_of::<Tile>() + self.hashes.len() * 8 + states
-    }
 }
 
 impl Spanned for Vec<Arc<Tile>> {

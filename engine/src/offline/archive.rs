@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
+use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
@@ -24,6 +25,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
+use tokio::task::JoinHandle;
 
 use super::{OfflineError, Storage, failed, file_stem, parse_stem};
 use crate::source::{INGESTED_AT, OFFSET};
@@ -52,8 +54,28 @@ struct Pending {
     durable: i64,
     /// Every event below was appended.
     next: i64,
-    batches: VecDeque<RecordBatch>,
+    /// Files that are whole, and not written yet.
+    whole: VecDeque<Whole>,
+    /// The file that grows.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Whole {
+    path: Path,
+    bytes: Bytes,
     rows: usize,
+    next_offset: i64,
+}
+
+/// A file in the making: encoded as its events come, beside what the caller does, so that a flush has little left to do.
+#[derive(Debug)]
+struct Open {
+    path: Path,
+    rows: usize,
+    next_offset: i64,
+    /// Ends once all that was pushed is encoded.
+    writer: JoinHandle<Result<ArrowWriter<Vec<u8>>, String>>,
 }
 
 impl ArchiveWriter {
@@ -88,7 +110,7 @@ impl ArchiveWriter {
 
     /// Takes a stretch of a partition: its events in offset order, everything below `next_offset`. Stretches of
     /// a partition come in order. Nothing is written before the next [`ArchiveWriter::flush`].
-    pub fn append(&mut self, partition: i32, events: &RecordBatch, next_offset: i64) -> Result<(), OfflineError> {
+    pub async fn append(&mut self, partition: i32, events: &RecordBatch, next_offset: i64) -> Result<(), OfflineError> {
         if events.schema() != self.schema {
             return Err(OfflineError::Columns {
                 source_name: self.source.clone(),
@@ -99,10 +121,23 @@ impl ArchiveWriter {
         let pending = self.partitions.entry(partition).or_default();
         let offsets = column(events, OFFSET)?.as_primitive::<Int64Type>();
         let held = pending.durable.max(pending.next);
-        let known = offsets.values().partition_point(|offset| *offset < held);
-        if known < events.num_rows() {
-            pending.rows += events.num_rows() - known;
-            pending.batches.push_back(events.slice(known, events.num_rows() - known));
+        let mut at = offsets.values().partition_point(|offset| *offset < held);
+        while let Some(first) = offsets.values().get(at) {
+            let open = match pending.open.take() {
+                Some(open) => open,
+                None => {
+                    let date = ingest_date(value::<TimestampMicrosecondType>(events, INGESTED_AT, at)?);
+                    let name = format!("{}.parquet", file_stem(partition, *first));
+                    Open::new(self.storage.path(&["archive", &self.source, &date, &name]), &self.schema)
+                }
+            };
+            let end = events.num_rows().min(at + self.rows_per_file - open.rows);
+            let open = open.push(events.slice(at, end - at), offsets.value(end - 1) + 1);
+            at = end;
+            match open.rows < self.rows_per_file {
+                true => pending.open = Some(open),
+                false => pending.whole.push_back(open.close().await?),
+            }
         }
         pending.next = pending.next.max(next_offset);
         Ok(())
@@ -111,15 +146,9 @@ impl ArchiveWriter {
     /// Makes everything appended durable; what it could not write it keeps. Returns, per partition, the offset below which every event is:
     /// beyond what was appended, where the archive was ahead.
     pub async fn flush(&mut self) -> Result<BTreeMap<i32, i64>, OfflineError> {
-        let partitions: Vec<i32> = self.partitions.keys().copied().collect();
-        for partition in partitions {
-            while self.partitions.get(&partition).is_some_and(|pending| pending.rows > 0) {
-                self.write_file(partition).await?;
-            }
-        }
-        for pending in self.partitions.values_mut() {
-            pending.durable = pending.durable.max(pending.next);
-        }
+        // All come to an end, also when one fails: a file that is half closed would be lost.
+        let flushed = join_all(self.partitions.values_mut().map(|pending| pending.flush(&self.storage))).await;
+        flushed.into_iter().collect::<Result<(), _>>()?;
         Ok(self.durable())
     }
 
@@ -130,47 +159,56 @@ impl ArchiveWriter {
 
     /// Events that wait for a file.
     pub fn pending_rows(&self) -> usize {
-        self.partitions.values().map(|pending| pending.rows).sum()
+        let rows = |pending: &Pending| {
+            pending.whole.iter().map(|file| file.rows).sum::<usize>()
+                + pending.open.as_ref().map_or(0, |open| open.rows)
+        };
+        self.partitions.values().map(rows).sum()
+    }
+}
+
+impl Pending {
+    async fn flush(&mut self, storage: &Storage) -> Result<(), OfflineError> {
+        if let Some(open) = self.open.take() {
+            self.whole.push_back(open.close().await?);
+        }
+        while let Some(file) = self.whole.front() {
+            storage.create(&file.path, file.bytes.clone()).await?;
+            self.durable = file.next_offset;
+            self.whole.pop_front();
+        }
+        self.durable = self.durable.max(self.next);
+        Ok(())
+    }
+}
+
+impl Open {
+    fn new(path: Path, schema: &SchemaRef) -> Open {
+        let schema = Arc::clone(schema);
+        let writer = tokio::task::spawn_blocking(move || {
+            let writer = properties(&schema).and_then(|p| ArrowWriter::try_new(Vec::new(), schema, Some(p)));
+            writer.map_err(|e| e.to_string())
+        });
+        Open { path, rows: 0, next_offset: 0, writer }
     }
 
-    /// Writes the next file of a partition: its oldest rows, as many as a file takes.
-    async fn write_file(&mut self, partition: i32) -> Result<(), OfflineError> {
-        let Some(pending) = self.partitions.get_mut(&partition) else {
-            return Ok(());
-        };
-        let mut rows = Vec::new();
-        let mut room = self.rows_per_file;
-        for batch in &pending.batches {
-            let take = batch.num_rows().min(room);
-            rows.push(batch.slice(0, take));
-            room -= take;
-            if room == 0 {
-                break;
-            }
-        }
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(());
-        };
-        let first_offset = value::<Int64Type>(first, OFFSET, 0)?;
-        let next_offset = value::<Int64Type>(last, OFFSET, last.num_rows().saturating_sub(1))? + 1;
-        let date = ingest_date(value::<TimestampMicrosecondType>(first, INGESTED_AT, 0)?);
-        let name = format!("{}.parquet", file_stem(partition, first_offset));
-        let path = self.storage.path(&["archive", &self.source, &date, &name]);
-        let schema = Arc::clone(&self.schema);
-        let encoded = tokio::task::spawn_blocking(move || encode(schema, &rows)).await;
-        let bytes = encoded.map_err(failed(&path, "can't encode"))?.map_err(failed(&path, "can't encode"))?;
-        self.storage.create(&path, bytes).await?;
-        let mut written = self.rows_per_file - room;
-        pending.rows -= written;
-        pending.durable = next_offset;
-        while let Some(batch) = pending.batches.pop_front() {
-            if batch.num_rows() > written {
-                pending.batches.push_front(batch.slice(written, batch.num_rows() - written));
-                break;
-            }
-            written -= batch.num_rows();
-        }
-        Ok(())
+    fn push(self, events: RecordBatch, next_offset: i64) -> Open {
+        let (path, rows) = (self.path, self.rows + events.num_rows());
+        let writer = tokio::spawn(async move {
+            let mut writer = self.writer.await.map_err(|e| e.to_string())??;
+            let encode = move || writer.write(&events).map(|()| writer).map_err(|e| e.to_string());
+            tokio::task::spawn_blocking(encode).await.map_err(|e| e.to_string())?
+        });
+        Open { path, rows, next_offset, writer }
+    }
+
+    async fn close(self) -> Result<Whole, OfflineError> {
+        let path = self.path.clone();
+        let failed = |cause: String| OfflineError::Encode { path: path.to_string(), cause };
+        let writer = self.writer.await.map_err(|e| failed(e.to_string()))?.map_err(&failed)?;
+        let close = move || writer.into_inner().map_err(|e| e.to_string());
+        let bytes = tokio::task::spawn_blocking(close).await.map_err(|e| failed(e.to_string()))?.map_err(&failed)?;
+        Ok(Whole { path: self.path, bytes: bytes.into(), rows: self.rows, next_offset: self.next_offset })
     }
 }
 
@@ -240,23 +278,19 @@ pub(super) async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<
     })
 }
 
-fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ParquetError> {
+fn properties(schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
     // Parquet's statistics leave NaN out: a reader that trusts them takes [1, NaN] for the constant 1, as DataFusion
     // does, and skips NaN where it sorts above all numbers.
-    for leaf in ArrowSchemaConverter::new().convert(&schema)?.columns() {
+    for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
         if matches!(leaf.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) {
             properties = properties.set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
         }
     }
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties.build()))?;
-    for batch in rows {
-        writer.write(batch)?;
-    }
-    Ok(writer.into_inner()?.into())
+    Ok(properties.build())
 }
 
 fn column<'a>(events: &'a RecordBatch, name: &str) -> Result<&'a Arc<dyn Array>, OfflineError> {

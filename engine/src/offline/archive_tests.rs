@@ -72,12 +72,12 @@ async fn files_are_named_by_their_first_event_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(offsets(&dir, 0).await, Vec::<i64>::new());
     let mut archive = writer(&dir, 100).await;
-    archive.append(0, &events(0, 40..95), 95).unwrap();
+    archive.append(0, &events(0, 40..95), 95).await.unwrap();
     assert_eq!((archive.pending_rows(), archive.durable()[&0]), (55, 0));
-    archive.append(0, &events(0, 95..345), 350).unwrap();
+    archive.append(0, &events(0, 95..345), 350).await.unwrap();
     assert_eq!((archive.pending_rows(), archive.durable()[&0]), (305, 0));
-    archive.append(3, &events(3, [7, 9]), 12).unwrap();
-    archive.append(4, &events(4, []), 6).unwrap();
+    archive.append(3, &events(3, [7, 9]), 12).await.unwrap();
+    archive.append(4, &events(4, []), 6).await.unwrap();
     assert_eq!(archive.flush().await.unwrap(), BTreeMap::from([(0, 350), (3, 12), (4, 6)]));
     for file in [
         "ingest_date=1970-01-01/0-0000000000000000040.parquet",
@@ -111,7 +111,7 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
             for _ in 0..rng.random_range(0..8) {
                 let next = (at + rng.random_range(0..50)).min(500);
                 // Every seventh offset was refused: the archive has gaps.
-                archive.append(0, &events(0, (at..next).filter(|o| o % 7 != 0)), next).unwrap();
+                archive.append(0, &events(0, (at..next).filter(|o| o % 7 != 0)), next).await.unwrap();
                 at = next;
                 if rng.random_bool(0.4) {
                     let durable = archive.flush().await.unwrap()[&0];
@@ -123,7 +123,7 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
             }
         }
         let mut archive = writer(&dir, 64).await;
-        archive.append(0, &events(0, (committed..500).filter(|o| o % 7 != 0)), 500).unwrap();
+        archive.append(0, &events(0, (committed..500).filter(|o| o % 7 != 0)), 500).await.unwrap();
         assert_eq!(archive.flush().await.unwrap()[&0], 500, "seed {seed}");
         assert_eq!(offsets(&dir, 0).await, (0..500).filter(|o| o % 7 != 0).collect::<Vec<_>>(), "seed {seed}");
     }
@@ -134,7 +134,7 @@ async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
 async fn old_files_are_read_under_the_contract_of_today() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 100).await;
-    archive.append(0, &events(0, 0..3), 3).unwrap();
+    archive.append(0, &events(0, 0..3), 3).await.unwrap();
     archive.flush().await.unwrap();
     let grown = r#"{"name":"ch","type":"string","default":"web"},
         {"name":"total","type":["null","double"],"aliases":["amount"]},
@@ -166,7 +166,7 @@ async fn a_promoted_type_is_cast() {
     let mut archive = ArchiveWriter::open(storage, "t", old.clone(), 100).await.unwrap();
     let mut columns = events(0, 0..3).columns().to_vec();
     columns[0] = Arc::new(Int32Array::from(vec![1, 2, 3]));
-    archive.append(0, &RecordBatch::try_new(old, columns).unwrap(), 3).unwrap();
+    archive.append(0, &RecordBatch::try_new(old, columns).unwrap(), 3).await.unwrap();
     archive.flush().await.unwrap();
     let wide = contract(r#"{"name":"n","type":"double"}"#);
     let batches = query(&dir, wide, "SELECT n FROM archive ORDER BY n").await;
@@ -177,7 +177,7 @@ async fn a_promoted_type_is_cast() {
 async fn a_table_is_the_archive_of_its_moment() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 10).await;
-    archive.append(0, &events(0, 0..10), 10).unwrap();
+    archive.append(0, &events(0, 0..10), 10).await.unwrap();
     archive.flush().await.unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     let context = SessionContext::new();
@@ -187,7 +187,7 @@ async fn a_table_is_the_archive_of_its_moment() {
     };
     context.register_table("first", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
-    archive.append(0, &events(0, 10..20), 20).unwrap();
+    archive.append(0, &events(0, 10..20), 20).await.unwrap();
     archive.flush().await.unwrap();
     context.register_table("second", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
@@ -199,9 +199,9 @@ async fn what_does_not_belong_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 10).await;
     let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new("x", DataType::Int8, false)])));
-    let error = archive.append(0, &other, 1).unwrap_err().to_string();
+    let error = archive.append(0, &other, 1).await.unwrap_err().to_string();
     assert!(error.contains("archive of t: events with columns"), "{error}");
-    archive.append(0, &events(0, 0..10), 10).unwrap();
+    archive.append(0, &events(0, 0..10), 10).await.unwrap();
     archive.flush().await.unwrap();
     let file = dir.path().join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
     std::fs::write(&file, b"PAR1 not parquet").unwrap();
@@ -220,7 +220,7 @@ async fn a_nan_beside_one_number_is_read_back() {
     let mut archive = writer(&dir, 100).await;
     let mut columns = events(0, 0..2).columns().to_vec();
     columns[0] = Arc::new(Float64Array::from(vec![970.69, f64::NAN]));
-    archive.append(0, &RecordBatch::try_new(schema(), columns).unwrap(), 2).unwrap();
+    archive.append(0, &RecordBatch::try_new(schema(), columns).unwrap(), 2).await.unwrap();
     archive.flush().await.unwrap();
     for (sql, expected) in [
         ("SELECT amount FROM archive ORDER BY _offset", vec![970.69, f64::NAN]),
@@ -242,8 +242,8 @@ async fn the_past_is_read_by_offset_from_anywhere() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = writer(&dir, 100).await;
     let held = |range: std::ops::Range<i64>| range.filter(|o| o % 7 != 0);
-    archive.append(0, &events(0, held(40..345)), 350).unwrap();
-    archive.append(2, &events(2, held(0..5)), 5).unwrap();
+    archive.append(0, &events(0, held(40..345)), 350).await.unwrap();
+    archive.append(2, &events(2, held(0..5)), 5).await.unwrap();
     archive.flush().await.unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     let mut reader = ArchiveReader::open(storage, "t", &amounts()).await.unwrap();

@@ -27,6 +27,9 @@ pub enum OfflineError {
     Storage { path: String, what: &'static str, cause: String },
     #[error("{path}: not a file that Tidemark wrote: {cause}; hint: move it out of the folder")]
     Foreign { path: String, cause: String },
+    /// What was in the file is lost to the writer: it is to be appended again.
+    #[error("{path}: can't encode: {cause}")]
+    Encode { path: String, cause: String },
     #[error("{path}: another writer was there first")]
     Conflict { path: String },
     #[error("archive of {source_name}: events with columns {found}, expected {expected}")]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::view::FeatureView;
 
 /// Changes when the meaning of a compiled view, or how its state is stored, changes in a way that its plan doesn't show.
-const GENERATION: &str = "tidemark view 2";
+const GENERATION: &str = "tidemark view 3";
 
 /// Sixteen hexadecimal digits.
 pub fn fingerprint(view: &FeatureView) -> Result<String> {

@@ -12,14 +12,14 @@ use datafusion::common::{Result, exec_datafusion_err};
 
 use super::FeatureView;
 use super::pipeline::{Rows, batch, nullable};
-use crate::kernel::{EntityKey, encode_keys};
+use crate::kernel::{RowKeys, encode_keys};
 use crate::source::{OFFSET, PARTITION};
 
 /// Events after a view's row stage, in input order; parallel arrays.
 #[derive(Debug, Clone)]
 pub struct ViewRows {
-    /// `None` where a part of the key is NULL: such an event is about no entity.
-    pub keys: Vec<Option<EntityKey>>,
+    /// None where a part of the key is NULL: such an event is about no entity.
+    pub keys: RowKeys,
     /// Event times, microseconds UTC.
     pub times: Int64Array,
     pub partitions: Int32Array,

@@ -179,14 +179,14 @@ impl Platform {
         let views = self.project.views.len().max(1);
         let sources = self.project.sources.len().max(1);
         self.config.cache_bytes = bytes / 2 / views;
-        self.source_bytes = bytes / 8 / sources;
+        self.source_bytes = bytes / 4 / sources;
     }
 
     pub fn reader(&self) -> Reader {
         Reader::new(self.store.clone())
     }
 
-    /// A worker for each source, each on a thread of its own, so that a batch never delays a request.
+    /// A worker for each source, each on threads of its own, so that a batch never delays a request.
     pub fn start(
         self: &Arc<Self>,
         stop: &watch::Receiver<bool>,
@@ -197,7 +197,8 @@ impl Platform {
             .map(|source| {
                 let (this, stop, name) = (self.clone(), stop.clone(), source.name.clone());
                 let run = move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread()
+                    let runtime = tokio::runtime::Builder::new_multi_thread()
+                        .thread_name(format!("stream-{}", source.name))
                         .enable_all()
                         .build()
                         .map_err(|source| PlatformError::Folder { path: this.folder.path().into(), source })?;

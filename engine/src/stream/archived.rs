@@ -129,7 +129,7 @@ mod tests {
             let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
             let mut archive = ArchiveWriter::open(storage.clone(), "t", source.schema(), 6).await.unwrap();
             if let Some(batch) = source.read(0, 0, archived).await.unwrap().filter(|_| archived > 0) {
-                archive.append(0, &batch.events, batch.next_offset).unwrap();
+                archive.append(0, &batch.events, batch.next_offset).await.unwrap();
                 archive.flush().await.unwrap();
             }
             let past = ArchiveReader::open(storage, "t", &contract).await.unwrap();

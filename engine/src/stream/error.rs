@@ -48,7 +48,7 @@ impl StreamError {
             StreamError::Store(StoreError::SessionEnded { .. })
                 | StreamError::StateLost { .. }
                 | StreamError::Fenced { .. }
-                | StreamError::Offline(OfflineError::Conflict { .. })
+                | StreamError::Offline(OfflineError::Conflict { .. } | OfflineError::Encode { .. })
         )
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 
 use super::*;
-use crate::online::{EmbeddedStore, ViewId};
+use crate::online::{EmbeddedStore, PieceWrite, ViewId};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::event_schema;
@@ -58,8 +58,8 @@ async fn a_writer_that_fell_behind_folds_into_what_is_stored() {
     let view = view(folder.path()).await;
     let store = EmbeddedStore::open(folder.path().join("shared.redb")).unwrap();
     let alone = EmbeddedStore::open(folder.path().join("alone.redb")).unwrap();
-    let to = Writing { store: &store, session: Session::default() };
-    let calm = Writing { store: &alone, session: Session::default() };
+    let to = Writing { store: Arc::new(store.clone()), session: Session::default() };
+    let calm = Writing { store: Arc::new(alone.clone()), session: Session::default() };
     let (mut first, mut second, mut only) =
         (ViewFold::new(view.clone(), 1 << 20), ViewFold::new(view.clone(), 1 << 20), ViewFold::new(view.clone(), 0));
     let mut next = 0;
@@ -81,7 +81,7 @@ async fn a_chunk_that_is_gone_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let view = view(folder.path()).await;
     let store = EmbeddedStore::open(folder.path().join("store.redb")).unwrap();
-    let to = Writing { store: &store, session: Session::default() };
+    let to = Writing { store: Arc::new(store.clone()), session: Session::default() };
     ViewFold::new(view.clone(), 0).apply(&to, 0, &events(&view, 0..90, 0)).await.unwrap();
     let (id, key): (ViewId, _) = (view.id(), EntityKey::from("7".to_owned()));
     let piece = store.read(&id, std::slice::from_ref(&key)).await.unwrap().remove(0).remove(0);
@@ -107,7 +107,7 @@ async fn state_that_went_back_is_not_built_on() {
     let folder = tempfile::tempdir().unwrap();
     let view = view(folder.path()).await;
     let store = EmbeddedStore::open(folder.path().join("store.redb")).unwrap();
-    let to = Writing { store: &store, session: Session::default() };
+    let to = Writing { store: Arc::new(store.clone()), session: Session::default() };
     let mut fold = ViewFold::new(view.clone(), 1 << 20);
     fold.apply(&to, 0, &events(&view, 0..90, 0)).await.unwrap();
     store.drop_view(&view.id()).await.unwrap();

@@ -17,13 +17,16 @@
 //!
 //! So a crash anywhere replays a little and changes nothing.
 
+mod absorb;
 mod archived;
 mod cache;
+mod commit;
 mod error;
 mod events;
 mod fold;
 mod owned;
 mod progress;
+mod share;
 mod worker;
 
 pub use archived::Archived;

@@ -4,19 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::error::StreamError;
-use super::events::{dead_letter, since};
-use super::fold::{Folded, ViewFold, Writing};
+use super::fold::ViewFold;
 use super::progress::Progress;
 use crate::metrics::Metrics;
 use crate::offline::ArchiveWriter;
-use crate::online::{OnlineStore, Session, ViewId, WriteOutcome};
+use crate::online::{OnlineStore, Session, ViewId};
 use crate::plan::FeatureView;
-use crate::source::{DeadLetters, EventSource, Reject, SourceBatch, SourceError};
+use crate::source::{DeadLetters, EventSource, Reject, SourceError};
 
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -33,7 +30,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
-            max_records: 32_768,
+            max_records: 131_072,
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
@@ -79,9 +76,9 @@ pub struct Worker {
     pub(super) looked: Option<Instant>,
     /// Why it waits, while it does.
     cause: Option<&'static str>,
-    pending: usize,
-    pending_since: Option<Instant>,
-    summary: Summary,
+    pub(super) pending: usize,
+    pub(super) pending_since: Option<Instant>,
+    pub(super) summary: Summary,
     /// Dead letters of the batches that are being absorbed, by partition and offset: a batch that fails half way is
     /// absorbed again, and the views that have it already don't fail it twice.
     pub(super) letters: BTreeMap<i32, BTreeMap<i64, Reject>>,
@@ -227,15 +224,23 @@ impl Worker {
         let mut advanced = false;
         let partitions = self.source.partitions().await?;
         self.own(&partitions).await?;
-        for partition in partitions {
-            let Some(from) = self.owned.get(&partition).map(|owned| owned.next) else { continue };
-            if let Some(batch) = self.source.read(partition, from, self.config.max_records).await? {
-                self.absorb(&batch).await?;
-                if let Some(owned) = self.owned.get_mut(&partition) {
-                    owned.next = batch.next_offset;
-                }
-                advanced = true;
+        let (mut batches, mut events) = (vec![], 0);
+        for partition in &partitions {
+            let Some(from) = self.owned.get(partition).map(|owned| owned.next) else { continue };
+            let Some(batch) = self.source.read(*partition, from, self.config.max_records).await? else { continue };
+            advanced = true;
+            events += batch.events.num_rows();
+            batches.push(batch);
+            // Short ones go together, so that the views wait for each other once; long ones would take memory.
+            if events >= self.config.max_records {
+                self.absorb(&std::mem::take(&mut batches)).await?;
+                events = 0;
             }
+        }
+        if !batches.is_empty() {
+            self.absorb(&batches).await?;
+        }
+        for partition in partitions {
             self.report_lag(partition).await?;
         }
         let due = self.pending >= self.config.commit_events
@@ -247,142 +252,7 @@ impl Worker {
         Ok(advanced)
     }
 
-    async fn absorb(&mut self, batch: &SourceBatch) -> Result<(), StreamError> {
-        let timer = self.metrics.batch_seconds.start_timer();
-        let source = self.name();
-        let archived = self.owned.get(&batch.partition).map_or(0, |owned| owned.committed);
-        let letters = self.letters.entry(batch.partition).or_default();
-        for reject in batch.rejects.iter().filter(|r| r.offset >= archived) {
-            letters.entry(reject.offset).or_insert_with(|| reject.clone());
-        }
-        // What succeeded is recorded before what failed is reported: it isn't done again.
-        let (folded, failure) = self.fold(batch).await?;
-        for (name, folded) in folded {
-            let count = |outcome: &str, n: usize| {
-                self.metrics.view_events.with_label_values(&[name.as_str(), outcome]).inc_by(n as u64)
-            };
-            count("folded", folded.counts.folded);
-            count("late", folded.counts.late);
-            count("duplicate", folded.counts.duplicate);
-            count("replayed", folded.counts.skipped);
-            count("null_key", folded.null_keys);
-            count("failed", folded.failed.len());
-            let letters = self.letters.entry(batch.partition).or_default();
-            for failed in folded.failed.iter().filter(|f| f.offset >= archived) {
-                dead_letter(letters, &name, failed, &batch.events)?;
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let fresh = since(&batch.events, archived, batch.first_offset)?;
-        if let Some(archive) = &mut self.archive {
-            archive.append(batch.partition, &batch.events, batch.next_offset)?;
-        }
-        let rejects: Vec<Reject> = self.letters.remove(&batch.partition).unwrap_or_default().into_values().collect();
-        self.summary.events += fresh.num_rows() as u64;
-        self.summary.rejected += rejects.len() as u64;
-        self.metrics.events.with_label_values(&[&source]).inc_by(fresh.num_rows() as u64);
-        self.metrics.rejected.with_label_values(&[&source]).inc_by(rejects.len() as u64);
-        self.dead_letters.append(batch.partition, &rejects);
-        self.pending += fresh.num_rows() + rejects.len() + usize::from(fresh.num_rows() == 0);
-        self.pending_since.get_or_insert_with(Instant::now);
-        timer.observe_duration();
-        self.report_views().await
-    }
-
-    /// Folds a batch into every view that lacks it: while one view waits for the store, another one computes. Those that
-    /// succeed have it, whatever becomes of the others.
-    async fn fold(&mut self, batch: &SourceBatch) -> Result<(Vec<(String, Folded)>, Option<StreamError>), StreamError> {
-        let session = self.session.ok_or_else(|| self.not_begun())?;
-        let to = Writing { store: self.store.as_ref(), session };
-        let partition = batch.partition;
-        let lacking = self.views.iter_mut().filter_map(|view| {
-            let next = view.next.get(&partition).copied().unwrap_or(0);
-            (batch.next_offset > next).then_some((view, next))
-        });
-        let folds = lacking.map(async |(view, next): (&mut View, i64)| {
-            let events: RecordBatch = since(&batch.events, next, batch.first_offset)?;
-            let folded = view.fold.apply(&to, partition, &events).await?;
-            view.next.insert(partition, batch.next_offset);
-            Ok((view.fold.view.name.clone(), folded))
-        });
-        let (mut folded, mut failure) = (vec![], None);
-        for view in join_all(folds).await {
-            match view {
-                Ok(view) => folded.push(view),
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        Ok((folded, failure))
-    }
-
-    /// Makes everything absorbed durable: dead letters and archive first, then the state, then the offsets with it.
-    async fn commit(&mut self) -> Result<(), StreamError> {
-        if self.pending == 0 {
-            return Ok(());
-        }
-        let timer = self.metrics.commit_seconds.start_timer();
-        let session = self.session.ok_or_else(|| self.not_begun())?;
-        // Letters come before the archive: below its end, what was refused is never read again.
-        self.dead_letters.flush().await?;
-        if let Some(archive) = &mut self.archive {
-            archive.flush().await?;
-        }
-        for view in &mut self.views {
-            let id = view.fold.view.id();
-            for (partition, next) in &view.next {
-                let stored = view.stored.get(partition).copied();
-                if stored == Some(*next) {
-                    continue;
-                }
-                match self.store.set_progress(session, &id, *partition, stored, *next).await? {
-                    WriteOutcome::Written => view.stored.insert(*partition, *next),
-                    WriteOutcome::Fenced { .. } => {
-                        return Err(StreamError::StateLost { view: id.name, partition: *partition });
-                    }
-                };
-            }
-        }
-        let id = source_id(self.source.name());
-        let mut committed = BTreeMap::new();
-        for (partition, owned) in &mut self.owned {
-            let next = owned.committed.max(owned.next);
-            if next > owned.committed {
-                let set = self.store.set_progress(session, &id, *partition, Some(owned.committed), next).await?;
-                if matches!(set, WriteOutcome::Fenced { .. }) {
-                    return Err(StreamError::StateLost { view: id.name, partition: *partition });
-                }
-            }
-            owned.committed = next;
-            committed.insert(*partition, next);
-        }
-        self.store.flush().await?;
-        for (partition, next) in &committed {
-            self.metrics.committed.with_label_values(&[self.source.name(), &partition.to_string()]).set(*next);
-        }
-        self.source.commit(&committed).await?;
-        self.pending = 0;
-        self.pending_since = None;
-        self.summary.commits += 1;
-        timer.observe_duration();
-        self.tidy().await
-    }
-
-    /// Forgets everything that it remembers of the store and the archive. The next step reads it anew.
-    fn begin_again(&mut self) {
-        self.session = None;
-        self.owned.clear();
-        self.letters.clear();
-        self.pending = 0;
-        self.pending_since = None;
-        for view in &mut self.views {
-            view.next.clear();
-            view.fold.forget(None);
-        }
-    }
-
-    fn not_begun(&self) -> StreamError {
+    pub(super) fn not_begun(&self) -> StreamError {
         SourceError::Internal { source_name: self.name(), what: "the worker has not begun".to_owned() }.into()
     }
 

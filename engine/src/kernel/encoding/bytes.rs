@@ -5,7 +5,7 @@ use arrow::datatypes::i256;
 use crate::kernel::EncodingError;
 
 /// The version that this build writes and the only one that it reads.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 const CHECKSUM: usize = 4;
 
 #[derive(Debug, Default)]

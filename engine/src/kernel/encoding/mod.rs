@@ -4,7 +4,7 @@
 //! bytes: state is read back only by a kernel of the same spec. All of it is deterministic: equal pieces with equal
 //! chunk boundaries are equal bytes.
 //!
-//! # Layout, version 2
+//! # Layout, version 3
 //!
 //! Every head and every chunk begins with one byte, the version, and ends with a CRC-32 (IEEE, four bytes,
 //! little-endian) of all bytes before it. A reader refuses another version by [`EncodingError::UnknownVersion`].
@@ -16,9 +16,10 @@
 //!
 //! ```text
 //! head    = version flags [s absorbed] [s newest] [s oldest] [s complete_after] u(next chunk id)
-//!           spans of rows, spans of tiles, hash chunks, [base] crc
-//!           flags: bits 0 to 4 say which of the five in brackets are there; other bits are 0
+//!           spans of rows, spans of tiles, hash chunks, [base] [rows] [tiles] crc
+//!           flags: bits 0 to 6 say which of the seven in brackets are there; bit 7 is 0
 //!           base: a state for each fold of the unbounded frames, in the kernel's order
+//!           rows, tiles: the newest chunk of each while it is short, which has no entry of its own then
 //! spans   = u(n) n·(u(chunk id) u(rows or tiles in it) s(first - last of the one before) u(last - first))
 //!           ascending; first: its first event time, or its first tile's start; last: its last event time; before the first
 //!           one stands 0

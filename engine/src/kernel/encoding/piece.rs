@@ -6,7 +6,8 @@ use arrow::array::Int64Array;
 
 use super::bytes::{Reader, Writer};
 use super::{column, state};
-use crate::kernel::chunk::{Chunk, Span, Spanned};
+use crate::kernel::absorb::TAIL_TILES;
+use crate::kernel::chunk::{Chunk, Span, Spanned, TAIL_ROWS};
 use crate::kernel::compile::Kernel;
 use crate::kernel::fold::State;
 use crate::kernel::piece::Piece;
@@ -33,20 +34,16 @@ impl Kernel {
     /// What changed since the last call, or since the piece was decoded; afterwards nothing has.
     pub fn encode_changes(&self, piece: &mut Piece) -> Result<PieceDelta, KernelError> {
         let mut chunks = Vec::new();
-        for chunk in piece.rows.0.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((chunk.id, self.write_rows(chunk.data()?)?));
-            chunk.dirty = false;
-        }
-        for chunk in piece.tiles.iter_mut().filter(|chunk| chunk.dirty) {
-            chunks.push((chunk.id, write_tiles(chunk.data()?)));
-            chunk.dirty = false;
-        }
-        for chunk in piece.hashes.iter_mut().filter(|chunk| chunk.dirty) {
-            let hashes = chunk.data()?;
-            chunks.push((chunk.id, chunk_of(HASHES, |writer| write_hashes(writer, hashes))));
-            chunk.dirty = false;
-        }
-        Ok(PieceDelta { head: write_head(piece), chunks, removed: std::mem::take(&mut piece.removed) })
+        write_changed(&mut piece.rows.0, (ROWS, TAIL_ROWS), &mut chunks, write_rows)?;
+        write_changed(&mut piece.tiles, (TILES, TAIL_TILES), &mut chunks, |writer, tiles| {
+            write_tiles(writer, tiles);
+            Ok(())
+        })?;
+        write_changed(&mut piece.hashes, (HASHES, 0), &mut chunks, |writer, hashes| {
+            write_hashes(writer, hashes);
+            Ok(())
+        })?;
+        Ok(PieceDelta { head: write_head(piece)?, chunks, removed: std::mem::take(&mut piece.removed) })
     }
 
     /// Reads a piece back from its head and all of its chunks, in any order: what reads need.
@@ -90,12 +87,12 @@ impl Kernel {
         }
     }
 
-    /// Reads a piece back without its chunks: what a fold begins with.
+    /// Reads a piece back with its tails alone: what a fold begins with.
     pub fn decode_head(&self, partition: i32, head: &[u8]) -> Result<Piece, EncodingError> {
         let mut reader = Reader::open(head)?;
         let flags = reader.byte()?;
-        if flags > 31 {
-            return Err(reader.corrupt(format!("flags {flags}, expected 31 at most")));
+        if flags > 127 {
+            return Err(reader.corrupt(format!("flags {flags}, expected 127 at most")));
         }
         let mut next = |bit: u8| {
             if flags >> bit & 1 == 1 { reader.signed().map(Some) } else { Ok(None) }
@@ -118,28 +115,16 @@ impl Kernel {
                 folds.iter().map(|fold| state::read(&mut reader, &self.folds[*fold])).collect();
             piece.base = Some(Arc::new(states?));
         }
+        if flags >> 5 & 1 == 1 {
+            let rows = self.read_rows(&mut reader, partition)?;
+            put_tail(&mut piece.rows.0, rows, &reader)?;
+        }
+        if flags >> 6 & 1 == 1 {
+            let tiles = self.read_tiles(&mut reader)?;
+            put_tail(&mut piece.tiles, tiles, &reader)?;
+        }
         reader.close()?;
         Ok(piece)
-    }
-
-    fn write_rows(&self, rows: &EventRows) -> Result<Vec<u8>, KernelError> {
-        let mut writer = Writer::versioned();
-        writer.byte(ROWS);
-        writer.length(rows.len());
-        let times = rows.times.values();
-        if let Some(first) = times.first() {
-            writer.signed(*first);
-        }
-        times.windows(2).for_each(|pair| writer.unsigned(pair[1].wrapping_sub(pair[0]) as u64));
-        let offsets = rows.offsets.values();
-        if let Some(first) = offsets.first() {
-            writer.signed(*first);
-        }
-        offsets.windows(2).for_each(|pair| writer.signed(pair[1].wrapping_sub(pair[0])));
-        for array in rows.ids.iter().chain(&rows.columns) {
-            column::write(&mut writer, array)?;
-        }
-        Ok(writer.sealed())
     }
 
     fn read_rows(&self, reader: &mut Reader<'_>, partition: i32) -> Result<EventRows, EncodingError> {
@@ -192,10 +177,48 @@ impl Kernel {
     }
 }
 
-fn write_head(piece: &Piece) -> Vec<u8> {
+/// Writes the chunks that changed, but for a tail, which goes into the head.
+fn write_changed<T: Spanned>(
+    chunks: &mut [Chunk<T>],
+    (kind, tail): (u8, usize),
+    written: &mut Vec<(u32, Vec<u8>)>,
+    write: impl Fn(&mut Writer, &T) -> Result<(), KernelError>,
+) -> Result<(), KernelError> {
+    let newest = chunks.len().saturating_sub(1);
+    for (index, chunk) in chunks.iter_mut().enumerate() {
+        if (chunk.dirty || !chunk.stored) && !(index == newest && chunk.is_tail(tail)) {
+            let mut writer = Writer::versioned();
+            writer.byte(kind);
+            write(&mut writer, chunk.data()?)?;
+            written.push((chunk.id, writer.sealed()));
+            chunk.stored = true;
+        }
+        chunk.dirty = false;
+    }
+    Ok(())
+}
+
+fn write_rows(writer: &mut Writer, rows: &EventRows) -> Result<(), KernelError> {
+    writer.length(rows.len());
+    let times = rows.times.values();
+    if let Some(first) = times.first() {
+        writer.signed(*first);
+    }
+    times.windows(2).for_each(|pair| writer.unsigned(pair[1].wrapping_sub(pair[0]) as u64));
+    let offsets = rows.offsets.values();
+    if let Some(first) = offsets.first() {
+        writer.signed(*first);
+    }
+    offsets.windows(2).for_each(|pair| writer.signed(pair[1].wrapping_sub(pair[0])));
+    rows.ids.iter().chain(&rows.columns).try_for_each(|array| column::write(writer, array))
+}
+
+fn write_head(piece: &Piece) -> Result<Vec<u8>, KernelError> {
     let numbers = [piece.absorbed, piece.newest, piece.oldest, piece.complete_after];
     let mut writer = Writer::versioned();
-    let present = numbers.iter().map(Option::is_some).chain([piece.base.is_some()]);
+    let rows = piece.rows.0.last().filter(|chunk| chunk.is_tail(TAIL_ROWS));
+    let tiles = piece.tiles.last().filter(|chunk| chunk.is_tail(TAIL_TILES));
+    let present = numbers.iter().map(Option::is_some).chain([piece.base.is_some(), rows.is_some(), tiles.is_some()]);
     writer.byte(present.enumerate().map(|(bit, present)| u8::from(present) << bit).sum());
     numbers.into_iter().flatten().for_each(|number| writer.signed(number));
     writer.unsigned(u64::from(piece.next_chunk));
@@ -207,7 +230,13 @@ fn write_head(piece: &Piece) -> Vec<u8> {
         writer.length(chunk.span.len);
     }
     piece.base.iter().flat_map(|base| base.iter()).for_each(|base| state::write(&mut writer, base));
-    writer.sealed()
+    if let Some(chunk) = rows {
+        write_rows(&mut writer, chunk.data()?)?;
+    }
+    if let Some(chunk) = tiles {
+        write_tiles(&mut writer, chunk.data()?);
+    }
+    Ok(writer.sealed())
 }
 
 fn write_spans<T>(writer: &mut Writer, chunks: &[Chunk<T>]) {
@@ -259,23 +288,35 @@ fn put<T: Spanned>(chunks: &mut [Chunk<T>], id: u32, data: T, reader: Reader<'_>
         return Err(reader.corrupt(format!("chunk {id} is {:?}, the head says {:?}", data.span(), chunk.span)));
     }
     reader.close()?;
-    if !chunk.dirty {
+    if !chunk.dirty && chunk.stored {
         chunk.data = Some(data);
     }
     Ok(())
 }
 
-fn write_tiles(tiles: &[Arc<Tile>]) -> Vec<u8> {
-    chunk_of(TILES, |writer| {
-        writer.length(tiles.len());
-        for tile in tiles {
-            writer.signed(tile.start);
-            writer.unsigned(tile.min.wrapping_sub(tile.start) as u64);
-            writer.unsigned(tile.max.wrapping_sub(tile.min) as u64);
-            write_hashes(writer, &tile.hashes);
-            tile.states.iter().for_each(|held| state::write(writer, held));
+/// Puts what the head holds of the newest chunk in its place.
+fn put_tail<T: Spanned>(chunks: &mut [Chunk<T>], data: T, reader: &Reader<'_>) -> Result<(), EncodingError> {
+    match chunks.last_mut() {
+        Some(chunk) if chunk.span == data.span() => {
+            (chunk.stored, chunk.data) = (false, Some(data));
+            Ok(())
         }
-    })
+        other => {
+            let named = other.map(|chunk| chunk.span);
+            Err(reader.corrupt(format!("the newest chunk is {:?}, the spans say {named:?}", data.span())))
+        }
+    }
+}
+
+fn write_tiles(writer: &mut Writer, tiles: &[Arc<Tile>]) {
+    writer.length(tiles.len());
+    for tile in tiles {
+        writer.signed(tile.start);
+        writer.unsigned(tile.min.wrapping_sub(tile.start) as u64);
+        writer.unsigned(tile.max.wrapping_sub(tile.min) as u64);
+        write_hashes(writer, &tile.hashes);
+        tile.states.iter().for_each(|held| state::write(writer, held));
+    }
 }
 
 fn write_hashes(writer: &mut Writer, hashes: &[u64]) {
@@ -286,11 +327,4 @@ fn write_hashes(writer: &mut Writer, hashes: &[u64]) {
 fn read_hashes(reader: &mut Reader<'_>) -> Result<Vec<u64>, EncodingError> {
     let count = reader.length(8)?;
     (0..count).map(|_| reader.array().map(u64::from_le_bytes)).collect()
-}
-
-fn chunk_of(kind: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let mut writer = Writer::versioned();
-    writer.byte(kind);
-    body(&mut writer);
-    writer.sealed()
 }

@@ -83,9 +83,4 @@ impl Distinct {
             }
         }
     }
-
-    pub fn heap_size(&self) -> usize {
-        let bytes: usize = self.bytes.iter().map(|value| value.len() + 24).sum();
-        self.numbers.capacity() * (size_of::<Value>() + 1) + bytes
-    }
 }

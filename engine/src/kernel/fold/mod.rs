@@ -167,20 +167,6 @@ impl State {
             (State::Position(position), _) => position.as_ref().and_then(|position| position.value.clone()),
         })
     }
-
-    /// Bytes of memory beside the enum itself.
-    pub fn heap_size(&self) -> usize {
-        match self {
-            State::Count(_) | State::Wide(_) => 0,
-            State::Float(sum) => sum.sum.heap_size(),
-            State::Moments(moments) => moments.sum.heap_size() + moments.squares.heap_size(),
-            State::Extreme(extreme) => extreme.value().map_or(0, Value::heap_size),
-            State::Distinct(distinct) => distinct.heap_size(),
-            State::Position(position) => {
-                position.as_ref().and_then(|position| position.value.as_ref()).map_or(0, Value::heap_size)
-            }
-        }
-    }
 }
 
 impl Partitions<'_> {

@@ -118,13 +118,6 @@ impl Value {
     pub fn wide(&self) -> i256 {
         i256::from_value(self)
     }
-
-    pub fn heap_size(&self) -> usize {
-        match self {
-            Value::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        }
-    }
 }
 
 /// Runs a macro with the arrow type of a primitive column, or evaluates the last expression for other types.

@@ -13,12 +13,15 @@
 
 mod text;
 
+use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use self::text::{date_text, escape, parse_date, parse_timestamp, timestamp_text, unescape};
 use super::KernelError;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use ahash::RandomState;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Date32Type, Date64Type, Field, Int64Type, TimeUnit};
 
@@ -28,6 +31,12 @@ pub struct EntityKey(Arc<str>);
 
 impl EntityKey {
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for EntityKey {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -55,8 +64,49 @@ pub fn is_key_type(data_type: &DataType) -> bool {
     }
 }
 
-/// One key per row; `None` where any part is NULL. Columns must be equally long.
-pub fn encode_keys(columns: &[ArrayRef]) -> Result<Vec<Option<EntityKey>>, KernelError> {
+/// A key for each row, or none where a part of it is NULL. Each distinct key is there once.
+#[derive(Debug, Clone, Default)]
+pub struct RowKeys {
+    distinct: Vec<EntityKey>,
+    rows: Vec<Option<u32>>,
+}
+
+impl RowKeys {
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Option<&EntityKey>> {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// The key of a row.
+    pub fn get(&self, row: usize) -> Option<&EntityKey> {
+        self.distinct.get((*self.rows.get(row)?)? as usize)
+    }
+
+    pub fn distinct(&self) -> &[EntityKey] {
+        &self.distinct
+    }
+
+    /// For each row, which of the distinct keys it has.
+    pub fn places(&self) -> &[Option<u32>] {
+        &self.rows
+    }
+
+    /// The keys of some rows, in the order of the indices.
+    pub fn take(&self, indices: &UInt32Array) -> RowKeys {
+        let rows = indices.values().iter().map(|row| self.rows.get(*row as usize).copied().flatten());
+        RowKeys { distinct: self.distinct.clone(), rows: rows.collect() }
+    }
+}
+
+/// One key per row; none where any part is NULL. Columns must be equally long.
+pub fn encode_keys(columns: &[ArrayRef]) -> Result<RowKeys, KernelError> {
     let rows = columns.first().map_or(0, |column| column.len());
     let mut parts = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
@@ -72,6 +122,8 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<Vec<Option<EntityKey>>, Kerne
         parts.push(texts(column)?);
     }
     let mut text = String::new();
+    let mut places: HashMap<EntityKey, u32, RandomState> = HashMap::default();
+    let mut distinct = vec![];
     let keys = (0..rows).map(|row| {
         text.clear();
         for (index, part) in parts.iter().enumerate() {
@@ -83,9 +135,15 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<Vec<Option<EntityKey>>, Kerne
             }
             escape(part.value(row), &mut text);
         }
-        Some(EntityKey(text.as_str().into()))
+        if let Some(place) = places.get(text.as_str()) {
+            return Some(*place);
+        }
+        let (key, place) = (EntityKey(text.as_str().into()), distinct.len() as u32);
+        distinct.push(key.clone());
+        places.insert(key, place);
+        Some(place)
     });
-    Ok(keys.collect())
+    Ok(RowKeys { rows: keys.collect(), distinct })
 }
 
 /// The key's columns back from its texts, a row each, of the fields' types. The inverse of [`encode_keys`].
@@ -172,13 +230,14 @@ mod tests {
 
     fn round_trip(columns: Vec<ArrayRef>, expected: &[Option<&str>]) {
         let keys = encode_keys(&columns).unwrap();
-        let texts: Vec<Option<&str>> = keys.iter().map(|key| key.as_ref().map(EntityKey::as_str)).collect();
+        let texts: Vec<Option<&str>> = keys.iter().map(|key| key.map(EntityKey::as_str)).collect();
         assert_eq!(texts, expected);
+        assert!(keys.distinct().iter().enumerate().all(|(i, key)| !keys.distinct()[..i].contains(key)));
         let present: Vec<EntityKey> = keys.iter().flatten().cloned().collect();
         let fields: Vec<Field> =
             columns.iter().map(|column| Field::new("key", column.data_type().clone(), true)).collect();
         let decoded = decode_keys(&present, &fields).unwrap();
-        let rows: UInt32Array = (0..keys.len() as u32).filter(|row| keys[*row as usize].is_some()).collect();
+        let rows: UInt32Array = (0..keys.len() as u32).filter(|row| keys.get(*row as usize).is_some()).collect();
         for (column, decoded) in columns.iter().zip(decoded) {
             let column = arrow::compute::take(column, &rows, None).unwrap();
             assert_eq!(&column, &decoded);

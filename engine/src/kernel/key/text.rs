@@ -52,6 +52,10 @@ pub(super) fn parse_timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
 }
 
 pub(super) fn escape(part: &str, text: &mut String) {
+    if part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'@')) {
+        text.push_str(part);
+        return;
+    }
     for character in part.chars() {
         if matches!(character, '%' | '|' | '{' | '}') || character.is_whitespace() || character.is_control() {
             let mut buffer = [0; 4];

@@ -139,14 +139,14 @@ fn decode(kernel: &Kernel, partition: i32, delta: &PieceDelta) -> Result<Piece, 
 
 #[test]
 fn an_unknown_version_is_refused_by_name() {
-    let (kernel, partition, delta) = (0..).find_map(written).unwrap();
+    let (kernel, partition, delta) = (0..).filter_map(written).find(|(_, _, delta)| !delta.chunks.is_empty()).unwrap();
     let mut head = delta.clone();
     head.head[0] = 9;
     let mut chunk = delta.clone();
     chunk.chunks[0].1[0] = 9;
     for damaged in [head, chunk] {
         let error = decode(&kernel, partition, &damaged).unwrap_err();
-        assert_eq!(error, EncodingError::UnknownVersion { found: 9, known: 2 });
+        assert_eq!(error, EncodingError::UnknownVersion { found: 9, known: 3 });
         assert!(error.to_string().contains("version 9"), "{error}");
     }
 }
@@ -189,7 +189,7 @@ fn damaged_bytes_with_a_good_checksum_never_panic() {
                     _ => bytes.truncate(place.max(1)),
                 }
             }
-            bytes[0] = 2;
+            bytes[0] = 3;
             let checksum = crc32fast::hash(bytes);
             bytes.extend(checksum.to_le_bytes());
             match decode(&kernel, partition, &damaged) {

@@ -1,0 +1,141 @@
+//! Batches into all views of a source, then into its archive and dead letters.
+
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use super::error::StreamError;
+use super::events::{dead_letter, since};
+use super::fold::{Folded, Writing};
+use super::worker::Worker;
+use crate::source::{Reject, SourceBatch};
+
+impl Worker {
+    /// Takes batches in, each of another partition. On an error, those before the one that failed are taken in.
+    pub(super) async fn absorb(&mut self, batches: &[SourceBatch]) -> Result<(), StreamError> {
+        let timer = self.metrics.batch_seconds.start_timer();
+        for batch in batches {
+            let archived = self.committed(batch.partition);
+            let letters = self.letters.entry(batch.partition).or_default();
+            for reject in batch.rejects.iter().filter(|r| r.offset >= archived) {
+                letters.entry(reject.offset).or_insert_with(|| reject.clone());
+            }
+        }
+        // What succeeded is recorded before what failed is reported: it isn't done again.
+        let Absorbed { folded, whole, failure } = self.fold(batches).await?;
+        for (batch, name, folded) in folded {
+            let count = |outcome: &str, n: usize| {
+                self.metrics.view_events.with_label_values(&[name.as_str(), outcome]).inc_by(n as u64)
+            };
+            count("folded", folded.counts.folded);
+            count("late", folded.counts.late);
+            count("duplicate", folded.counts.duplicate);
+            count("replayed", folded.counts.skipped);
+            count("null_key", folded.null_keys);
+            count("failed", folded.failed.len());
+            let Some(batch) = batches.get(batch) else { continue };
+            let archived = self.committed(batch.partition);
+            let letters = self.letters.entry(batch.partition).or_default();
+            for failed in folded.failed.iter().filter(|f| f.offset >= archived) {
+                dead_letter(letters, &name, failed, &batch.events)?;
+            }
+        }
+        for batch in batches.iter().take(whole) {
+            self.keep(batch).await?;
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        timer.observe_duration();
+        self.report_views().await
+    }
+
+    /// What every view has absorbed goes to the archive, and what was refused of it to the dead letters.
+    async fn keep(&mut self, batch: &SourceBatch) -> Result<(), StreamError> {
+        let source = self.name();
+        let fresh = since(&batch.events, self.committed(batch.partition), batch.first_offset)?;
+        if let Some(archive) = &mut self.archive {
+            // Not sooner: below the archive's end nothing is refused any more, so its letters must be known.
+            archive.append(batch.partition, &batch.events, batch.next_offset).await?;
+        }
+        let rejects: Vec<Reject> = self.letters.remove(&batch.partition).unwrap_or_default().into_values().collect();
+        self.summary.events += fresh.num_rows() as u64;
+        self.summary.rejected += rejects.len() as u64;
+        self.metrics.events.with_label_values(&[&source]).inc_by(fresh.num_rows() as u64);
+        self.metrics.rejected.with_label_values(&[&source]).inc_by(rejects.len() as u64);
+        self.dead_letters.append(batch.partition, &rejects);
+        self.pending += fresh.num_rows() + rejects.len() + usize::from(fresh.num_rows() == 0);
+        self.pending_since.get_or_insert_with(Instant::now);
+        if let Some(owned) = self.owned.get_mut(&batch.partition) {
+            owned.next = batch.next_offset;
+        }
+        Ok(())
+    }
+
+    fn committed(&self, partition: i32) -> i64 {
+        self.owned.get(&partition).map_or(0, |owned| owned.committed)
+    }
+
+    /// Folds batches into every view that lacks them, each view in a task of its own. Those that succeed have them, whatever
+    /// becomes of the others.
+    async fn fold(&mut self, batches: &[SourceBatch]) -> Result<Absorbed, StreamError> {
+        let session = self.session.ok_or_else(|| self.not_begun())?;
+        let to = Writing { store: self.store.clone(), session };
+        let mut folds = JoinSet::new();
+        for (place, mut view) in std::mem::take(&mut self.views).into_iter().enumerate() {
+            let to = to.clone();
+            let batches: Vec<_> = batches
+                .iter()
+                .map(|batch| (batch.partition, batch.first_offset, batch.next_offset, batch.events.clone()))
+                .collect();
+            folds.spawn(async move {
+                let mut folded = vec![];
+                let mut failure = None;
+                for (partition, first, to_offset, events) in batches {
+                    let next = view.next.get(&partition).copied().unwrap_or(0);
+                    let of_batch = match since(&events, next, first) {
+                        _ if to_offset <= next => Ok(None),
+                        Ok(events) => view.fold.apply(&to, partition, &events).await.map(Some),
+                        Err(error) => Err(error),
+                    };
+                    match of_batch {
+                        Ok(of_batch) => folded.push(of_batch),
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    }
+                    view.next.insert(partition, next.max(to_offset));
+                }
+                (place, view, folded, failure)
+            });
+        }
+        let mut absorbed = Absorbed { folded: vec![], whole: batches.len(), failure: None };
+        let mut views = vec![];
+        while let Some(done) = folds.join_next().await {
+            // Nothing aborts them while this waits.
+            let (place, view, folded, failure) = done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            absorbed.whole = absorbed.whole.min(folded.len());
+            absorbed.failure = absorbed.failure.or(failure);
+            let folded = folded.into_iter().enumerate().filter_map(|(batch, folded)| Some((batch, folded?)));
+            absorbed.folded.extend(folded.map(|(batch, folded)| (batch, view.fold.view.name.clone(), folded)));
+            views.push((place, view));
+        }
+        views.sort_by_key(|(place, _)| *place);
+        self.views = views.into_iter().map(|(_, view)| view).collect();
+        Ok(absorbed)
+    }
+}
+
+/// What became of batches.
+struct Absorbed {
+    /// By batch and view.
+    folded: Vec<(usize, String, Folded)>,
+    /// So many of the batches, from the first on, are in every view.
+    whole: usize,
+    failure: Option<StreamError>,
+}
+
+#[cfg(test)]
+#[path = "absorb_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! A store that fails now and then, in the middle of batches of several partitions: nothing is lost, nothing comes twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{Int32Type, Int64Type};
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::super::{Progress, Until, Worker, WorkerConfig};
+use crate::kernel::EntityKey;
+use crate::metrics::Metrics;
+use crate::offline::{ArchiveReader, ArchiveWriter, DeadLetterWriter, Storage, dead_letters};
+use crate::online::{
+    EmbeddedStore, OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome,
+};
+use crate::plan::Project;
+use crate::request::Reader;
+use crate::source::{Encoder, EventLog, LogSource, OFFSET, PARTITION, event_schema};
+
+const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k", "type": "long"}, {"name": "x", "type": "long"},
+  {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
+const DEFINITIONS: &str = "
+CREATE SOURCE e WITH (schema = 'e.v1', timestamp = 'at');
+CREATE FEATURE VIEW counts AS SELECT k, COUNT(*) OVER w AS n, SUM(x) OVER w AS s FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);
+CREATE FEATURE VIEW shares AS SELECT k, SUM(60 / x) OVER w AS s FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);";
+const EVENTS: i64 = 200;
+const PARTITIONS: i32 = 3;
+const KEYS: i64 = 5;
+
+/// Refuses some writes, each before it took anything.
+#[derive(Debug)]
+struct Flaky {
+    store: EmbeddedStore,
+    writes: AtomicU64,
+    /// Every so many writes one fails; 0 for none.
+    every: u64,
+}
+
+#[async_trait]
+impl OnlineStore for Flaky {
+    async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
+        self.store.read(view, keys).await
+    }
+    async fn fetch(
+        &self,
+        view: &ViewId,
+        partition: i32,
+        wanted: &[(EntityKey, Vec<u32>)],
+    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        self.store.fetch(view, partition, wanted).await
+    }
+    async fn session(&self) -> Result<Session, StoreError> {
+        self.store.session().await
+    }
+    async fn write(
+        &self,
+        to: Session,
+        view: &ViewId,
+        writes: Vec<PieceWrite>,
+    ) -> Result<Vec<WriteOutcome>, StoreError> {
+        let write = self.writes.fetch_add(1, Ordering::SeqCst);
+        if self.every > 0 && write % self.every == self.every - 1 {
+            return Err(StoreError::Storage { path: "flaky".into(), what: "can't write", cause: "now".to_owned() });
+        }
+        self.store.write(to, view, writes).await
+    }
+    async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
+        self.store.progress(view).await
+    }
+    async fn set_progress(
+        &self,
+        to: Session,
+        view: &ViewId,
+        partition: i32,
+        expected: Option<i64>,
+        next: i64,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.store.set_progress(to, view, partition, expected, next).await
+    }
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.store.flush().await
+    }
+    async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
+        self.store.keys(view, after, limit).await
+    }
+    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
+        self.store.usage().await
+    }
+    async fn views(&self) -> Result<Vec<ViewId>, StoreError> {
+        self.store.views().await
+    }
+    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
+        self.store.drop_partitions(view, partitions).await
+    }
+    async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {
+        self.store.drop_view(view).await
+    }
+}
+
+/// What a stream leaves behind: values, archived places, dead letters.
+type Left = (Vec<String>, Vec<(i32, i64)>, Vec<(i32, i64, String)>);
+
+async fn stream(folder: &Path, every: u64, max_records: usize) -> (Left, usize) {
+    for (path, text) in [("schemas/e.v1.avsc", CONTRACT), ("features/e.sql", DEFINITIONS)] {
+        std::fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+        std::fs::write(folder.join(path), text).unwrap();
+    }
+    let project = Project::load(folder, &folder.join("features")).await.unwrap();
+    let contract = project.sources["e"].contract.clone().unwrap();
+    let log = Arc::new(EventLog::open(folder.join("log.redb")).unwrap());
+    let encoder = Encoder::new(contract.clone());
+    for partition in 0..PARTITIONS {
+        let event = |i: i64| match i % 17 {
+            3 => bytes::Bytes::from_static(b"not an event"),
+            // One in eight divides by zero.
+            _ => encoder.encode(&json!({"k": i % KEYS, "x": i % 8, "at": i * 1_000_000})).unwrap(),
+        };
+        log.append("e", partition, (0..EVENTS).map(|i| (i * 1_000_000, event(i))).collect()).await.unwrap();
+    }
+    let storage = Storage::open(&folder.join("offline").to_string_lossy()).unwrap();
+    let schema = event_schema(&project.sources["e"].schema);
+    let embedded = EmbeddedStore::open(folder.join("store.redb")).unwrap();
+    let mut worker = Worker::new(
+        Box::new(LogSource::new("e", log, contract.clone(), None).unwrap()),
+        project.views_of("e"),
+        Arc::new(Flaky { store: embedded.clone(), writes: AtomicU64::new(0), every }),
+        Some(ArchiveWriter::open(storage.clone(), "e", schema, 70).await.unwrap()),
+        Box::new(DeadLetterWriter::open(storage.clone(), "e").await.unwrap()),
+        (Arc::new(Progress::default()), Metrics::new().unwrap()),
+        WorkerConfig { max_records, commit_events: 150, ..WorkerConfig::default() },
+    );
+    let failures = Mutex::new(0);
+    let summary = loop {
+        match worker.run(Until::End).await {
+            Ok(summary) => break summary,
+            Err(error) => {
+                assert!(error.to_string().contains("flaky"), "{error}");
+                *failures.lock().unwrap() += 1;
+            }
+        }
+    };
+    let mut values = vec![];
+    let reader = Reader::new(Arc::new(embedded));
+    for view in project.views.values() {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..KEYS));
+        let answer = reader.view(view, &[keys], &[(EVENTS + 60) * 1_000_000; KEYS as usize]).await.unwrap();
+        values.extend(answer.values.columns().iter().map(|column| format!("{} {column:?}", view.name)));
+    }
+    let mut archive = ArchiveReader::open(storage.clone(), "e", &contract).await.unwrap();
+    let mut places = vec![];
+    for partition in 0..PARTITIONS {
+        let mut from = 0;
+        while let Some(rows) = archive.read(partition, from, 1000).await.unwrap().filter(|rows| rows.num_rows() > 0) {
+            let offsets = rows[OFFSET].as_primitive::<Int64Type>().values();
+            places.extend(
+                rows[PARTITION].as_primitive::<Int32Type>().values().iter().copied().zip(offsets.iter().copied()),
+            );
+            from = offsets[offsets.len() - 1] + 1;
+        }
+    }
+    let letters = dead_letters(&storage, "e").await.unwrap();
+    let letters: Vec<_> = letters.into_iter().map(|l| (l.partition, l.offset, l.reason)).collect();
+    assert_eq!((summary.events as usize, summary.rejected as usize), (places.len(), letters.len()));
+    ((values, places, letters), failures.into_inner().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_half_way_is_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (calm, failures) = stream(folder.path(), 0, 1000).await;
+    assert_eq!(failures, 0);
+    let (_, places, letters) = &calm;
+    let (refused, divided) = letters.iter().partition::<Vec<_>, _>(|(_, _, reason)| !reason.contains("view shares"));
+    assert_eq!(places.len() + refused.len(), (EVENTS * i64::from(PARTITIONS)) as usize);
+    assert!(refused.len() > 20 && divided.len() > 50, "{} and {}", refused.len(), divided.len());
+    for (every, max_records) in [(2, 1000), (3, 40), (3, 90), (5, 7), (7, 60)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, failures) = stream(folder.path(), every, max_records).await;
+        assert!(failures > 0, "every {every}");
+        assert_eq!(left, calm, "every {every}, batches of {max_records}");
+    }
+}

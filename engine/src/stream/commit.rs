@@ -1,0 +1,80 @@
+//! Commits: what makes a stretch of events durable, and what is forgotten when that failed.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+
+use super::error::StreamError;
+use super::worker::{Worker, source_id};
+use crate::online::{Session, ViewId, WriteOutcome};
+
+impl Worker {
+    /// Makes everything absorbed durable: dead letters and archive first, then the state, then the offsets with it.
+    pub(super) async fn commit(&mut self) -> Result<(), StreamError> {
+        if self.pending == 0 {
+            return Ok(());
+        }
+        let timer = self.metrics.commit_seconds.start_timer();
+        let session = self.session.ok_or_else(|| self.not_begun())?;
+        // Letters come before the archive: below its end, what was refused is never read again.
+        self.dead_letters.flush().await?;
+        if let Some(archive) = &mut self.archive {
+            archive.flush().await?;
+        }
+        let mut steps = vec![];
+        for view in &mut self.views {
+            let id = view.fold.view.id();
+            let behind = view.next.iter().filter(|(partition, next)| view.stored.get(partition) != Some(next));
+            steps.extend(behind.map(|(p, next)| (id.clone(), *p, view.stored.get(p).copied(), *next)));
+        }
+        self.progressed(session, steps).await?;
+        self.views.iter_mut().for_each(|view| view.stored.extend(&view.next));
+        let id = source_id(self.source.name());
+        let behind = self.owned.iter().filter(|(_, owned)| owned.next > owned.committed);
+        let steps = behind.map(|(p, owned)| (id.clone(), *p, Some(owned.committed), owned.next)).collect();
+        self.progressed(session, steps).await?;
+        let mut committed = BTreeMap::new();
+        for (partition, owned) in &mut self.owned {
+            owned.committed = owned.committed.max(owned.next);
+            committed.insert(*partition, owned.committed);
+        }
+        self.store.flush().await?;
+        for (partition, next) in &committed {
+            self.metrics.committed.with_label_values(&[self.source.name(), &partition.to_string()]).set(*next);
+        }
+        self.source.commit(&committed).await?;
+        self.pending = 0;
+        self.pending_since = None;
+        self.summary.commits += 1;
+        timer.observe_duration();
+        self.tidy().await
+    }
+
+    /// Takes steps of progress, each (whose, partition, from, to), all at once.
+    async fn progressed(
+        &self,
+        session: Session,
+        steps: Vec<(ViewId, i32, Option<i64>, i64)>,
+    ) -> Result<(), StreamError> {
+        let steps = steps.into_iter().map(async |(id, partition, from, to)| {
+            match self.store.set_progress(session, &id, partition, from, to).await? {
+                WriteOutcome::Written => Ok(()),
+                WriteOutcome::Fenced { .. } => Err(StreamError::StateLost { view: id.name, partition }),
+            }
+        });
+        try_join_all(steps).await.map(|_| ())
+    }
+
+    /// Forgets everything that it remembers of the store and the archive. The next step reads it anew.
+    pub(super) fn begin_again(&mut self) {
+        self.session = None;
+        self.owned.clear();
+        self.letters.clear();
+        self.pending = 0;
+        self.pending_since = None;
+        for view in &mut self.views {
+            view.next.clear();
+            view.fold.forget(None);
+        }
+    }
+}
