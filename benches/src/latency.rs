@@ -31,8 +31,9 @@ const PROBES: u64 = 20;
 /// Between two sends, and between two looks.
 const SEND: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(2);
-/// The first seconds warm up and don't count.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// After its start the engine has nothing in memory and reads every key that it meets: what is sent in the first seconds is
+/// counted by itself.
+const WARM_UP: Duration = Duration::from_secs(20);
 /// How long the last probes may take.
 const REST: Duration = Duration::from_secs(15);
 /// Ids that the generator doesn't reach.
@@ -48,9 +49,17 @@ pub struct Latency {
     pub p50_ms: f64,
     pub p90_ms: f64,
     pub p99_ms: f64,
+    /// Of the first seconds.
+    pub warm_up_p99_ms: f64,
     pub max_ms: f64,
     /// One read of a probe, which is a part of its time.
     pub read_p50_ms: f64,
+    /// The slowest probe of each second: what comes every few seconds shows.
+    pub slowest_ms: Vec<f64>,
+    /// How often the engine committed, how long that took on the mean, and how long a batch did.
+    pub commits: u64,
+    pub commit_ms: f64,
+    pub batch_ms: f64,
     /// Of the engine, at the end.
     pub rss: u64,
 }
@@ -80,18 +89,34 @@ pub async fn run(
     let said: serde_json::Value = serde_json::from_str(&line)?;
     let url = said["url"].as_str().context("the stream said no url")?.to_owned();
     ready(url.clone()).await?;
+    let started = Instant::now();
 
     let waiting = Waiting::default();
     let looking = tokio::spawn(look(reader, view, waiting.clone()));
     let (sent, took) = send(&intake, made, rate, &waiting).await?;
     waiting.lock().over = Some(Instant::now());
-    let mut seen = looking.await??;
+    let seen = looking.await??;
+    let metrics = tokio::task::spawn_blocking(move || metrics(&url)).await??;
     let lost = waiting.lock().probes.len();
     let mut reads = std::mem::take(&mut waiting.lock().reads);
     let rss = crate::process::rss(stream.child.id());
     drop(stream);
     ensure!(!seen.is_empty(), "no probe was ever seen");
-    seen.sort_by(f64::total_cmp);
+    let mut slowest_ms = vec![0.0_f64; seconds as usize + 1];
+    for (at, took) in &seen {
+        if let Some(slowest) = slowest_ms.get_mut(at.duration_since(started).as_secs() as usize) {
+            *slowest = slowest.max(*took);
+        }
+    }
+    let (warming, steady): (Vec<_>, Vec<_>) = seen
+        .into_iter()
+        .partition(|(at, _)| at.duration_since(started) < WARM_UP.min(Duration::from_secs(seconds) / 3));
+    let sorted = |probes: Vec<(Instant, f64)>| {
+        let mut took: Vec<f64> = probes.into_iter().map(|(_, took)| took).collect();
+        took.sort_by(f64::total_cmp);
+        took
+    };
+    let (warming, seen) = (sorted(warming), sorted(steady));
     reads.sort_by(f64::total_cmp);
     Ok(Latency {
         sent,
@@ -101,8 +126,13 @@ pub async fn run(
         p50_ms: quantile(&seen, 0.5),
         p90_ms: quantile(&seen, 0.9),
         p99_ms: quantile(&seen, 0.99),
+        warm_up_p99_ms: quantile(&warming, 0.99),
         max_ms: quantile(&seen, 1.0),
         read_p50_ms: quantile(&reads, 0.5),
+        slowest_ms,
+        commits: metrics("tidemark_stream_commit_seconds_count") as u64,
+        commit_ms: mean_ms(&metrics, "tidemark_stream_commit_seconds"),
+        batch_ms: mean_ms(&metrics, "tidemark_stream_batch_seconds"),
         rss,
     })
 }
@@ -113,8 +143,8 @@ struct Waiting(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By user; whether it counts, or is warming up.
-    probes: BTreeMap<i64, (Instant, bool)>,
+    /// By user.
+    probes: BTreeMap<i64, Instant>,
     /// When nothing more was sent.
     over: Option<Instant>,
     reads: Vec<f64>,
@@ -174,9 +204,8 @@ async fn send(intake: &Arc<Intake>, made: Vec<Transaction>, rate: u64, waiting: 
         if batch.is_empty() {
             continue;
         }
-        let counts = started.elapsed() >= WARM_UP;
         let at = Instant::now();
-        waiting.lock().probes.extend(probes.into_iter().map(|id| (id, (at, counts))));
+        waiting.lock().probes.extend(probes.into_iter().map(|id| (id, at)));
         let intake = intake.clone();
         answers.spawn(async move { intake.append(TRANSACTIONS, batch).await });
     }
@@ -187,8 +216,8 @@ async fn send(intake: &Arc<Intake>, made: Vec<Transaction>, rate: u64, waiting: 
     Ok((sent, took))
 }
 
-/// Reads the probes that wait until they are there; milliseconds of each that counts.
-async fn look(reader: Reader, view: Arc<FeatureView>, waiting: Waiting) -> Result<Vec<f64>> {
+/// Reads the probes that wait until they are there: when each was sent, and milliseconds until it was there.
+async fn look(reader: Reader, view: Arc<FeatureView>, waiting: Waiting) -> Result<Vec<(Instant, f64)>> {
     let mut seen = vec![];
     loop {
         let (users, over) = {
@@ -209,9 +238,9 @@ async fn look(reader: Reader, view: Arc<FeatureView>, waiting: Waiting) -> Resul
                 let present = statuses.get(row) == Some(&ReadStatus::Present);
                 if present
                     && number(&answer.values, "txn_count_1h", row)? >= 1.0
-                    && let Some((at, true)) = state.probes.remove(user)
+                    && let Some(at) = state.probes.remove(user)
                 {
-                    seen.push(at.elapsed().as_secs_f64() * 1e3);
+                    seen.push((at, at.elapsed().as_secs_f64() * 1e3));
                 }
             }
         }
@@ -231,6 +260,20 @@ async fn ready(url: String) -> Result<()> {
         ensure!(since.elapsed() < Duration::from_secs(60), "the stream did not get ready within a minute");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The sum of a metric's samples, by its name.
+fn metrics(url: &str) -> Result<impl Fn(&str) -> f64 + Send + use<>> {
+    let text = ureq::get(format!("{url}/metrics")).call()?.body_mut().read_to_string()?;
+    Ok(move |name: &str| {
+        let samples =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    })
+}
+
+fn mean_ms(metrics: &impl Fn(&str) -> f64, histogram: &str) -> f64 {
+    metrics(&format!("{histogram}_sum")) / metrics(&format!("{histogram}_count")).max(1.0) * 1e3
 }
 
 fn now() -> i64 {

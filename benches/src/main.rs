@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5000)]
     rate: u64,
     /// Seconds of live traffic
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 60)]
     live: u64,
     /// Leave out the profile, which drains once more under perf
     #[arg(long)]

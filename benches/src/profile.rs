@@ -4,9 +4,10 @@
 //! beside the shares stand the threads' CPU seconds, and the run's.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -20,23 +21,36 @@ use crate::redis_server::RedisServer;
 const FREQUENCY: u32 = 99;
 /// Bytes of stack that are copied; async frames are deep.
 const STACK: u32 = 16_384;
-/// How long it looks at most, in seconds: a backlog is the same all along.
-const SECONDS: u32 = 45;
+const LIMIT: Duration = Duration::from_secs(600);
 const TOP: usize = 15;
 
 /// What tells a part of the engine, most specific first.
-const PARTS: [(&str, &[&str]); 18] = [
+const PARTS: [(&str, &[&str]); 20] = [
     ("archive: Parquet", &["parquet::", "offline::archive", "ArchiveWriter", "ZSTD_", "zstd"]),
     ("decode Avro", &["source::decode", "arrow_avro", "source::normalise"]),
     ("row stage", &["plan::rows", "plan::pipeline", "datafusion_physical", "datafusion_functions"]),
     ("group rows by key", &["stream::fold::group", "EventRows::take"]),
     ("keys as text", &["kernel::key"]),
-    ("encode pieces", &["encode_changes"]),
+    ("exact sums", &["kernel::exact", "kernel::big"]),
+    ("ids of events", &["kernel::identity", "sha2::", "::knows", "RowChunks::holds"]),
     (
-        "load: decode pieces read from Redis",
-        &["decode_head", "Kernel::supply", "Kernel::needs", "redis::layout::piece"],
+        "encode pieces",
+        &["encode_changes", "write_changed", "write_head", "write_rows", "column::write", "state::write", "Writer"],
     ),
-    ("cache: sizes, hashing, moves", &["stream::cache", "Piece::size", "EventRows::size", "Tile::size"]),
+    (
+        "load: decode pieces",
+        &[
+            "decode_head",
+            "::supply",
+            "::needs",
+            "redis::layout::piece",
+            "read_rows",
+            "column::read",
+            "state::read",
+            "Reader",
+        ],
+    ),
+    ("cache", &["stream::cache"]),
     (
         "fold into timelines",
         &[
@@ -87,19 +101,21 @@ pub fn run(place: &Place, scratch: &Scratch, redis: &RedisServer) -> Result<Prof
     let data = place.work.join("perf.data");
     scratch.forget_archive()?;
     let before = redis.reset()?;
-    let mut stream = scratch.command(place, &format!("{}-perf", place.id), &redis.url());
-    stream.args(["stream", "--until-end"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let stream = Running::start(&mut stream)?;
-    let started = Instant::now();
+    let stream = scratch.command(place, &format!("{}-perf", place.id), &redis.url());
+    // Started by perf, which sees all threads then, whenever they begin.
     let mut perf = Command::new("perf");
     perf.args(["record", "--quiet", "-e", "cpu-clock", "-F", &FREQUENCY.to_string()]);
-    perf.args(["--call-graph", &format!("dwarf,{STACK}"), "-p", &stream.child.id().to_string(), "-o"]).arg(&data);
-    perf.args(["--", "sleep", &SECONDS.to_string()]);
-    let output = perf.output().context("perf record")?;
-    let seconds = started.elapsed().as_secs_f64();
+    perf.args(["--call-graph", &format!("dwarf,{STACK}"), "-o"]).arg(&data).arg("--").arg(stream.get_program());
+    perf.args(stream.get_args()).args(["stream", "--until-end"]);
+    perf.envs(stream.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let folder = stream.get_current_dir().context("a folder")?;
+    let said = place.work.join("perf.log");
+    perf.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+    let (status, used) = Running::start(&mut perf)?.watch(LIMIT, |_| Ok(()))?;
+    let said = std::fs::read_to_string(&said).unwrap_or_default();
+    ensure!(status.is_some_and(|status| status.success()), "perf record: {}", said.trim());
+    let seconds = used.seconds;
     let redis_cpu_seconds = redis.facts()?.since(&before).cpu_seconds;
-    drop(stream);
-    let said = String::from_utf8_lossy(&output.stderr);
     let (mut profile, threads) = read(&data).with_context(|| format!("perf said: {}", said.trim()))?;
     profile.threads = threads.into_iter().map(|(name, samples)| (name, samples / f64::from(FREQUENCY))).collect();
     profile.threads.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -215,9 +215,23 @@ impl Report {
             None => String::new(),
             Some(Err(error)) => format!("event to readable: FAILED: {error}\n"),
             Some(Ok(l)) => format!(
-                "event to readable at {:.0} events/s: p50 {:.1} ms, p90 {:.1}, p99 {:.1}, max {:.1} ({} probes, {} lost); \
-                 a probe's read takes {:.2} ms of it\n",
-                l.sent_per_second, l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms, l.probes, l.lost, l.read_p50_ms
+                "event to readable at {:.0} events/s: p50 {:.1} ms, p90 {:.1}, p99 {:.1}, max {:.1} ({} probes, {} lost); in the first seconds after \
+                 its start p99 {:.0}; \
+                 a probe's read takes {:.2} ms of it; {} commits of {:.0} ms, batches of {:.1} ms; \
+                 the slowest of each second: {}\n",
+                l.sent_per_second,
+                l.p50_ms,
+                l.p90_ms,
+                l.p99_ms,
+                l.max_ms,
+                l.probes,
+                l.lost,
+                l.warm_up_p99_ms,
+                l.read_p50_ms,
+                l.commits,
+                l.commit_ms,
+                l.batch_ms,
+                l.slowest_ms.iter().map(|ms| format!("{ms:.0}")).collect::<Vec<_>>().join(" ")
             ),
         }
     }
