@@ -29,7 +29,8 @@ pub struct Args {
     /// Seconds between commits: how much a restart after a crash does again
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
     commit_every: Duration,
-    /// What timelines and waiting events may take of memory, such as 512MB or 2GB; a batch that is being folded comes on top
+    /// What timelines, waiting events and batches may take of memory, such as 512MB or 2GB; what the clients of Kafka and Redis
+    /// hold, and the allocator, come on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = bytes)]
     memory_limit: usize,
 }

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub rebalances: IntCounterVec,
     /// Events that a source had dropped before they were read: Kafka's retention was shorter than an outage.
     pub lost: IntCounterVec,
+    /// What a view's cache takes of the memory limit.
+    pub cache: IntGaugeVec,
     pub batch_seconds: Histogram,
     pub commit_seconds: Histogram,
 }
@@ -87,6 +89,11 @@ impl Metrics {
                 "tidemark_source_events_lost_total",
                 "Events that Kafka's retention took before they were read.",
                 &["source"],
+            )?,
+            cache: gauge(
+                "tidemark_view_cache_bytes",
+                "Memory of a view's cache, of which the limit allows half.",
+                &["view"],
             )?,
             batch_seconds: seconds("tidemark_stream_batch_seconds", "Time to fold one batch into every view.")?,
             commit_seconds: seconds("tidemark_stream_commit_seconds", "Time to make a stretch of events durable.")?,

@@ -87,6 +87,7 @@ impl ArchiveWriter {
         schema: SchemaRef,
         rows_per_file: usize,
     ) -> Result<ArchiveWriter, OfflineError> {
+        storage.sweep(&storage.path(&["archive", source])).await?;
         let ranges = archived_ranges(&storage, source).await?;
         let pending = |end: i64| Pending { durable: end + 1, ..Default::default() };
         let partitions = ranges.into_iter().map(|(partition, range)| (partition, pending(*range.end()))).collect();

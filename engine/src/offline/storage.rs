@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::datasource::listing::ListingTableUrl;
@@ -13,6 +14,9 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 
 use super::{OfflineError, failed};
+
+/// A file that nobody finished for so long never will be.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// A folder, or a prefix in an object store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -106,10 +110,40 @@ impl Storage {
         Ok(files.into_iter().filter(|file| file.location.extension() == Some(extension)).collect())
     }
 
+    /// Removes what crashed writers left under a path: files that were never whole, and that nobody can still be writing.
+    pub async fn sweep(&self, path: &Path) -> Result<(), OfflineError> {
+        let Some(folder) = &self.local else { return Ok(()) };
+        let root = folder.files.path_to_filesystem(path).map_err(failed(path, "can't sweep"))?;
+        let swept = tokio::task::spawn_blocking(move || sweep(&root)).await;
+        swept.map_err(failed(path, "can't sweep"))?.map_err(failed(path, "can't sweep"))
+    }
+
     pub async fn get(&self, path: &Path) -> Result<Bytes, OfflineError> {
         let result = self.store.get(path).await.map_err(failed(path, "can't read"))?;
         result.bytes().await.map_err(failed(path, "can't read"))
     }
+}
+
+fn sweep(folder: &FsPath) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Another instance may sweep too.
+        let Ok(known) = entry.metadata() else { continue };
+        if known.is_dir() {
+            sweep(&entry.path())?;
+        } else if name.starts_with('.')
+            && name.ends_with(".tmp")
+            && known.modified()?.elapsed().is_ok_and(|age| age > ABANDONED)
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8], replace: bool) -> std::io::Result<()> {
@@ -160,6 +194,24 @@ mod tests {
         assert_eq!(storage.list(&storage.path(&["nothing"]), "parquet").await.unwrap(), []);
         let url = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
         assert_eq!(url.get(&url.path(&["new", "folder", "archive", "note.txt"])).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn what_crashed_writers_left_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+        let (old, new) = ("archive/a=1/.0-1.parquet.7-1.tmp", "archive/a=1/.0-2.parquet.7-2.tmp");
+        for name in [old, new, "archive/a=1/0-1.parquet", "archive/notes.tmp"] {
+            std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            let file = File::create_new(dir.path().join(name)).unwrap();
+            if name != new {
+                file.set_modified(std::time::SystemTime::now() - ABANDONED - Duration::from_secs(9)).unwrap();
+            }
+        }
+        storage.sweep(&storage.path(&["archive"])).await.unwrap();
+        storage.sweep(&storage.path(&["nothing"])).await.unwrap();
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(!there(old) && there(new) && there("archive/a=1/0-1.parquet") && there("archive/notes.tmp"));
     }
 
     #[test]

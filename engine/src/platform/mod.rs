@@ -173,13 +173,16 @@ impl Platform {
         Ok(Self { project, folder, intake, store, progress, metrics, config, source_bytes: SOURCE_BYTES })
     }
 
-    /// Bounds what the workers keep in memory: timelines of the views, and events that wait. What a batch needs while it
-    /// is folded comes on top.
+    /// Bounds what the workers keep in memory: timelines of the views, events that wait, and by its length what a batch needs
+    /// while it is folded; the allocator's own and what the clients of Kafka and the store hold come on top.
     pub fn limit_memory(&mut self, bytes: usize) {
+        /// Of an event in one view, about, while a batch is folded.
+        const ROW: usize = 80;
         let views = self.project.views.len().max(1);
         let sources = self.project.sources.len().max(1);
         self.config.cache_bytes = bytes / 2 / views;
         self.source_bytes = bytes / 4 / sources;
+        self.config.max_records = (bytes / 8 / views / ROW).clamp(1024, WorkerConfig::default().max_records);
     }
 
     pub fn reader(&self) -> Reader {

@@ -17,6 +17,7 @@ pub struct Cache {
     young: Heads,
     old: Heads,
     young_bytes: usize,
+    old_bytes: usize,
     capacity: usize,
 }
 
@@ -25,7 +26,7 @@ type Heads = HashMap<(EntityKey, i32), Bytes, RandomState>;
 impl Cache {
     /// Holds about this many bytes.
     pub fn new(capacity: usize) -> Self {
-        Self { young: Heads::default(), old: Heads::default(), young_bytes: 0, capacity }
+        Self { young: Heads::default(), old: Heads::default(), young_bytes: 0, old_bytes: 0, capacity }
     }
 
     /// Takes a head out; the caller changes it and puts it back once it is stored.
@@ -35,7 +36,14 @@ impl Cache {
             self.young_bytes = self.young_bytes.saturating_sub(size(key, &head));
             return Some(head);
         }
-        self.old.remove(&id)
+        let head = self.old.remove(&id)?;
+        self.old_bytes = self.old_bytes.saturating_sub(size(key, &head));
+        Some(head)
+    }
+
+    /// Bytes that it holds, about.
+    pub fn bytes(&self) -> usize {
+        self.young_bytes + self.old_bytes
     }
 
     pub fn clear(&mut self) {
@@ -46,7 +54,8 @@ impl Cache {
     pub fn forget(&mut self, partition: i32) {
         self.old.retain(|(_, p), _| *p != partition);
         self.young.retain(|(_, p), _| *p != partition);
-        self.young_bytes = self.young.iter().map(|((key, _), head)| size(key, head)).sum();
+        let held = |heads: &Heads| heads.iter().map(|((key, _), head)| size(key, head)).sum();
+        (self.young_bytes, self.old_bytes) = (held(&self.young), held(&self.old));
     }
 
     pub fn put(&mut self, key: EntityKey, partition: i32, head: Bytes) {
@@ -54,7 +63,7 @@ impl Cache {
         self.young.insert((key, partition), head);
         if self.young_bytes > self.capacity / 2 {
             self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+            self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
     }
 }
@@ -79,6 +88,7 @@ mod tests {
         for i in 0..1000 {
             cache.put(key(i), 0, vec![0; 500].into());
             let held: usize = cache.young.iter().chain(&cache.old).map(|((key, _), head)| size(key, head)).sum();
+            assert_eq!(cache.bytes(), held, "after {i}");
             assert!(held <= 100_000 + 1000, "{held} after {i}");
             if let Some(head) = cache.take(&key(0), 0) {
                 cache.put(key(0), 0, head);
@@ -88,6 +98,6 @@ mod tests {
         assert!(cache.take(&key(1), 0).is_none() && cache.take(&key(999), 0).is_some());
         cache.forget(0);
         assert!(cache.take(&key(998), 0).is_none());
-        assert_eq!((cache.young_bytes, cache.young.len() + cache.old.len()), (0, 0));
+        assert_eq!((cache.bytes(), cache.young.len() + cache.old.len()), (0, 0));
     }
 }

@@ -47,6 +47,11 @@ impl ViewFold {
         Self { view, cache: Cache::new(cache_bytes) }
     }
 
+    /// Bytes of memory that it keeps between batches, about.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
     /// Forgets what is in memory of a partition, or of all.
     pub fn forget(&mut self, partition: Option<i32>) {
         match partition {

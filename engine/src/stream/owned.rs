@@ -219,6 +219,7 @@ impl Worker {
             }
             let name = &view.fold.view.name;
             self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
+            self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
             self.progress.set_view(name, ViewProgress { missing });
         }
         Ok(())
