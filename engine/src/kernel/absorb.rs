@@ -33,6 +33,15 @@ pub struct FoldCounts {
     pub duplicate: usize,
 }
 
+impl std::ops::AddAssign for FoldCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.folded += more.folded;
+        self.skipped += more.skipped;
+        self.late += more.late;
+        self.duplicate += more.duplicate;
+    }
+}
+
 /// Where the rows of a batch go.
 #[derive(Debug, Default)]
 struct Places {

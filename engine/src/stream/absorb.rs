@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 
 use super::error::StreamError;
 use super::events::{dead_letter, since};
-use super::fold::{Folded, Writing};
+use super::fold::Folded;
+use super::share::Writing;
 use super::worker::Worker;
 use crate::source::{Reject, SourceBatch};
 

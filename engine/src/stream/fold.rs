@@ -7,9 +7,8 @@ use tokio::task::JoinSet;
 
 use super::cache::Cache;
 use super::error::StreamError;
-use super::share::Share;
-use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError};
-use crate::online::{OnlineStore, Session};
+use super::share::{Group, Share, Writing};
+use crate::kernel::{EventRows, FoldCounts, KernelError};
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
 
@@ -25,13 +24,6 @@ const SHARES: usize = 2;
 pub struct ViewFold {
     pub view: Arc<FeatureView>,
     cache: Cache,
-}
-
-/// Where a fold writes to.
-#[derive(Debug, Clone)]
-pub struct Writing {
-    pub store: Arc<dyn OnlineStore>,
-    pub session: Session,
 }
 
 /// What became of a batch's events in a view.
@@ -103,7 +95,7 @@ impl ViewFold {
             // Nothing aborts them while this waits.
             match done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
                 Ok(done) => {
-                    add(counts, &done.counts);
+                    *counts += done.counts;
                     fenced.extend(done.fenced);
                     done.heads.into_iter().for_each(|(key, head)| self.cache.put(key, partition, head));
                 }
@@ -114,15 +106,6 @@ impl ViewFold {
     }
 }
 
-pub(super) fn add(counts: &mut FoldCounts, more: &FoldCounts) {
-    counts.folded += more.folded;
-    counts.skipped += more.skipped;
-    counts.late += more.late;
-    counts.duplicate += more.duplicate;
-}
-
-/// A key and its rows of a batch, in offset order.
-pub(super) type Group = (EntityKey, EventRows);
 type Groups = (Vec<Group>, usize);
 
 /// The rows of each key, in offset order, and how many rows have no key.

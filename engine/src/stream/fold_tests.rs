@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 
 use super::*;
-use crate::online::{EmbeddedStore, PieceWrite, ViewId};
+use crate::kernel::EntityKey;
+use crate::online::{EmbeddedStore, OnlineStore as _, PieceWrite, Session, ViewId};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::event_schema;

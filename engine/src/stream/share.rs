@@ -6,9 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::StreamError;
-use super::fold::{Group, Writing, add};
-use crate::kernel::{EncodingError, EntityKey, FoldCounts, Piece};
-use crate::online::{PieceWrite, StoredPiece, WriteOutcome};
+use crate::kernel::{EncodingError, EntityKey, EventRows, FoldCounts, Piece};
+use crate::online::{OnlineStore, PieceWrite, Session, StoredPiece, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::request::ReadError;
 
@@ -19,6 +18,16 @@ pub(super) struct Share {
     pub to: Writing,
     pub partition: i32,
 }
+
+/// Where a fold writes to.
+#[derive(Debug, Clone)]
+pub struct Writing {
+    pub store: Arc<dyn OnlineStore>,
+    pub session: Session,
+}
+
+/// A key and its rows of a batch, in offset order.
+pub(super) type Group = (EntityKey, EventRows);
 
 /// What became of them.
 #[derive(Debug, Default)]
@@ -84,7 +93,7 @@ impl Share {
                 Some((WriteOutcome::Fenced { holds: None }, _)) if forgets => done.fenced.push(group),
                 Some((WriteOutcome::Fenced { .. }, _)) => return Err(self.lost()),
                 Some((WriteOutcome::Written, _)) | None => {
-                    add(&mut done.counts, &fold);
+                    done.counts += fold;
                     done.heads.extend(head.map(|head| (group.0, head)));
                 }
             }

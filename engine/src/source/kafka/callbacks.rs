@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::buffer::Buffer;
-use super::consumer::Shared;
+use super::shared::Shared;
 
 /// Keeps what the reader sees up to date.
 #[derive(Debug)]

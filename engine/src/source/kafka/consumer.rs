@@ -1,9 +1,8 @@
 //! One consumer on a thread of its own: it polls, so that the group knows that it lives, whatever its reader does.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,10 +10,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::watch;
 
-use super::buffer::Buffer;
 use super::callbacks::{Context, words};
+use super::shared::Shared;
 use super::{KafkaConfig, KafkaError, Role};
 use crate::metrics::Metrics;
 use crate::source::Message;
@@ -46,36 +44,6 @@ pub struct Consumer {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Between the consumer's thread and the reader.
-#[derive(Debug)]
-pub struct Shared {
-    pub(super) topic: String,
-    state: Mutex<State>,
-    /// The reader has taken something, or wants something.
-    room: Condvar,
-    /// Changes whenever there may be something new to read.
-    news: watch::Sender<u64>,
-    /// Counts rebalances.
-    pub(super) generation: AtomicU64,
-    max_bytes: usize,
-    pub(super) metrics: Metrics,
-    pub(super) source: String,
-}
-
-#[derive(Debug, Default)]
-pub struct State {
-    /// The partitions that are assigned, with the rebalance that brought each.
-    pub partitions: BTreeMap<i32, (u64, Buffer)>,
-    /// Kafka has assigned partitions at least once (maybe none).
-    pub assigned: bool,
-    /// What is wrong, while it is.
-    pub error: Option<String>,
-    /// The client's last complaint.
-    pub(super) said: Option<String>,
-    commit: Option<BTreeMap<i32, i64>>,
-    stop: bool,
-}
-
 impl Consumer {
     pub fn start(
         config: &KafkaConfig,
@@ -87,16 +55,7 @@ impl Consumer {
         if client.get("group.id").is_none() {
             client.set("group.id", group);
         }
-        let shared = Arc::new(Shared {
-            topic: topic.to_owned(),
-            state: Mutex::default(),
-            room: Condvar::new(),
-            news: watch::Sender::new(0),
-            generation: AtomicU64::new(0),
-            max_bytes,
-            metrics,
-            source: source.to_owned(),
-        });
+        let shared = Arc::new(Shared::new((source, topic), max_bytes, metrics));
         let wrong = |e: ClientError| KafkaError::Config { cause: e.to_string() };
         let context = Context { shared: shared.clone() };
         let client: BaseConsumer<Context> = client.create_with_context(context).map_err(wrong)?;
@@ -128,29 +87,6 @@ impl Drop for Consumer {
             // A thread that panicked has nothing left to save.
             let _ = thread.join();
         }
-    }
-}
-
-impl Shared {
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
-    }
-
-    /// Wakes the consumer: there is room, or a seek to do.
-    pub fn taken(&self) {
-        self.room.notify_all();
-    }
-
-    pub fn commit(&self, next: BTreeMap<i32, i64>) {
-        self.lock().commit.get_or_insert_default().extend(next);
-    }
-
-    pub(super) fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
     }
 }
 

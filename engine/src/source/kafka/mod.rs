@@ -21,6 +21,7 @@ mod callbacks;
 mod consumer;
 mod dead_letters;
 mod producer;
+mod shared;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, Replayed, TopicLetter, replay, topic_letters};
