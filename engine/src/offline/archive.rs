@@ -135,6 +135,7 @@ impl ArchiveWriter {
             let end = events.num_rows().min(at + self.rows_per_file - open.rows);
             let open = open.push(events.slice(at, end - at), offsets.value(end - 1) + 1);
             at = end;
+            pending.next = pending.next.max(open.next_offset);
             match open.rows < self.rows_per_file {
                 true => pending.open = Some(open),
                 false => pending.whole.push_back(open.close().await?),

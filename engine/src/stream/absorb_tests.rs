@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{Int32Type, Int64Type};
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::super::worker::Owned;
 use super::super::{Progress, Until, Worker, WorkerConfig};
 use crate::kernel::EntityKey;
 use crate::metrics::Metrics;
@@ -19,7 +20,7 @@ use crate::online::{
 };
 use crate::plan::Project;
 use crate::request::Reader;
-use crate::source::{Encoder, EventLog, LogSource, OFFSET, PARTITION, event_schema};
+use crate::source::{Contract, Encoder, EventLog, EventSource as _, LogSource, OFFSET, PARTITION, event_schema};
 
 const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k", "type": "long"}, {"name": "x", "type": "long"},
   {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
@@ -106,7 +107,8 @@ impl OnlineStore for Flaky {
 /// What a stream leaves behind: values, archived places, dead letters.
 type Left = (Vec<String>, Vec<(i32, i64)>, Vec<(i32, i64, String)>);
 
-async fn stream(folder: &Path, every: u64, max_records: usize) -> (Left, usize) {
+/// `stops`: what fails is followed by a stop, and another worker.
+async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (Left, usize) {
     for (path, text) in [("schemas/e.v1.avsc", CONTRACT), ("features/e.sql", DEFINITIONS)] {
         std::fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
         std::fs::write(folder.join(path), text).unwrap();
@@ -126,22 +128,30 @@ async fn stream(folder: &Path, every: u64, max_records: usize) -> (Left, usize) 
     let storage = Storage::open(&folder.join("offline").to_string_lossy()).unwrap();
     let schema = event_schema(&project.sources["e"].schema);
     let embedded = EmbeddedStore::open(folder.join("store.redb")).unwrap();
-    let mut worker = Worker::new(
-        Box::new(LogSource::new("e", log, contract.clone(), None).unwrap()),
-        project.views_of("e"),
-        Arc::new(Flaky { store: embedded.clone(), writes: AtomicU64::new(0), every }),
-        Some(ArchiveWriter::open(storage.clone(), "e", schema, 70).await.unwrap()),
-        Box::new(DeadLetterWriter::open(storage.clone(), "e").await.unwrap()),
-        (Arc::new(Progress::default()), Metrics::new().unwrap()),
-        WorkerConfig { max_records, commit_events: 150, ..WorkerConfig::default() },
-    );
-    let failures = Mutex::new(0);
+    let store = Arc::new(Flaky { store: embedded.clone(), writes: AtomicU64::new(0), every });
+    let begin = async || {
+        Worker::new(
+            Box::new(LogSource::new("e", log.clone(), contract.clone(), None).unwrap()),
+            project.views_of("e"),
+            store.clone(),
+            Some(ArchiveWriter::open(storage.clone(), "e", schema.clone(), 70).await.unwrap()),
+            Box::new(DeadLetterWriter::open(storage.clone(), "e").await.unwrap()),
+            (Arc::new(Progress::default()), Metrics::new().unwrap()),
+            WorkerConfig { max_records, commit_events: 150, ..WorkerConfig::default() },
+        )
+    };
+    let mut worker = begin().await;
+    let mut failures = 0;
     let summary = loop {
         match worker.run(Until::End).await {
             Ok(summary) => break summary,
             Err(error) => {
                 assert!(error.to_string().contains("flaky"), "{error}");
-                *failures.lock().unwrap() += 1;
+                failures += 1;
+                if stops {
+                    worker.commit().await.unwrap();
+                    worker = begin().await;
+                }
             }
         }
     };
@@ -166,23 +176,55 @@ async fn stream(folder: &Path, every: u64, max_records: usize) -> (Left, usize) 
     }
     let letters = dead_letters(&storage, "e").await.unwrap();
     let letters: Vec<_> = letters.into_iter().map(|l| (l.partition, l.offset, l.reason)).collect();
-    assert_eq!((summary.events as usize, summary.rejected as usize), (places.len(), letters.len()));
-    ((values, places, letters), failures.into_inner().unwrap())
+    if !stops {
+        assert_eq!((summary.events as usize, summary.rejected as usize), (places.len(), letters.len()));
+    }
+    ((values, places, letters), failures)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_half_way_is_done_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (calm, failures) = stream(folder.path(), 0, 1000).await;
+    let (calm, failures) = stream(folder.path(), 0, 1000, false).await;
     assert_eq!(failures, 0);
     let (_, places, letters) = &calm;
     let (refused, divided) = letters.iter().partition::<Vec<_>, _>(|(_, _, reason)| !reason.contains("view shares"));
     assert_eq!(places.len() + refused.len(), (EVENTS * i64::from(PARTITIONS)) as usize);
     assert!(refused.len() > 20 && divided.len() > 50, "{} and {}", refused.len(), divided.len());
     for (every, max_records) in [(2, 1000), (3, 40), (3, 90), (5, 7), (7, 60)] {
-        let folder = tempfile::tempdir().unwrap();
-        let (left, failures) = stream(folder.path(), every, max_records).await;
-        assert!(failures > 0, "every {every}");
-        assert_eq!(left, calm, "every {every}, batches of {max_records}");
+        for stops in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (left, failures) = stream(folder.path(), every, max_records, stops).await;
+            assert!(failures > 0, "every {every}");
+            assert_eq!(left, calm, "every {every}, batches of {max_records}, stops {stops}");
+        }
     }
+}
+
+/// A partition that was lost meanwhile is not adopted: what was on the way to its archive must not be written any more.
+#[tokio::test]
+async fn who_begins_again_has_nothing_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&folder.path().to_string_lossy()).unwrap();
+    let contract = Arc::new(Contract::parse("e.v1", CONTRACT).unwrap());
+    let log = Arc::new(EventLog::open(folder.path().join("log.redb")).unwrap());
+    let event = Encoder::new(contract.clone()).encode(&json!({"k": 1, "x": 1, "at": 1_000_000})).unwrap();
+    log.append("e", 1, vec![(0, event)]).await.unwrap();
+    let mut source = LogSource::new("e", log, contract, None).unwrap();
+    let batch = source.read(1, 0, 10).await.unwrap().unwrap();
+    let mut archive = ArchiveWriter::open(storage.clone(), "e", source.schema(), 70).await.unwrap();
+    archive.append(1, &batch.events, batch.next_offset).await.unwrap();
+    assert_eq!(archive.pending_rows(), 1);
+    let mut worker = Worker::new(
+        Box::new(source),
+        vec![],
+        Arc::new(EmbeddedStore::open(folder.path().join("store.redb")).unwrap()),
+        Some(archive),
+        Box::new(DeadLetterWriter::open(storage, "e").await.unwrap()),
+        (Arc::new(Progress::default()), Metrics::new().unwrap()),
+        WorkerConfig::default(),
+    );
+    worker.owned.insert(1, Owned { next: 1, committed: 0 });
+    worker.begin_again();
+    assert_eq!(worker.archive.unwrap().pending_rows(), 0);
 }

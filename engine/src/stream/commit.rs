@@ -22,13 +22,21 @@ impl Worker {
             archive.flush().await?;
         }
         let mut steps = vec![];
-        for view in &mut self.views {
-            let id = view.fold.view.id();
-            let behind = view.next.iter().filter(|(partition, next)| view.stored.get(partition) != Some(next));
-            steps.extend(behind.map(|(p, next)| (id.clone(), *p, view.stored.get(p).copied(), *next)));
+        for view in &self.views {
+            for (partition, next) in &view.next {
+                // A view may be ahead of the others. What it refused beyond that is in no letter yet: it reads it again.
+                let kept = self.owned.get(partition).map_or(*next, |owned| owned.next.min(*next));
+                let stored = view.stored.get(partition).copied();
+                if stored.is_none_or(|stored| stored < kept) {
+                    steps.push((view.fold.view.id(), *partition, stored, kept));
+                }
+            }
         }
-        self.progressed(session, steps).await?;
-        self.views.iter_mut().for_each(|view| view.stored.extend(&view.next));
+        self.progressed(session, steps.clone()).await?;
+        for (id, partition, _, kept) in steps {
+            let of_view = self.views.iter_mut().filter(|view| view.fold.view.name == id.name);
+            of_view.for_each(|view| _ = view.stored.insert(partition, kept));
+        }
         let id = source_id(self.source.name());
         let behind = self.owned.iter().filter(|(_, owned)| owned.next > owned.committed);
         let steps = behind.map(|(p, owned)| (id.clone(), *p, Some(owned.committed), owned.next)).collect();
@@ -68,6 +76,10 @@ impl Worker {
     /// Forgets everything that it remembers of the store and the archive. The next step reads it anew.
     pub(super) fn begin_again(&mut self) {
         self.session = None;
+        if let Some(archive) = &mut self.archive {
+            // Whoever has them by then writes what was on the way.
+            self.owned.keys().for_each(|partition| archive.release(*partition));
+        }
         self.owned.clear();
         self.letters.clear();
         self.pending = 0;

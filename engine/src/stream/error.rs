@@ -52,6 +52,11 @@ impl StreamError {
         )
     }
 
+    /// Whether beginning again won't mend it.
+    pub(super) fn lasts(&self) -> bool {
+        !self.stale() || matches!(self, StreamError::Offline(OfflineError::Encode { .. }))
+    }
+
     /// In one word, for a metric's label.
     pub(super) fn cause(&self) -> &'static str {
         match self {

@@ -164,11 +164,11 @@ impl Worker {
                         self.begin_again();
                     }
                     let stopping = matches!(&until, Until::Stopped(stop) if *stop.borrow());
-                    if stopping && error.stale() {
+                    if stopping && !error.lasts() {
                         // What is not committed is read again by whoever comes next.
                         return Ok(self.summary.clone());
                     }
-                    if stopping || !error.passing() || (matches!(until, Until::End) && !error.stale()) {
+                    if stopping || !error.passing() || (matches!(until, Until::End) && error.lasts()) {
                         return Err(error);
                     }
                     self.stalled(&error, &mut until).await;
