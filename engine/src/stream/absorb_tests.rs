@@ -196,7 +196,10 @@ async fn what_fails_half_way_is_done_once() {
             let folder = tempfile::tempdir().unwrap();
             let (left, failures) = stream(folder.path(), every, max_records, stops).await;
             assert!(failures > 0, "every {every}");
-            assert_eq!(left, calm, "every {every}, batches of {max_records}, stops {stops}");
+            let how = format!("every {every}, batches of {max_records}, stops {stops}");
+            assert_eq!(left.0, calm.0, "{how}");
+            assert!(left.1 == calm.1, "{how}: {} rows, expected {}", left.1.len(), calm.1.len());
+            assert!(left.2 == calm.2, "{how}: {} letters, expected {}", left.2.len(), calm.2.len());
         }
     }
 }
