@@ -8,7 +8,10 @@ use bytes::Bytes;
 use super::{OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
+mod hooked;
 mod lasting;
+
+pub use hooked::{Hook, Hooked};
 
 /// Runs the suite; the error says which promise is broken. `open(name)` opens the store of that name: an empty
 /// one at first, and after the previous handle was flushed and dropped, the same one again.

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::error::StreamError;
 use super::events::{dead_letter, since};
-use super::fold::Folded;
+use super::fold::{Folded, joined};
 use super::share::Writing;
 use super::worker::Worker;
 use crate::source::{Reject, SourceBatch};
@@ -114,8 +114,7 @@ impl Worker {
         let mut absorbed = Absorbed { folded: vec![], whole: batches.len(), failure: None };
         let mut views = vec![];
         while let Some(done) = folds.join_next().await {
-            // Nothing aborts them while this waits.
-            let (place, view, folded, failure) = done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            let (place, view, folded, failure) = joined(done);
             absorbed.whole = absorbed.whole.min(folded.len());
             absorbed.failure = absorbed.failure.or(failure);
             let folded = folded.into_iter().enumerate().filter_map(|(batch, folded)| Some((batch, folded?)));

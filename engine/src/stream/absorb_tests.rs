@@ -1,6 +1,5 @@
 //! A store that fails now and then, in the middle of batches of several partitions: nothing is lost, nothing comes twice.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +11,10 @@ use serde_json::json;
 
 use super::super::worker::Owned;
 use super::super::{Progress, Until, Worker, WorkerConfig};
-use crate::kernel::EntityKey;
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveReader, ArchiveWriter, DeadLetterWriter, Storage, dead_letters};
-use crate::online::{
-    EmbeddedStore, OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome,
-};
+use crate::online::conformance::{Hook, Hooked};
+use crate::online::{EmbeddedStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::{Contract, Encoder, EventLog, EventSource as _, LogSource, OFFSET, PARTITION, event_schema};
@@ -34,73 +31,21 @@ const EVENTS: i64 = 200;
 const PARTITIONS: i32 = 3;
 const KEYS: i64 = 5;
 
-/// Refuses some writes, each before it took anything.
+/// Every so many writes one fails, before it took anything; 0 for none.
 #[derive(Debug)]
 struct Flaky {
-    store: EmbeddedStore,
     writes: AtomicU64,
-    /// Every so many writes one fails; 0 for none.
     every: u64,
 }
 
 #[async_trait]
-impl OnlineStore for Flaky {
-    async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
-        self.store.read(view, keys).await
-    }
-    async fn fetch(
-        &self,
-        view: &ViewId,
-        partition: i32,
-        wanted: &[(EntityKey, Vec<u32>)],
-    ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
-        self.store.fetch(view, partition, wanted).await
-    }
-    async fn session(&self) -> Result<Session, StoreError> {
-        self.store.session().await
-    }
-    async fn write(
-        &self,
-        to: Session,
-        view: &ViewId,
-        writes: Vec<PieceWrite>,
-    ) -> Result<Vec<WriteOutcome>, StoreError> {
+impl Hook for Flaky {
+    async fn write(&self) -> Result<(), StoreError> {
         let write = self.writes.fetch_add(1, Ordering::SeqCst);
-        if self.every > 0 && write % self.every == self.every - 1 {
-            return Err(StoreError::Storage { path: "flaky".into(), what: "can't write", cause: "now".to_owned() });
+        match self.every > 0 && write % self.every == self.every - 1 {
+            true => Err(StoreError::Storage { path: "flaky".into(), what: "can't write", cause: "now".to_owned() }),
+            false => Ok(()),
         }
-        self.store.write(to, view, writes).await
-    }
-    async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
-        self.store.progress(view).await
-    }
-    async fn set_progress(
-        &self,
-        to: Session,
-        view: &ViewId,
-        partition: i32,
-        expected: Option<i64>,
-        next: i64,
-    ) -> Result<WriteOutcome, StoreError> {
-        self.store.set_progress(to, view, partition, expected, next).await
-    }
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.store.flush().await
-    }
-    async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
-        self.store.keys(view, after, limit).await
-    }
-    async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError> {
-        self.store.usage().await
-    }
-    async fn views(&self) -> Result<Vec<ViewId>, StoreError> {
-        self.store.views().await
-    }
-    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
-        self.store.drop_partitions(view, partitions).await
-    }
-    async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {
-        self.store.drop_view(view).await
     }
 }
 
@@ -128,7 +73,8 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
     let storage = Storage::open(&folder.join("offline").to_string_lossy()).unwrap();
     let schema = event_schema(&project.sources["e"].schema);
     let embedded = EmbeddedStore::open(folder.join("store.redb")).unwrap();
-    let store = Arc::new(Flaky { store: embedded.clone(), writes: AtomicU64::new(0), every });
+    let hook = Flaky { writes: AtomicU64::new(0), every };
+    let store = Arc::new(Hooked { store: Arc::new(embedded.clone()), hook });
     let begin = async || {
         Worker::new(
             Box::new(LogSource::new("e", log.clone(), contract.clone(), None).unwrap()),

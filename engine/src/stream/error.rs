@@ -52,7 +52,7 @@ impl StreamError {
         )
     }
 
-    /// Whether beginning again won't mend it.
+    /// Whether a drain gives up on it: waiting or beginning again is of no use where nobody watches.
     pub(super) fn lasts(&self) -> bool {
         !self.stale() || matches!(self, StreamError::Offline(OfflineError::Encode { .. }))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::cache::Cache;
 use super::error::StreamError;
@@ -92,8 +92,7 @@ impl ViewFold {
                 shares.spawn(async move { fold.run(share, heads).await });
             }
             let Some(done) = shares.join_next().await else { break };
-            // Nothing aborts them while this waits.
-            match done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())) {
+            match joined(done) {
                 Ok(done) => {
                     *counts += done.counts;
                     fenced.extend(done.fenced);
@@ -107,6 +106,11 @@ impl ViewFold {
 }
 
 type Groups = (Vec<Group>, usize);
+
+/// What a task came to, which nothing aborts while somebody waits for it; or its panic.
+pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
+    done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+}
 
 /// The rows of each key, in offset order, and how many rows have no key.
 fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
+use tidemark_engine::online::conformance::Hooked;
 use tidemark_engine::plan::Project;
 use tidemark_engine::platform::{Folder, Platform};
 use tidemark_serving::{Config, router, serve};
@@ -200,7 +201,7 @@ impl Drop for Server {
 async fn open(root: &Path, gate: watch::Receiver<Gate>) -> Arc<Platform> {
     let project = Project::load(root, &root.join("features")).await.unwrap_or_else(|e| panic!("{e}"));
     let mut platform = Platform::embedded(Arc::new(project), Folder::new(root.join("data"))).unwrap();
-    platform.store = Arc::new(Gated { inner: platform.store.clone(), gate });
+    platform.store = Arc::new(Hooked { store: platform.store.clone(), hook: Gated { gate } });
     Arc::new(platform)
 }
 

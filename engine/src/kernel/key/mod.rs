@@ -98,9 +98,9 @@ impl RowKeys {
         &self.rows
     }
 
-    /// The keys of some rows, in the order of the indices.
+    /// The keys of some rows, in the order of the indices; an index past the end is left out.
     pub fn take(&self, indices: &UInt32Array) -> RowKeys {
-        let rows = indices.values().iter().map(|row| self.rows.get(*row as usize).copied().flatten());
+        let rows = indices.values().iter().filter_map(|row| self.rows.get(*row as usize).copied());
         RowKeys { distinct: self.distinct.clone(), rows: rows.collect() }
     }
 }

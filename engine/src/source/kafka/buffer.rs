@@ -99,11 +99,11 @@ impl Buffer {
         }
     }
 
-    /// The client says where the partition ended some time ago. True if that is before what was fetched since or long
-    /// before: the broker is to be asked which.
-    pub fn ended_at(&mut self, end: i64) -> bool {
+    /// The client says where the partition ended some time ago. If that is before what was fetched, the broker is to be
+    /// asked whether that was fetched since.
+    pub fn ended_at(&mut self, end: i64) {
         self.end = self.end.max(Some(end));
-        self.reach.is_some_and(|reach| end < reach.next)
+        self.doubtful |= self.reach.is_some_and(|reach| end < reach.next);
     }
 
     /// The fetcher has read to the end.
@@ -245,8 +245,10 @@ mod tests {
         (5..8).for_each(|offset| buffer.push(message(offset)));
         buffer.ends_at(9, buffer.reached());
         assert_eq!((buffer.shrunk, buffer.gap), (None, None));
-        assert!(!buffer.ended_at(8));
-        assert!(buffer.ended_at(7));
+        buffer.ended_at(8);
+        assert!(!buffer.doubtful);
+        buffer.ended_at(7);
+        assert!(buffer.doubtful);
         buffer.ends_at(7, Some(7));
         assert_eq!(buffer.shrunk, None, "an answer from before the last message");
         assert_eq!(buffer.end, Some(9));

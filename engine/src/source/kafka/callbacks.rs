@@ -35,7 +35,7 @@ impl ClientContext for Context {
             if let Some((_, buffer)) = state.partitions.get_mut(partition)
                 && of_partition.hi_offset >= 0
             {
-                buffer.doubtful |= buffer.ended_at(of_partition.hi_offset);
+                buffer.ended_at(of_partition.hi_offset);
             }
         }
     }
