@@ -58,7 +58,7 @@ impl Kernel {
     pub fn evaluate(&self, timeline: &Timeline, instants: &[i64]) -> Result<Evaluation, KernelError> {
         let inputs = self.folds.iter().map(|fold| fold.input(&timeline.columns, timeline.rows()));
         let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
-        let plan_inputs = self.plans.iter().map(|plan| plan_input(plan, timeline)).collect::<Result<Vec<_>, _>>()?;
+        let plan_inputs = self.plans.iter().map(|plan| plan_input(plan, &timeline.columns, timeline.rows())).collect::<Result<Vec<_>, _>>()?;
         let mut results: Vec<Results> = self.plans.iter().map(|plan| Results::new(plan, instants.len())).collect();
         let mut status = Vec::with_capacity(instants.len());
         let mut newest = Vec::with_capacity(instants.len());
@@ -182,8 +182,8 @@ impl Results {
     }
 }
 
-fn plan_input(plan: &Plan, timeline: &Timeline) -> Result<Option<Input>, KernelError> {
-    let (columns, rows) = (&timeline.columns, timeline.rows());
+/// What an aggregate without a typed fold reads of some rows.
+pub(super) fn plan_input(plan: &Plan, columns: &[ArrayRef], rows: usize) -> Result<Option<Input>, KernelError> {
     Ok(match plan {
         Plan::Typed { .. } => None,
         Plan::Nth { arg, filter, ignore_nulls, .. } => {
@@ -194,7 +194,7 @@ fn plan_input(plan: &Plan, timeline: &Timeline) -> Result<Option<Input>, KernelE
 }
 
 /// An overflow names the column that it happened in.
-fn named(error: KernelError, name: &str) -> KernelError {
+pub(super) fn named(error: KernelError, name: &str) -> KernelError {
     match error {
         KernelError::Overflow { message, .. } => KernelError::Overflow { aggregate: name.to_owned(), message },
         other => other,

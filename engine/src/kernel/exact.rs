@@ -31,21 +31,36 @@ pub struct ExactSum {
 impl ExactSum {
     #[inline]
     pub fn add(&mut self, value: f64) {
-        let (negative, mantissa, exponent) = match parts(value) {
-            Some(parts) => parts,
-            None => return self.add_special(value),
-        };
-        self.add_scaled(negative, u128::from(mantissa), exponent);
+        match parts(value) {
+            Some((negative, mantissa, exponent)) => self.add_scaled(negative, u128::from(mantissa), exponent),
+            None => *self.special(value) += 1,
+        }
+    }
+
+    /// Takes back a value that was added: the sum is exactly what it was without it.
+    #[inline]
+    pub fn remove(&mut self, value: f64) {
+        match parts(value) {
+            Some((negative, mantissa, exponent)) => self.add_scaled(!negative, u128::from(mantissa), exponent),
+            None => *self.special(value) -= 1,
+        }
     }
 
     /// Adds `value * value`, without rounding it; a NaN or an infinity counts as what it is.
     #[inline]
     pub fn add_square(&mut self, value: f64) {
         match parts(value) {
-            Some((_, mantissa, exponent)) => {
-                self.add_scaled(false, u128::from(mantissa) * u128::from(mantissa), 2 * exponent);
-            }
-            None => self.add_special(value),
+            Some((_, mantissa, exponent)) => self.add_scaled(false, square(mantissa), 2 * exponent),
+            None => *self.special(value) += 1,
+        }
+    }
+
+    /// Takes back a square that was added.
+    #[inline]
+    pub fn remove_square(&mut self, value: f64) {
+        match parts(value) {
+            Some((_, mantissa, exponent)) => self.add_scaled(true, square(mantissa), 2 * exponent),
+            None => *self.special(value) -= 1,
         }
     }
 
@@ -65,6 +80,12 @@ impl ExactSum {
         if self.unsettled >= SETTLE_EVERY {
             self.settle();
         }
+    }
+
+    /// The sum of nothing again, with the limbs that are allocated.
+    pub fn clear(&mut self) {
+        self.limbs.clear();
+        (self.unsettled, self.nan, self.positive_infinities, self.negative_infinities) = (0, 0, 0, 0);
     }
 
     pub fn is_finite(&self) -> bool {
@@ -108,14 +129,15 @@ impl ExactSum {
         ExactSum { low, limbs, unsettled: 1, ..Self::default() }
     }
 
+    /// The counter of a value that is not finite.
     #[cold]
-    fn add_special(&mut self, value: f64) {
+    fn special(&mut self, value: f64) -> &mut u64 {
         if value.is_nan() {
-            self.nan += 1;
+            &mut self.nan
         } else if value > 0.0 {
-            self.positive_infinities += 1;
+            &mut self.positive_infinities
         } else {
-            self.negative_infinities += 1;
+            &mut self.negative_infinities
         }
     }
 
@@ -176,6 +198,11 @@ impl ExactSum {
         }
         self.unsettled = 1;
     }
+}
+
+#[inline]
+fn square(mantissa: u64) -> u128 {
+    u128::from(mantissa) * u128::from(mantissa)
 }
 
 /// Sign, mantissa and exponent of a finite double.
@@ -279,6 +306,30 @@ mod tests {
                 merged.merge(&part);
             }
             assert_eq!(merged.value(), expected, "case {case}, merged");
+        }
+    }
+
+    #[test]
+    fn what_is_removed_leaves_no_trace() {
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        for case in 0..500 {
+            let draw = |random: &mut ChaCha8Rng| match random.random_range(0..20) {
+                0 => [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][random.random_range(0..3)],
+                _ => any_double(random),
+            };
+            let values: Vec<f64> = (0..random.random_range(1..40)).map(|_| draw(&mut random)).collect();
+            let (gone, left) = values.split_at(random.random_range(0..=values.len()));
+            let (mut slid, mut fresh) = ([ExactSum::default(), ExactSum::default()], ExactSum::default());
+            let mut squares = ExactSum::default();
+            values.iter().for_each(|value| slid[0].add(*value));
+            values.iter().for_each(|value| slid[1].add_square(*value));
+            gone.iter().for_each(|value| slid[0].remove(*value));
+            gone.iter().for_each(|value| slid[1].remove_square(*value));
+            left.iter().for_each(|value| fresh.add(*value));
+            left.iter().for_each(|value| squares.add_square(*value));
+            assert_eq!(slid[0].value().to_bits(), fresh.value().to_bits(), "case {case}");
+            assert_eq!(slid[1].value().to_bits(), squares.value().to_bits(), "case {case}");
+            assert_eq!(slid[0].exact(), fresh.exact(), "case {case}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::compile::Kernel;
-use super::spec::Frame;
+use super::spec::{Frame, Interval};
 use super::tile::floor;
 use super::timeline::Timeline;
 
@@ -18,41 +18,93 @@ pub(super) struct Cover {
     pub base: bool,
 }
 
+impl Frame {
+    /// The rows of an ascending timeline that lie in the frame at `t`, and are at most `seen`, the number of those at or
+    /// before `t`. `earlier` is the same of an earlier instant, from where the search goes on; `0..0` at first.
+    pub(super) fn rows(
+        &self,
+        tile: Option<i64>,
+        times: &[i64],
+        seen: usize,
+        t: i64,
+        earlier: Range<usize>,
+    ) -> Range<usize> {
+        match self {
+            Frame::Range { start, end } => {
+                // A later instant less a month may be an earlier one: 28 March 23:00, and 31 March 10:00.
+                let months = end.months != 0 || start.is_some_and(|start| start.months != 0);
+                let (start, until) = instants(*start, *end, tile, t);
+                between(times, start.unwrap_or(i64::MIN), until, if months { 0..0 } else { earlier })
+            }
+            Frame::Rows { start, end } => {
+                let latest = |count: u64| seen.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+                let first = start.map_or(0, |start| latest(start.saturating_add(1)));
+                first..latest(*end).max(first)
+            }
+        }
+    }
+}
+
+/// The first and the last instant of a RANGE frame. In a tiled view the first is rounded down to its tile.
+fn instants(start: Option<Interval>, end: Interval, tile: Option<i64>, t: i64) -> (Option<i64>, i64) {
+    let start = match (start.map(|start| start.before(t)), tile) {
+        (Some(start), Some(tile)) => Some(floor(start, tile)),
+        (start, _) => start,
+    };
+    (start, end.before(t))
+}
+
+/// The rows from an instant until another, both included, at or after where an earlier search ended.
+fn between(times: &[i64], from: i64, until: i64, earlier: Range<usize>) -> Range<usize> {
+    let first = gallop(times, earlier.start, |time| time < from);
+    first..gallop(times, earlier.end, |time| time <= until).max(first)
+}
+
+/// The first place at or after `from` where `before` no longer holds: in steps that double, since it is mostly near.
+pub(super) fn gallop(times: &[i64], from: usize, before: impl Fn(i64) -> bool) -> usize {
+    let rest = times.get(from..).unwrap_or(&[]);
+    let mut step = 1;
+    while rest.get(step - 1).is_some_and(|time| before(*time)) {
+        step *= 2;
+    }
+    let known = step / 2;
+    let end = step.min(rest.len());
+    from.min(times.len()) + known + rest[known..end].partition_point(|time| before(*time))
+}
+
 impl Kernel {
     /// What a frame covers at `t`; `None` where the timeline no longer has all of it.
     pub(super) fn cover(&self, timeline: &Timeline, frame: &Frame, t: i64) -> Option<Cover> {
         match frame {
-            Frame::Range { start, end } => self.range(timeline, start.map(|start| start.before(t)), end.before(t)),
+            Frame::Range { start, end } => {
+                let (start, until) = instants(*start, *end, self.spec.tile, t);
+                range(timeline, start, until)
+            }
             Frame::Rows { start, end } => rows(timeline, *start, *end, t),
         }
     }
+}
 
-    /// Both ends included. In a tiled view the start is rounded down to its tile.
-    fn range(&self, timeline: &Timeline, start: Option<i64>, until: i64) -> Option<Cover> {
-        let start = match (start, self.spec.tile) {
-            (Some(start), Some(tile)) => Some(floor(start, tile)),
-            (start, _) => start,
-        };
-        let nothing = timeline.oldest.is_none_or(|oldest| until < oldest) || start.is_some_and(|start| start > until);
-        if nothing {
-            return Some(Cover::default());
-        }
-        let exact = timeline.complete_after.is_none_or(|complete_after| match start {
-            Some(start) => complete_after < start,
-            None => complete_after <= until,
-        });
-        let times = timeline.times.values();
-        let from = start.unwrap_or(i64::MIN);
-        let first = timeline.tiles.partition_point(|tile| tile.start < from);
-        let tiles = first..timeline.tiles.partition_point(|tile| tile.start <= until).max(first);
-        let cut = timeline.tiles[tiles.clone()].iter().any(|tile| tile.min <= until && until < tile.max);
-        if !exact || cut {
-            return None;
-        }
-        let first = times.partition_point(|time| *time < from);
-        let rows = first..times.partition_point(|time| *time <= until).max(first);
-        Some(Cover { rows, tiles, until, base: start.is_none() })
+/// Both ends included.
+fn range(timeline: &Timeline, start: Option<i64>, until: i64) -> Option<Cover> {
+    let nothing = timeline.oldest.is_none_or(|oldest| until < oldest) || start.is_some_and(|start| start > until);
+    if nothing {
+        return Some(Cover::default());
     }
+    let exact = timeline.complete_after.is_none_or(|complete_after| match start {
+        Some(start) => complete_after < start,
+        None => complete_after <= until,
+    });
+    let times = timeline.times.values();
+    let from = start.unwrap_or(i64::MIN);
+    let first = timeline.tiles.partition_point(|tile| tile.start < from);
+    let tiles = first..timeline.tiles.partition_point(|tile| tile.start <= until).max(first);
+    let cut = timeline.tiles[tiles.clone()].iter().any(|tile| tile.min <= until && until < tile.max);
+    if !exact || cut {
+        return None;
+    }
+    let rows = between(times, from, until, 0..0);
+    Some(Cover { rows, tiles, until, base: start.is_none() })
 }
 
 /// The `start + 1` latest rows at or before `t` (all without a start), less the `end` latest.

@@ -35,9 +35,12 @@ pub mod key;
 mod needs;
 mod piece;
 mod rows;
+mod slide;
 pub mod spec;
 mod tile;
 mod timeline;
+mod timelines;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -52,3 +55,5 @@ pub use piece::Piece;
 pub use rows::EventRows;
 pub use spec::{Aggregate, Argument, Frame, Function, Interval, TimelineSpec};
 pub use timeline::Timeline;
+pub use timelines::{KeyedRows, Timelines};
+pub use walk::{Question, Walk, WalkError};

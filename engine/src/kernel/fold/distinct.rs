@@ -9,7 +9,7 @@ use arrow::buffer::BooleanBuffer;
 
 use super::compile::Finish;
 use super::value::{Native, Value, dispatch_bytes, dispatch_primitive, value_at};
-use super::{FloatSum, Kind, Moments, State, WideSum, for_each};
+use super::{Kind, State, for_each};
 use crate::kernel::KernelError;
 
 /// The distinct values so far.
@@ -65,22 +65,8 @@ impl Distinct {
 
     /// Folds the values: every fold is indifferent to order, so the set needs none.
     fn fold(&self, kind: Kind) -> State {
-        match kind {
-            Kind::Moments => {
-                let mut moments = Moments::default();
-                self.numbers.iter().for_each(|value| moments.add(f64::from_value(value)));
-                State::Moments(moments)
-            }
-            Kind::Float => {
-                let mut sum = FloatSum::default();
-                self.numbers.iter().for_each(|value| sum.add(f64::from_value(value)));
-                State::Float(sum)
-            }
-            _ => {
-                let mut sum = WideSum::default();
-                self.numbers.iter().for_each(|value| sum.add(value));
-                State::Wide(sum)
-            }
-        }
+        let mut state = kind.empty();
+        self.numbers.iter().for_each(|value| state.add(value));
+        state
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use distinct::Distinct;
 pub(crate) use min_max::Extreme;
 pub(crate) use position::{Position, nth as position_nth};
 pub(crate) use sum::{FloatSum, WideSum};
-use value::Value;
+use value::{Native, Value};
 pub(crate) use variance::Moments;
 
 /// How rows become a state.
@@ -53,6 +53,21 @@ pub(crate) enum Kind {
     Distinct,
     First,
     Last,
+}
+
+impl Kind {
+    pub fn empty(self) -> State {
+        match self {
+            Kind::Count => State::Count(0),
+            Kind::Wide => State::Wide(WideSum::default()),
+            Kind::Float => State::Float(FloatSum::default()),
+            Kind::Moments => State::Moments(Moments::default()),
+            Kind::Min => State::Extreme(Extreme::Min(None)),
+            Kind::Max => State::Extreme(Extreme::Max(None)),
+            Kind::Distinct => State::Distinct(Distinct::default()),
+            Kind::First | Kind::Last => State::Position(None),
+        }
+    }
 }
 
 /// What a fold remembers of the rows it has seen.
@@ -91,16 +106,7 @@ pub(crate) struct Input {
 
 impl Fold {
     pub fn empty(&self) -> State {
-        match self.kind {
-            Kind::Count => State::Count(0),
-            Kind::Wide => State::Wide(WideSum::default()),
-            Kind::Float => State::Float(FloatSum::default()),
-            Kind::Moments => State::Moments(Moments::default()),
-            Kind::Min => State::Extreme(Extreme::Min(None)),
-            Kind::Max => State::Extreme(Extreme::Max(None)),
-            Kind::Distinct => State::Distinct(Distinct::default()),
-            Kind::First | Kind::Last => State::Position(None),
-        }
+        self.kind.empty()
     }
 
     pub fn input(&self, columns: &[ArrayRef], rows: usize) -> Result<Input, KernelError> {
@@ -114,10 +120,9 @@ impl Fold {
         }
         let mask = input.mask.as_ref();
         match (state, input.args.first()) {
-            (State::Count(count), _) => *count += selected(mask, range) as i64,
-            (State::Wide(sum), Some(column)) => sum.update(column, mask, range),
-            (State::Float(sum), Some(column)) => sum.update(column, mask, range),
-            (State::Moments(moments), Some(column)) => moments.update(column, mask, range),
+            (state @ (State::Count(_) | State::Wide(_) | State::Float(_) | State::Moments(_)), _) => {
+                self.accumulate(state, input, range);
+            }
             (State::Extreme(extreme), Some(column)) => extreme.update(column, mask, range),
             (State::Distinct(distinct), Some(column)) => distinct.update(column, mask, range),
             (State::Position(position), Some(column)) => {
@@ -132,6 +137,30 @@ impl Fold {
             }
             // A fold with an argument always gets one; see `compile`.
             (_, None) => {}
+        }
+    }
+
+    /// Adds a range of rows to a count, a sum or moments.
+    pub fn accumulate(&self, state: &mut State, input: &Input, range: Range<usize>) {
+        let mask = input.mask.as_ref();
+        match (state, input.args.first()) {
+            (State::Count(count), _) => *count += selected(mask, range) as i64,
+            (State::Wide(sum), Some(column)) => sum.update(column, mask, range),
+            (State::Float(sum), Some(column)) => sum.update(column, mask, range),
+            (State::Moments(moments), Some(column)) => moments.update(column, mask, range),
+            _ => {}
+        }
+    }
+
+    /// Takes rows back out of a count, a sum or moments that they were added to: it is exactly what it was without them.
+    pub fn retract(&self, state: &mut State, input: &Input, range: Range<usize>) {
+        let mask = input.mask.as_ref();
+        match (state, input.args.first()) {
+            (State::Count(count), _) => *count -= selected(mask, range) as i64,
+            (State::Wide(sum), Some(column)) => sum.retract(column, mask, range),
+            (State::Float(sum), Some(column)) => sum.retract(column, mask, range),
+            (State::Moments(moments), Some(column)) => moments.retract(column, mask, range),
+            _ => {}
         }
     }
 
@@ -154,6 +183,37 @@ impl Fold {
 }
 
 impl State {
+    /// Adds a value that is not NULL to a sum or moments.
+    pub fn add(&mut self, value: &Value) {
+        match self {
+            State::Wide(sum) => sum.add(value),
+            State::Float(sum) => sum.add(f64::from_value(value)),
+            State::Moments(moments) => moments.add(f64::from_value(value)),
+            _ => {}
+        }
+    }
+
+    /// Takes a value back that was added.
+    pub fn remove(&mut self, value: &Value) {
+        match self {
+            State::Wide(sum) => sum.remove(value),
+            State::Float(sum) => sum.remove(f64::from_value(value)),
+            State::Moments(moments) => moments.remove(f64::from_value(value)),
+            _ => {}
+        }
+    }
+
+    /// Makes a count, a sum or moments those of no rows; what they have allocated they keep.
+    pub fn clear(&mut self) {
+        match self {
+            State::Count(count) => *count = 0,
+            State::Wide(sum) => *sum = WideSum::default(),
+            State::Float(sum) => sum.clear(),
+            State::Moments(moments) => moments.clear(),
+            _ => {}
+        }
+    }
+
     /// The result, `None` for NULL.
     pub fn finish(&self, finish: &Finish) -> Result<Option<Value>, KernelError> {
         Ok(match (self, finish) {
@@ -225,7 +285,7 @@ pub(crate) fn selected(mask: Option<&BooleanBuffer>, range: Range<usize>) -> usi
 
 /// Calls `each` with every row of a range that counts, in order.
 #[inline]
-fn for_each(mask: Option<&BooleanBuffer>, range: Range<usize>, mut each: impl FnMut(usize)) {
+pub(crate) fn for_each(mask: Option<&BooleanBuffer>, range: Range<usize>, mut each: impl FnMut(usize)) {
     match mask {
         None => range.for_each(each),
         Some(mask) => {

@@ -34,35 +34,18 @@ pub(crate) struct FloatSum {
 impl WideSum {
     pub fn update(&mut self, column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) {
         self.count += selected(mask, range.clone()) as u64;
-        macro_rules! narrow {
-            ($type:ty) => {{
-                let values = column.as_primitive::<$type>().values();
-                let mut total = 0i128;
-                for_each(mask, range, |row| {
-                    let value = values[row] as i128;
-                    total = total.checked_add(value).unwrap_or_else(|| {
-                        self.sum = self.sum.wrapping_add(i256::from_i128(total));
-                        value
-                    });
-                });
-                self.sum = self.sum.wrapping_add(i256::from_i128(total));
-            }};
-        }
-        match column.data_type() {
-            DataType::Int64 => narrow!(Int64Type),
-            DataType::UInt64 => narrow!(UInt64Type),
-            DataType::Decimal32(..) => narrow!(Decimal32Type),
-            DataType::Decimal64(..) => narrow!(Decimal64Type),
-            DataType::Decimal128(..) => narrow!(Decimal128Type),
-            DataType::Duration(TimeUnit::Second) => narrow!(DurationSecondType),
-            DataType::Duration(TimeUnit::Millisecond) => narrow!(DurationMillisecondType),
-            DataType::Duration(TimeUnit::Microsecond) => narrow!(DurationMicrosecondType),
-            DataType::Duration(TimeUnit::Nanosecond) => narrow!(DurationNanosecondType),
-            _ => {
-                let values = column.as_primitive::<Decimal256Type>().values();
-                for_each(mask, range, |row| self.sum = self.sum.wrapping_add(values[row]));
-            }
-        }
+        self.sum = self.sum.wrapping_add(total(column, mask, range));
+    }
+
+    /// Takes back rows that were folded.
+    pub fn retract(&mut self, column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) {
+        self.count -= selected(mask, range.clone()) as u64;
+        self.sum = self.sum.wrapping_sub(total(column, mask, range));
+    }
+
+    pub fn remove(&mut self, value: &Value) {
+        self.sum = self.sum.wrapping_sub(value.wide());
+        self.count -= 1;
     }
 
     pub fn add(&mut self, value: &Value) {
@@ -112,9 +95,26 @@ impl FloatSum {
         for_each(mask, range, |row| self.sum.add(values[row]));
     }
 
+    /// Takes back rows that were folded.
+    pub fn retract(&mut self, column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) {
+        self.count -= selected(mask, range.clone()) as u64;
+        let values = column.as_primitive::<Float64Type>().values();
+        for_each(mask, range, |row| self.sum.remove(values[row]));
+    }
+
     pub fn add(&mut self, value: f64) {
         self.sum.add(value);
         self.count += 1;
+    }
+
+    pub fn remove(&mut self, value: f64) {
+        self.sum.remove(value);
+        self.count -= 1;
+    }
+
+    pub fn clear(&mut self) {
+        self.sum.clear();
+        self.count = 0;
     }
 
     pub fn merge(&mut self, other: &FloatSum) {
@@ -129,4 +129,39 @@ impl FloatSum {
         let sum = self.sum.value();
         Some(Value::from_f64(if *finish == Finish::Average { sum / self.count as f64 } else { sum }))
     }
+}
+
+/// The sum of rows modulo 2^256.
+fn total(column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) -> i256 {
+    let mut sum = i256::ZERO;
+    macro_rules! narrow {
+        ($type:ty) => {{
+            let values = column.as_primitive::<$type>().values();
+            let mut total = 0i128;
+            for_each(mask, range, |row| {
+                let value = values[row] as i128;
+                total = total.checked_add(value).unwrap_or_else(|| {
+                    sum = sum.wrapping_add(i256::from_i128(total));
+                    value
+                });
+            });
+            sum = sum.wrapping_add(i256::from_i128(total));
+        }};
+    }
+    match column.data_type() {
+        DataType::Int64 => narrow!(Int64Type),
+        DataType::UInt64 => narrow!(UInt64Type),
+        DataType::Decimal32(..) => narrow!(Decimal32Type),
+        DataType::Decimal64(..) => narrow!(Decimal64Type),
+        DataType::Decimal128(..) => narrow!(Decimal128Type),
+        DataType::Duration(TimeUnit::Second) => narrow!(DurationSecondType),
+        DataType::Duration(TimeUnit::Millisecond) => narrow!(DurationMillisecondType),
+        DataType::Duration(TimeUnit::Microsecond) => narrow!(DurationMicrosecondType),
+        DataType::Duration(TimeUnit::Nanosecond) => narrow!(DurationNanosecondType),
+        _ => {
+            let values = column.as_primitive::<Decimal256Type>().values();
+            for_each(mask, range, |row| sum = sum.wrapping_add(values[row]));
+        }
+    }
+    sum
 }

@@ -7,7 +7,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Float64Type;
 
 use super::value::Value;
-use super::{for_each, selected};
+use super::for_each;
 use crate::kernel::exact::ExactSum;
 
 /// Count, exact sum and exact sum of squares.
@@ -21,14 +21,8 @@ pub(crate) struct Moments {
 
 impl Moments {
     pub fn update(&mut self, column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) {
-        self.count += selected(mask, range.clone()) as u64;
         let values = column.as_primitive::<Float64Type>().values();
-        for_each(mask, range, |row| {
-            self.sum.add(values[row]);
-            if values[row].is_finite() {
-                self.squares.add_square(values[row]);
-            }
-        });
+        for_each(mask, range, |row| self.add(values[row]));
     }
 
     pub fn add(&mut self, value: f64) {
@@ -37,6 +31,26 @@ impl Moments {
         if value.is_finite() {
             self.squares.add_square(value);
         }
+    }
+
+    /// Takes back rows that were folded.
+    pub fn retract(&mut self, column: &ArrayRef, mask: Option<&BooleanBuffer>, range: Range<usize>) {
+        let values = column.as_primitive::<Float64Type>().values();
+        for_each(mask, range, |row| self.remove(values[row]));
+    }
+
+    pub fn remove(&mut self, value: f64) {
+        self.count -= 1;
+        self.sum.remove(value);
+        if value.is_finite() {
+            self.squares.remove_square(value);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.sum.clear();
+        self.squares.clear();
     }
 
     pub fn merge(&mut self, other: &Moments) {

@@ -162,9 +162,8 @@ impl std::fmt::Debug for Fewer<'_> {
 
 #[test]
 fn online_equals_offline_whatever_the_batches() {
-    let cases = std::env::var("TIDEMARK_KERNEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150);
     let (mut exact, mut outside) = (0, 0);
-    for seed in 0..cases {
+    for seed in 0..super::cases(150) {
         let counts = check(seed);
         exact += counts.0;
         outside += counts.1;

@@ -1,0 +1,172 @@
+//! Evaluating many keys' timelines at many instants: what the point-in-time operator does.
+//!
+//! Guarantees: the same bits as [`Kernel::evaluate`] of each key's timeline at each instant. Both fold the rows that a frame
+//! covers into states that are exact, and finish those in the same way; a walk only gets from one instant's state to the
+//! next one's by what enters and what leaves. So its cost grows with events and instants, not with their product, however
+//! long a window is; only aggregates that have no typed fold go through a window's rows each time.
+
+use std::ops::Range;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use datafusion::common::ScalarValue;
+
+use super::KernelError;
+use super::compile::{Kernel, Plan};
+use super::evaluate::{named, plan_input};
+use super::fold::generic::to_type;
+use super::fold::value::{Value, build};
+use super::fold::{Input, Kind, position_nth};
+use super::frame::gallop;
+use super::slide::{Shared, Slider};
+use super::timelines::Timelines;
+
+/// An instant to evaluate a key at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question {
+    /// Whose timeline; one that isn't there is empty.
+    pub key: u32,
+    /// Microseconds UTC.
+    pub at: i64,
+}
+
+/// Timelines made ready to be asked.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    kernel: &'a Kernel,
+    timelines: &'a Timelines,
+    /// Parallel to the kernel's folds.
+    folds: Vec<(Input, Shared)>,
+    /// Parallel to the kernel's plans.
+    plans: Vec<Option<Input>>,
+}
+
+/// Why questions have no answer, and the first of them.
+#[derive(Debug)]
+pub struct WalkError {
+    pub question: usize,
+    pub source: KernelError,
+}
+
+/// The results of one aggregate, before they are a column.
+enum Results {
+    Values(Vec<Option<Value>>),
+    Rows(Vec<Option<u32>>),
+    Scalars(Vec<Option<ScalarValue>>),
+}
+
+impl Kernel {
+    /// Makes timelines ready to be asked.
+    pub fn walk<'a>(&'a self, timelines: &'a Timelines) -> Result<Walk<'a>, KernelError> {
+        let (columns, rows) = (timelines.columns(), timelines.times().len());
+        let folds = self.folds.iter().map(|fold| {
+            let input = fold.input(columns, rows)?;
+            let shared = Shared::new(fold, &input);
+            Ok((input, shared))
+        });
+        let folds = folds.collect::<Result<_, KernelError>>()?;
+        let plans = self.plans.iter().map(|plan| plan_input(plan, columns, rows)).collect::<Result<_, _>>()?;
+        Ok(Walk { kernel: self, timelines, folds, plans })
+    }
+}
+
+impl Walk<'_> {
+    /// A column for each aggregate, a row for each question. Those of a key stand together, ascending by instant.
+    pub fn answer(&self, questions: &[Question]) -> Result<Vec<ArrayRef>, WalkError> {
+        let mut results: Vec<Results> = self.plans().map(|(plan, _)| self.results(plan, questions.len())).collect();
+        let mut sliders: Vec<Slider> = (0..self.kernel.cells.len()).map(|cell| self.slider(cell)).collect();
+        let mut covers: Vec<Range<usize>> = vec![0..0; self.kernel.spec.frames.len()];
+        let (mut of, mut rows, mut seen) = (None, 0..0, 0);
+        for (place, question) in questions.iter().enumerate() {
+            if of != Some(question.key) {
+                of = Some(question.key);
+                rows = self.timelines.rows(question.key);
+                seen = 0;
+                covers.fill(0..0);
+            }
+            let failed = |source| WalkError { question: place, source };
+            let times = &self.timelines.times()[rows.clone()];
+            seen = gallop(times, seen, |time| time <= question.at);
+            for (cover, frame) in covers.iter_mut().zip(&self.kernel.spec.frames) {
+                *cover = frame.rows(self.kernel.spec.tile, times, seen, question.at, cover.clone());
+            }
+            let covered = |frame: usize| rows.start + covers[frame].start..rows.start + covers[frame].end;
+            for (slider, cell) in sliders.iter_mut().zip(&self.kernel.cells) {
+                let (input, shared) = &self.folds[cell.fold];
+                slider.slide(&self.kernel.folds[cell.fold], input, shared, covered(cell.frame));
+            }
+            for (((plan, input), results), aggregate) in
+                self.plans().zip(&mut results).zip(&self.kernel.spec.aggregates)
+            {
+                self.answer_one(plan, input, &sliders, &covered, results)
+                    .map_err(|error| failed(named(error, aggregate.output.name())))?;
+            }
+        }
+        let outputs = self.plans().zip(results).zip(&self.kernel.spec.aggregates);
+        let columns = outputs.map(|(((plan, input), results), aggregate)| {
+            to_type(self.finish(plan, input, results)?, aggregate.output.data_type())
+        });
+        columns.collect::<Result<_, KernelError>>().map_err(|source| WalkError { question: 0, source })
+    }
+
+    fn slider(&self, cell: usize) -> Slider {
+        let finishes = self.kernel.plans.iter().filter_map(|plan| match plan {
+            Plan::Typed { cell: of, finish, .. } if *of == cell => Some(finish),
+            _ => None,
+        });
+        let fold = self.kernel.cells[cell].fold;
+        Slider::new(&self.kernel.folds[fold], &self.folds[fold].1, finishes)
+    }
+
+    fn plans(&self) -> impl Iterator<Item = (&Plan, Option<&Input>)> {
+        self.kernel.plans.iter().zip(self.plans.iter().map(Option::as_ref))
+    }
+
+    fn answer_one(
+        &self,
+        plan: &Plan,
+        input: Option<&Input>,
+        sliders: &[Slider],
+        covered: &impl Fn(usize) -> Range<usize>,
+        results: &mut Results,
+    ) -> Result<(), KernelError> {
+        match (plan, input, results) {
+            (Plan::Typed { cell, .. }, _, Results::Rows(rows)) => rows.push(sliders[*cell].row()),
+            (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => values.push(sliders[*cell].finish(finish)?),
+            (Plan::Nth { frame, n, .. }, Some(input), Results::Rows(rows)) => {
+                rows.push(position_nth(input.mask.as_ref(), covered(*frame), *n).map(|row| row as u32));
+            }
+            (Plan::Generic { frame, generic, .. }, Some(input), Results::Scalars(scalars)) => {
+                scalars.push(Some(generic.evaluate(input, covered(*frame))?));
+            }
+            // Results and inputs are made from the plans, so that they agree.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is a row of a column is taken from there at the end: a string is copied once.
+    fn results(&self, plan: &Plan, questions: usize) -> Results {
+        match plan {
+            Plan::Typed { cell, .. } => match self.kernel.folds[self.kernel.cells[*cell].fold].kind {
+                Kind::Min | Kind::Max | Kind::First | Kind::Last => Results::Rows(Vec::with_capacity(questions)),
+                _ => Results::Values(Vec::with_capacity(questions)),
+            },
+            Plan::Nth { .. } => Results::Rows(Vec::with_capacity(questions)),
+            Plan::Generic { .. } => Results::Scalars(Vec::with_capacity(questions)),
+        }
+    }
+
+    fn finish(&self, plan: &Plan, input: Option<&Input>, results: Results) -> Result<ArrayRef, KernelError> {
+        match (results, plan, input) {
+            (Results::Values(values), Plan::Typed { result, .. }, _) => build(result, &values),
+            (Results::Rows(rows), Plan::Typed { cell, .. }, _) => {
+                let (input, _) = &self.folds[self.kernel.cells[*cell].fold];
+                Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
+            }
+            (Results::Rows(rows), Plan::Nth { .. }, Some(input)) => Ok(take(&input.args[0], &UInt32Array::from(rows), None)?),
+            (Results::Scalars(scalars), Plan::Generic { generic, .. }, _) => generic.build(scalars),
+            _ => Err(KernelError::Spec("results of another plan".to_owned())),
+        }
+    }
+}
