@@ -5,10 +5,13 @@
 //! physical operators of ours in an otherwise ordinary DataFusion plan. They run the view's row stage and its kernel
 //! and the service's own steps, the same code as the stream and the request plan.
 
+mod buckets;
 mod join;
 mod node;
 mod operator;
+mod run;
 mod session;
+mod sides;
 mod spine;
 mod step;
 mod training;

@@ -12,17 +12,17 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use crate::plan::FeatureView;
 use crate::plan::pipeline::nullable;
 
-/// Each row of a spine with a feature view's values for the row's key at the row's instant.
+/// Each row of a spine with feature views' values for the row's key at the row's instant. The views have the same source and
+/// the same key.
 ///
-/// Output: the spine's columns, then the view's under an alias; one row for each row of the spine, in its order.
+/// Output: the spine's columns, then each view's under its alias; one row for each row of the spine, in any order.
 #[derive(Debug, Clone)]
 pub struct PointInTimeJoin {
     pub spine: LogicalPlan,
-    /// Source events: the columns that the view's row stage reads, and the platform's own.
+    /// Source events: the columns that the views' row stages read, and the platform's own.
     pub events: LogicalPlan,
-    pub view: Arc<FeatureView>,
-    pub alias: TableReference,
-    /// For each entity key of the view, an expression over the spine.
+    pub views: Vec<(Arc<FeatureView>, TableReference)>,
+    /// For each entity key of the views, an expression over the spine.
     pub keys: Vec<Expr>,
     /// The instant, an expression over the spine.
     pub instant: Expr,
@@ -33,19 +33,35 @@ impl PointInTimeJoin {
     pub fn try_new(
         spine: LogicalPlan,
         events: LogicalPlan,
-        view: Arc<FeatureView>,
-        alias: TableReference,
+        views: Vec<(Arc<FeatureView>, TableReference)>,
         keys: Vec<Expr>,
         instant: Expr,
     ) -> Result<Self> {
-        let right = DFSchema::try_from_qualified_schema(alias.clone(), &nullable(&view.schema))?;
-        let schema = Arc::new(spine.schema().join(&right)?);
-        Ok(Self { spine, events, view, alias, keys, instant, schema })
+        let mut schema = spine.schema().as_ref().clone();
+        for (view, alias) in &views {
+            schema = schema.join(&DFSchema::try_from_qualified_schema(alias.clone(), &nullable(&view.schema))?)?;
+        }
+        Ok(Self { spine, events, views, keys, instant, schema: Arc::new(schema) })
     }
 
-    fn identity(&self) -> (&str, &str, &TableReference, &[Expr], &Expr, &LogicalPlan) {
-        (&self.view.name, &self.view.fingerprint, &self.alias, &self.keys, &self.instant, &self.spine)
+    /// Whether another view can be joined in the same pass, by the same keys.
+    pub fn takes(&self, view: &FeatureView, keys: &[Expr]) -> bool {
+        let types = |view: &FeatureView| view.keys.iter().map(|key| key.data_type().clone()).collect::<Vec<_>>();
+        self.keys == keys
+            && self.views.iter().all(|(held, _)| held.source.name == view.source.name && types(held) == types(view))
     }
+
+    fn identity(&self) -> impl PartialEq + PartialOrd + Hash + '_ {
+        let views: Vec<_> = self.views.iter().map(|(view, alias)| (&view.name, &view.fingerprint, alias)).collect();
+        (views, &self.keys, &self.instant, &self.spine)
+    }
+}
+
+/// The views with the keys that they are joined on, for EXPLAIN.
+pub(super) fn on<'a>(views: impl IntoIterator<Item = &'a Arc<FeatureView>>, keys: &[impl fmt::Display]) -> String {
+    let keys_of = views.into_iter().next().map(|view| view.keys.clone()).unwrap_or_default();
+    let keys: Vec<String> = keys_of.iter().zip(keys).map(|(key, expr)| format!("{} = {expr}", key.name())).collect();
+    keys.join(", ")
 }
 
 impl UserDefinedLogicalNodeCore for PointInTimeJoin {
@@ -71,23 +87,16 @@ impl UserDefinedLogicalNodeCore for PointInTimeJoin {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let keys: Vec<String> =
-            self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
-        write!(
-            f,
-            "PointInTimeJoin: {} AS {}, on [{}], as of {}",
-            self.view.name,
-            self.alias,
-            keys.join(", "),
-            self.instant
-        )
+        let views: Vec<String> = self.views.iter().map(|(view, alias)| format!("{} AS {alias}", view.name)).collect();
+        let on = on(self.views.iter().map(|(view, _)| view), &self.keys);
+        write!(f, "PointInTimeJoin: {}, on [{on}], as of {}", views.join(", "), self.instant)
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
         let (Ok([spine, events]), Some(instant)) = (<[LogicalPlan; 2]>::try_from(inputs), exprs.pop()) else {
             return plan_err!("a point-in-time join has two inputs and an instant");
         };
-        Self::try_new(spine, events, self.view.clone(), self.alias.clone(), exprs, instant)
+        Self::try_new(spine, events, self.views.clone(), exprs, instant)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {

@@ -1,8 +1,8 @@
 //! The point-in-time join as a physical operator.
 //!
-//! Reads the whole spine, then the events; keeps those of the spine's keys up to its latest instant; evaluates the
-//! view's kernel for each key over its timeline at the key's instants; and puts the values beside the spine's rows,
-//! in the spine's order.
+//! Reads the whole spine, then the events, each into buckets by their key's hash; keeps those events that a row of the spine may
+//! need; and walks bucket by bucket, evaluating the views' kernels for each key over its timeline at the key's instants. What
+//! the memory pool doesn't grant is spilled. Rows come out in no order: a plan that needs one sorts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,24 @@ use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
-use futures::TryStreamExt;
 
-use super::join::Join;
+use super::node::on;
+use super::run::Run;
 use crate::plan::FeatureView;
+
+/// Batches that may wait for who reads them.
+const WAITING: usize = 4;
 
 #[derive(Debug, Clone)]
 pub struct PointInTimeExec {
     spine: Arc<dyn ExecutionPlan>,
     events: Arc<dyn ExecutionPlan>,
-    view: Arc<FeatureView>,
+    views: Vec<Arc<FeatureView>>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     instant: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
@@ -39,7 +42,7 @@ impl PointInTimeExec {
     pub fn new(
         spine: Arc<dyn ExecutionPlan>,
         events: Arc<dyn ExecutionPlan>,
-        view: Arc<FeatureView>,
+        views: Vec<Arc<FeatureView>>,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         instant: Arc<dyn PhysicalExpr>,
         schema: SchemaRef,
@@ -53,7 +56,7 @@ impl PointInTimeExec {
         Self {
             spine,
             events,
-            view,
+            views,
             keys,
             instant,
             schema,
@@ -65,9 +68,9 @@ impl PointInTimeExec {
 
 impl DisplayAs for PointInTimeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let keys: Vec<String> =
-            self.view.keys.iter().zip(&self.keys).map(|(k, e)| format!("{} = {e}", k.name())).collect();
-        write!(f, "PointInTimeExec: view={}, on=[{}], as_of={}", self.view.name, keys.join(", "), self.instant)
+        let views: Vec<&str> = self.views.iter().map(|view| view.name.as_str()).collect();
+        let on = on(&self.views, &self.keys);
+        write!(f, "PointInTimeExec: views=[{}], on=[{on}], as_of={}", views.join(", "), self.instant)
     }
 }
 
@@ -97,15 +100,16 @@ impl ExecutionPlan for PointInTimeExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition, Distribution::SinglePartition]
+        vec![Distribution::SinglePartition, Distribution::UnspecifiedDistribution]
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true, false]
+        vec![false, false]
     }
 
+    /// Events are read by as many tasks as there are partitions of them.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false, false]
+        vec![false, true]
     }
 
     fn replace_children(
@@ -117,7 +121,7 @@ impl ExecutionPlan for PointInTimeExec {
             return internal_err!("a point-in-time join has two inputs");
         };
         let this = self.as_ref().clone();
-        Ok(Arc::new(Self::new(spine, events, this.view, this.keys, this.instant, this.schema)))
+        Ok(Arc::new(Self::new(spine, events, this.views, this.keys, this.instant, this.schema)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -128,32 +132,20 @@ impl ExecutionPlan for PointInTimeExec {
         if partition != 0 {
             return internal_err!("a point-in-time join has one partition, not {partition}");
         }
-        let mut spine = self.spine.execute(0, context.clone())?;
-        let mut events = self.events.execute(0, context.clone())?;
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let (view, keys, instant, schema) =
-            (self.view.clone(), self.keys.clone(), self.instant.clone(), self.schema.clone());
-        let size = context.session_config().batch_size();
-        let pool = context.memory_pool().clone();
-        let batches = async move {
-            let mut join = Join::new(view, &pool);
-            while let Some(batch) = spine.try_next().await? {
-                join.spine(batch, &keys, &instant)?;
-            }
-            while let Some(batch) = events.try_next().await? {
-                let _timer = metrics.elapsed_compute().timer();
-                join.events(&batch)?;
-            }
-            let _timer = metrics.elapsed_compute().timer();
-            let batch = join.finish(schema)?;
-            metrics.record_output(batch.num_rows());
-            let slices = (0..batch.num_rows())
-                .step_by(size.max(1))
-                .map(move |at| Ok(batch.slice(at, size.min(batch.num_rows() - at))));
-            Ok::<_, datafusion::error::DataFusionError>(futures::stream::iter(slices.collect::<Vec<_>>()))
+        let spine = self.spine.execute(0, context.clone())?;
+        let run = Run {
+            events: self.events.clone(),
+            views: self.views.clone(),
+            keys: self.keys.clone(),
+            instant: self.instant.clone(),
+            schema: self.schema.clone(),
+            metrics: self.metrics.clone(),
+            context,
         };
-        let stream = futures::stream::once(batches).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream)))
+        let mut stream = RecordBatchReceiverStream::builder(self.schema.clone(), WAITING);
+        let output = stream.tx();
+        stream.spawn(run.run(spine, output));
+        Ok(stream.build())
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -81,7 +81,7 @@ fn plan(
     Ok(Some(Arc::new(PointInTimeExec::new(
         spine.clone(),
         events.clone(),
-        join.view.clone(),
+        join.views.iter().map(|(view, _)| view.clone()).collect(),
         join.keys.iter().map(expr).collect::<Result<_>>()?,
         expr(&join.instant)?,
         Arc::clone(datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(join).inner()),

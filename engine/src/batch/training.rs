@@ -4,6 +4,7 @@
 //! point-in-time joins, and its projections and lookups its own steps. The spine's columns travel along hidden, so that
 //! labels come out beside features in one pass.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -130,10 +131,12 @@ impl Rewrite<'_> {
         let kind = |name: &str| -> Kind { self.project.kind(name) };
         if let Some((view, alias)) = as_view(&join.right, &kind) {
             let keys = view_keys(join, &view, &alias).map_err(as_planned)?;
+            let alias = TableReference::bare(alias);
+            if let Some(joined) = self.beside(&left, &view, &alias, &keys)? {
+                return Ok(joined);
+            }
             let instant = named(left.schema(), INSTANT)?;
-            let events = self.events(&view)?;
-            let node = PointInTimeJoin::try_new(left, events, view, TableReference::bare(alias), keys, instant)?;
-            return Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }));
+            return self.point_in_time(left, vec![(view, alias)], keys, instant);
         }
         let joined = Join::try_new(
             Arc::new(left),
@@ -165,17 +168,53 @@ impl Rewrite<'_> {
         self.step(joined.left.as_ref().clone(), Step::JoinTable(table), what, &joined.schema)
     }
 
+    /// A view in the same pass as an earlier one with the same source and keys, if there is one.
+    fn beside(
+        &self,
+        left: &LogicalPlan,
+        view: &Arc<FeatureView>,
+        alias: &TableReference,
+        keys: &[Expr],
+    ) -> Result<Option<LogicalPlan>> {
+        let LogicalPlan::Extension(Extension { node }) = left else { return Ok(None) };
+        let Some(join) = node.as_any().downcast_ref::<PointInTimeJoin>() else { return Ok(None) };
+        let (views, instant) = (join.views.clone(), join.instant.clone());
+        if join.takes(view, keys) {
+            let views = views.into_iter().chain([(view.clone(), alias.clone())]).collect();
+            return self.point_in_time(join.spine.clone(), views, join.keys.clone(), instant).map(Some);
+        }
+        // A key that an earlier view gives must come after it.
+        let below = keys.iter().flat_map(Expr::column_refs).all(|column| join.spine.schema().has_column(column));
+        match self.beside(&join.spine, view, alias, keys)? {
+            Some(spine) if below => self.point_in_time(spine, views, join.keys.clone(), instant).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn point_in_time(
+        &self,
+        spine: LogicalPlan,
+        views: Vec<(Arc<FeatureView>, TableReference)>,
+        keys: Vec<Expr>,
+        instant: Expr,
+    ) -> Result<LogicalPlan> {
+        let events = self.events(&views)?;
+        let node = PointInTimeJoin::try_new(spine, events, views, keys, instant)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
     fn step(&self, input: LogicalPlan, step: Step, what: String, output: &DFSchema) -> Result<LogicalPlan> {
         let node = ServiceStep::try_new(&self.service.name, input, step, what, output)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 
-    /// A source's events with the columns that the view reads, and the platform's own.
-    fn events(&self, view: &FeatureView) -> Result<LogicalPlan> {
+    /// The events of views of one source, with the columns that they read, and the platform's own.
+    fn events(&self, views: &[(Arc<FeatureView>, TableReference)]) -> Result<LogicalPlan> {
+        let Some((view, _)) = views.first() else { return plan_err!("a point-in-time join of no view") };
         let table = (self.events)(&view.source)?;
         let schema = event_schema(&view.source.schema);
         let found = table.schema();
-        let wanted = view.reads();
+        let wanted: BTreeSet<String> = views.iter().flat_map(|(view, _)| view.reads()).collect();
         let columns: Vec<Expr> = schema
             .fields()
             .iter()

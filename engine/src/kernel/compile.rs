@@ -105,6 +105,16 @@ impl Kernel {
         )
     }
 
+    /// How long before an instant an event may lie and still matter to it, in microseconds; `None` for any time.
+    pub fn reach(&self) -> Option<i64> {
+        let reaches = self.spec.frames.iter().map(|frame| match frame {
+            Frame::Range { start: Some(start), .. } => Some(start.longest_micros()),
+            _ => None,
+        });
+        let longest = reaches.collect::<Option<Vec<i64>>>()?.into_iter().max().unwrap_or(0);
+        Some(longest.saturating_add(self.spec.tile.unwrap_or(0)))
+    }
+
     /// Whether an aggregate over columns of these types has a typed fold: only those may stand in a tiled view.
     pub fn is_typed(function: &Function, arg_types: &[DataType], distinct: bool) -> bool {
         fold::compile(function, arg_types, distinct, false).is_some()

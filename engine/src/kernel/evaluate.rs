@@ -58,7 +58,11 @@ impl Kernel {
     pub fn evaluate(&self, timeline: &Timeline, instants: &[i64]) -> Result<Evaluation, KernelError> {
         let inputs = self.folds.iter().map(|fold| fold.input(&timeline.columns, timeline.rows()));
         let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
-        let plan_inputs = self.plans.iter().map(|plan| plan_input(plan, &timeline.columns, timeline.rows())).collect::<Result<Vec<_>, _>>()?;
+        let plan_inputs = self
+            .plans
+            .iter()
+            .map(|plan| plan_input(plan, &timeline.columns, timeline.rows()))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut results: Vec<Results> = self.plans.iter().map(|plan| Results::new(plan, instants.len())).collect();
         let mut status = Vec::with_capacity(instants.len());
         let mut newest = Vec::with_capacity(instants.len());

@@ -66,8 +66,7 @@ impl Slider {
         // Where little stays it is less work to begin anew.
         let apart = to.start >= from.end || to.start < from.start || to.end < from.end;
         let anew = apart || (to.start - from.start) + (to.end - from.end) > to.len();
-        let (leaves, enters) =
-            if anew { (from.clone(), to.clone()) } else { (from.start..to.start, from.end..to.end) };
+        let (leaves, enters) = if anew { (from.clone(), to.clone()) } else { (from.start..to.start, from.end..to.end) };
         match &mut self.held {
             Held::State(state) => {
                 if anew {
@@ -195,7 +194,9 @@ impl Distinct {
                 self.distinct -= 1;
             }
             if let Some(value) = value_at(column, row).filter(|_| !self.values.is_empty()) {
-                self.values.iter_mut().for_each(|(_, state)| if enters { state.add(&value) } else { state.remove(&value) });
+                self.values
+                    .iter_mut()
+                    .for_each(|(_, state)| if enters { state.add(&value) } else { state.remove(&value) });
             }
         });
     }

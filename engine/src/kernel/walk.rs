@@ -6,6 +6,7 @@
 //! long a window is; only aggregates that have no typed fold go through a window's rows each time.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
@@ -32,9 +33,9 @@ pub struct Question {
 
 /// Timelines made ready to be asked.
 #[derive(Debug)]
-pub struct Walk<'a> {
-    kernel: &'a Kernel,
-    timelines: &'a Timelines,
+pub struct Walk {
+    kernel: Arc<Kernel>,
+    timelines: Timelines,
     /// Parallel to the kernel's folds.
     folds: Vec<(Input, Shared)>,
     /// Parallel to the kernel's plans.
@@ -57,7 +58,7 @@ enum Results {
 
 impl Kernel {
     /// Makes timelines ready to be asked.
-    pub fn walk<'a>(&'a self, timelines: &'a Timelines) -> Result<Walk<'a>, KernelError> {
+    pub fn walk(self: &Arc<Self>, timelines: Timelines) -> Result<Walk, KernelError> {
         let (columns, rows) = (timelines.columns(), timelines.times().len());
         let folds = self.folds.iter().map(|fold| {
             let input = fold.input(columns, rows)?;
@@ -66,11 +67,11 @@ impl Kernel {
         });
         let folds = folds.collect::<Result<_, KernelError>>()?;
         let plans = self.plans.iter().map(|plan| plan_input(plan, columns, rows)).collect::<Result<_, _>>()?;
-        Ok(Walk { kernel: self, timelines, folds, plans })
+        Ok(Walk { kernel: self.clone(), timelines, folds, plans })
     }
 }
 
-impl Walk<'_> {
+impl Walk {
     /// A column for each aggregate, a row for each question. Those of a key stand together, ascending by instant.
     pub fn answer(&self, questions: &[Question]) -> Result<Vec<ArrayRef>, WalkError> {
         let mut results: Vec<Results> = self.plans().map(|(plan, _)| self.results(plan, questions.len())).collect();
@@ -132,7 +133,9 @@ impl Walk<'_> {
     ) -> Result<(), KernelError> {
         match (plan, input, results) {
             (Plan::Typed { cell, .. }, _, Results::Rows(rows)) => rows.push(sliders[*cell].row()),
-            (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => values.push(sliders[*cell].finish(finish)?),
+            (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => {
+                values.push(sliders[*cell].finish(finish)?)
+            }
             (Plan::Nth { frame, n, .. }, Some(input), Results::Rows(rows)) => {
                 rows.push(position_nth(input.mask.as_ref(), covered(*frame), *n).map(|row| row as u32));
             }
@@ -164,7 +167,9 @@ impl Walk<'_> {
                 let (input, _) = &self.folds[self.kernel.cells[*cell].fold];
                 Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
             }
-            (Results::Rows(rows), Plan::Nth { .. }, Some(input)) => Ok(take(&input.args[0], &UInt32Array::from(rows), None)?),
+            (Results::Rows(rows), Plan::Nth { .. }, Some(input)) => {
+                Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
+            }
             (Results::Scalars(scalars), Plan::Generic { generic, .. }, _) => generic.build(scalars),
             _ => Err(KernelError::Spec("results of another plan".to_owned())),
         }

@@ -12,14 +12,13 @@ use datafusion::common::{Result, exec_datafusion_err};
 
 use super::FeatureView;
 use super::pipeline::{Rows, batch, nullable};
-use crate::kernel::{RowKeys, encode_keys};
 use crate::source::{OFFSET, PARTITION};
 
 /// Events after a view's row stage, in input order; parallel arrays.
 #[derive(Debug, Clone)]
 pub struct ViewRows {
-    /// None where a part of the key is NULL: such an event is about no entity.
-    pub keys: RowKeys,
+    /// The key's columns. Where a part is NULL the event is about no entity.
+    pub keys: Vec<ArrayRef>,
     /// Event times, microseconds UTC.
     pub times: Int64Array,
     pub partitions: Int32Array,
@@ -70,7 +69,7 @@ impl FeatureView {
         let ids = self.source.event_id.as_ref().map(|id| take(column(events, id)?, &origin, None)).transpose();
         let (keys, columns) = rows.batch.columns().split_at(self.keys.len());
         Ok(ViewRows {
-            keys: encode_keys(keys).map_err(|e| exec_datafusion_err!("{e}"))?,
+            keys: keys.to_vec(),
             times: times.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(),
             partitions: take(partitions, &origin, None)?.as_primitive().clone(),
             offsets: take(offsets, &origin, None)?.as_primitive().clone(),

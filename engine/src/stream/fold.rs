@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::cache::Cache;
 use super::error::StreamError;
 use super::share::{Group, Share, Writing};
-use crate::kernel::{EventRows, FoldCounts, KernelError};
+use crate::kernel::{EventRows, FoldCounts, KernelError, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
 
@@ -114,7 +114,8 @@ pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
 
 /// The rows of each key, in offset order, and how many rows have no key.
 fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
-    let (distinct, places) = (rows.keys.distinct(), rows.keys.places());
+    let keys = encode_keys(&rows.keys)?;
+    let (distinct, places) = (keys.distinct(), keys.places());
     let mut counts = vec![0; distinct.len()];
     places.iter().flatten().for_each(|key| counts[*key as usize] += 1);
     // Stores write neighbouring keys together.

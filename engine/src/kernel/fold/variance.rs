@@ -6,8 +6,8 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Float64Type;
 
-use super::value::Value;
 use super::for_each;
+use super::value::Value;
 use crate::kernel::exact::ExactSum;
 
 /// Count, exact sum and exact sum of squares.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use self::text::{date_text, escape, parse_date, parse_timestamp, timestamp_text, unescape};
 use super::KernelError;
 use ahash::RandomState;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Date32Type, Date64Type, Field, Int64Type, TimeUnit};
 
@@ -96,12 +96,6 @@ impl RowKeys {
     /// For each row, which of the distinct keys it has.
     pub fn places(&self) -> &[Option<u32>] {
         &self.rows
-    }
-
-    /// The keys of some rows, in the order of the indices; an index past the end is left out.
-    pub fn take(&self, indices: &UInt32Array) -> RowKeys {
-        let rows = indices.values().iter().filter_map(|row| self.rows.get(*row as usize).copied());
-        RowKeys { distinct: self.distinct.clone(), rows: rows.collect() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A walk over many keys against the evaluation of each key's timeline by itself: the same bits.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -19,12 +21,12 @@ fn a_walk_equals_the_evaluation_of_each_timeline() {
         if seed % 5 == 0 {
             in_months(&mut case);
         }
-        let kernel = Kernel::new(case.spec.clone()).unwrap();
+        let kernel = Arc::new(Kernel::new(case.spec.clone()).unwrap());
         let keys = case.random.random_range(1..6u32);
         let rows = shuffled(&mut case, keys);
         let whole = clone(&rows);
         let timelines = kernel.timelines(rows, keys as usize).unwrap();
-        let walk = kernel.walk(&timelines).unwrap();
+        let walk = kernel.walk(timelines).unwrap();
         // One key more than there is: it has no events.
         let mut questions: Vec<Question> = vec![];
         for key in 0..=keys {
@@ -36,7 +38,8 @@ fn a_walk_equals_the_evaluation_of_each_timeline() {
         let mut expected: Vec<Vec<ArrayRef>> = vec![vec![]; case.spec.aggregates.len()];
         let mut overflow = false;
         for key in 0..=keys {
-            let of: Vec<u32> = (0..whole.keys.len() as u32).filter(|row| whole.keys[*row as usize] == key && key < keys).collect();
+            let of: Vec<u32> =
+                (0..whole.keys.len() as u32).filter(|row| whole.keys[*row as usize] == key && key < keys).collect();
             let rows = pick(&whole, of);
             let timeline =
                 kernel.timeline_from_rows(rows.times, rows.partitions, rows.offsets, rows.ids, rows.columns).unwrap();
@@ -59,7 +62,11 @@ fn a_walk_equals_the_evaluation_of_each_timeline() {
         if let Some(at) = questions.len().checked_sub(1).map(|most| case.random.random_range(0..=most)) {
             let rest = walk.answer(&questions[at..]).unwrap();
             for (whole, rest) in found.iter().zip(&rest) {
-                assert_eq!(whole.slice(at, rest.len()).to_data(), rest.slice(0, rest.len()).to_data(), "seed {seed}, from {at}");
+                assert_eq!(
+                    whole.slice(at, rest.len()).to_data(),
+                    rest.slice(0, rest.len()).to_data(),
+                    "seed {seed}, from {at}"
+                );
             }
         }
     }

@@ -1,0 +1,199 @@
+//! Rows by their key's hash, in memory as long as it lasts and on disk beyond.
+//!
+//! Guarantees: every row is in one bucket, and all rows of a hash in the same one, whichever `Buckets` it was put into. What
+//! the memory pool doesn't grant is written to files of DataFusion's disk manager, which are gone when they are dropped.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{interleave, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SpillFile, TaskContext};
+use datafusion::physical_plan::SpillManager;
+use datafusion::physical_plan::metrics::SpillMetrics;
+use futures::TryStreamExt;
+
+use crate::plan::pipeline::batch;
+
+/// How many there are. A power of two.
+pub(super) const BUCKETS: usize = 64;
+/// Rows that are shared out at once: enough for a bucket's share not to be a crumb.
+const AT_ONCE: usize = 65_536;
+const HASHES: RandomState = RandomState::with_seed(0x71de_3a4b);
+
+/// Takes rows and shares them out.
+pub(super) struct Buckets {
+    schema: SchemaRef,
+    spill: SpillManager,
+    what: String,
+    reservation: MemoryReservation,
+    waiting: Vec<RecordBatch>,
+    /// For each bucket, which rows of the batches that wait are its.
+    shares: Vec<Vec<(usize, usize)>>,
+    rows: usize,
+    buckets: Vec<Bucket>,
+}
+
+/// What lies in a bucket.
+#[derive(Default)]
+pub(super) struct Bucket {
+    rows: Vec<RecordBatch>,
+    spilled: Vec<Arc<dyn SpillFile>>,
+    count: usize,
+}
+
+/// The filled buckets, and the memory that they take.
+pub(super) struct Filled {
+    buckets: Vec<Bucket>,
+    spill: SpillManager,
+    _reservation: MemoryReservation,
+}
+
+impl Buckets {
+    pub fn new(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics) -> Self {
+        let reservation = MemoryConsumer::new(what.clone()).with_can_spill(true).register(context.memory_pool());
+        Self {
+            spill: SpillManager::new(context.runtime_env(), metrics, schema.clone()),
+            schema,
+            what,
+            reservation,
+            waiting: vec![],
+            shares: vec![vec![]; BUCKETS],
+            rows: 0,
+            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+        }
+    }
+
+    /// Takes those rows of a batch that are named with their hashes.
+    pub fn push(&mut self, rows: RecordBatch, named: &[(u32, u64)]) -> Result<()> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let place = self.waiting.len();
+        self.rows += named.len();
+        // A batch of which little is kept must not wait whole.
+        if named.len() * 2 < rows.num_rows() {
+            let kept: UInt32Array = named.iter().map(|(row, _)| *row).collect();
+            self.waiting.push(take_record_batch(&rows, &kept)?);
+            named.iter().enumerate().for_each(|(row, (_, hash))| self.shares[bucket_of(*hash)].push((place, row)));
+        } else {
+            self.waiting.push(rows);
+            named.iter().for_each(|(row, hash)| self.shares[bucket_of(*hash)].push((place, *row as usize)));
+        }
+        if self.rows >= AT_ONCE { self.share_out() } else { Ok(()) }
+    }
+
+    pub fn finish(mut self) -> Result<Filled> {
+        self.share_out()?;
+        if self.buckets.iter().any(|bucket| !bucket.spilled.is_empty()) {
+            // What is on disk is read back a bucket at a time: that needs the memory more.
+            self.spill()?;
+        }
+        Ok(Filled { buckets: self.buckets, spill: self.spill, _reservation: self.reservation })
+    }
+
+    /// Puts the rows that wait into their buckets, side by side in one batch.
+    fn share_out(&mut self) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let order: Vec<(usize, usize)> = self.shares.iter().flatten().copied().collect();
+        let columns = (0..self.schema.fields().len()).map(|column| -> Result<ArrayRef> {
+            let parts: Vec<_> = self.waiting.iter().map(|rows| rows.column(column).as_ref()).collect();
+            Ok(interleave(&parts, &order)?)
+        });
+        let shared = batch(self.schema.clone(), columns.collect::<Result<_>>()?, order.len())?;
+        self.waiting.clear();
+        let bytes = shared.get_array_memory_size();
+        let granted = self.reservation.try_grow(bytes).is_ok() || {
+            self.spill()?;
+            self.reservation.try_grow(bytes).is_ok()
+        };
+        let mut at = 0;
+        for (bucket, share) in self.buckets.iter_mut().zip(&mut self.shares) {
+            if !share.is_empty() {
+                bucket.rows.push(shared.slice(at, share.len()));
+                bucket.count += share.len();
+                at += share.len();
+                share.clear();
+            }
+        }
+        self.rows = 0;
+        if granted { Ok(()) } else { self.spill() }
+    }
+
+    /// Writes what is in memory to disk, a file a bucket.
+    fn spill(&mut self) -> Result<()> {
+        for bucket in &mut self.buckets {
+            let rows = std::mem::take(&mut bucket.rows);
+            bucket.spilled.extend(self.spill.spill_record_batch_and_finish(&rows, &self.what)?);
+        }
+        self.reservation.free();
+        Ok(())
+    }
+}
+
+impl Bucket {
+    /// How many rows there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Filled {
+    /// The buckets, and what reads them.
+    pub fn take(mut self) -> (Arc<Self>, Vec<Bucket>) {
+        let buckets = std::mem::take(&mut self.buckets);
+        (Arc::new(self), buckets)
+    }
+
+    /// Takes the rows of a bucket out, from disk if they are there.
+    pub async fn load(&self, bucket: Bucket) -> Result<Vec<RecordBatch>> {
+        let mut rows = bucket.rows;
+        for file in bucket.spilled {
+            let stream = self.spill.read_spill_as_stream_unbuffered(file, None)?;
+            rows.extend(stream.try_collect::<Vec<_>>().await?);
+        }
+        Ok(rows)
+    }
+}
+
+/// A hash for each row of some key columns, which must have a row each.
+pub(super) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; rows];
+    create_hashes(keys, &HASHES, &mut hashes)?;
+    Ok(hashes)
+}
+
+fn bucket_of(hash: u64) -> usize {
+    (hash >> 32) as usize % BUCKETS
+}
+
+/// A set of hashes that may take a few for members that are not, in 2 MiB whatever their number.
+#[derive(Debug)]
+pub(super) struct Sieve(Vec<u64>);
+
+impl Sieve {
+    const BITS: usize = 1 << 24;
+
+    pub fn new() -> Self {
+        Self(vec![0; Self::BITS / 64])
+    }
+
+    pub fn insert(&mut self, hash: u64) {
+        for bit in Self::bits(hash) {
+            self.0[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+
+    pub fn may_hold(&self, hash: u64) -> bool {
+        Self::bits(hash).into_iter().all(|bit| self.0[bit / 64] >> (bit % 64) & 1 == 1)
+    }
+
+    fn bits(hash: u64) -> [usize; 2] {
+        [hash as usize % Self::BITS, (hash >> 40) as usize % Self::BITS]
+    }
+}

@@ -1,0 +1,195 @@
+//! A point-in-time join at work: the spine into buckets, then the events, then bucket by bucket.
+//!
+//! Guarantees: every row of the spine comes out once, in no order that matters. Events are read and buckets are walked by as
+//! many tasks as the session has partitions, the fullest bucket first, and the rows of a hot key by several. All tasks end
+//! when the stream is dropped.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::runtime::JoinSet;
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, SpillMetrics};
+use futures::TryStreamExt;
+use tokio::sync::mpsc::Sender;
+
+use super::buckets::{BUCKETS, Bucket, Filled};
+use super::join::Joined;
+use super::sides::{EventSide, SpineSide, Wanted, whole};
+use crate::plan::FeatureView;
+
+/// What a join runs with.
+pub(super) struct Run {
+    pub events: Arc<dyn ExecutionPlan>,
+    pub views: Vec<Arc<FeatureView>>,
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub instant: Arc<dyn PhysicalExpr>,
+    pub schema: SchemaRef,
+    pub context: Arc<TaskContext>,
+    pub metrics: ExecutionPlanMetricsSet,
+}
+
+type Output = Sender<Result<RecordBatch>>;
+
+impl Run {
+    pub async fn run(self, mut spine: SendableRecordBatchStream, output: Output) -> Result<()> {
+        let Some(view) = self.views.first() else { return Ok(()) };
+        let spine_schema = spine.schema();
+        let spilled = SpillMetrics::new(&self.metrics, 0);
+        let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, view, &self.context, spilled);
+        while let Some(rows) = spine.try_next().await? {
+            side.push(&rows)?;
+        }
+        let (spine, wanted) = side.finish()?;
+        let events = self.events(Arc::new(wanted)).await?;
+
+        let size = self.context.session_config().batch_size().max(1);
+        let metrics = BaselineMetrics::new(&self.metrics, 0);
+        let work = Arc::new(Work {
+            buckets: Mutex::new(shared_out(spine, events)),
+            views: self.views,
+            spine_schema,
+            schema: self.schema,
+            output,
+            metrics,
+            size,
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..self.context.session_config().target_partitions().max(1) {
+            tasks.spawn(Arc::clone(&work).buckets());
+        }
+        all(tasks).await.map(drop)
+    }
+
+    /// For each task that read events, what it has of each view.
+    async fn events(&self, wanted: Arc<Wanted>) -> Result<Vec<Vec<Filled>>> {
+        let mut tasks = JoinSet::new();
+        for partition in 0..self.events.properties().output_partitioning().partition_count() {
+            let mut events = self.events.execute(partition, self.context.clone())?;
+            let side = |view: &Arc<FeatureView>| {
+                EventSide::new(view, &wanted, &self.context, SpillMetrics::new(&self.metrics, partition))
+            };
+            let mut sides: Vec<EventSide> = self.views.iter().map(side).collect();
+            let first = self.views.first().cloned();
+            let metrics = BaselineMetrics::new(&self.metrics, partition);
+            tasks.spawn(async move {
+                while let Some(rows) = events.try_next().await? {
+                    let _timer = metrics.elapsed_compute().timer();
+                    let Some(view) = &first else { break };
+                    let rows = whole(view, &rows)?;
+                    sides.iter_mut().try_for_each(|side| side.push(&rows))?;
+                }
+                sides.into_iter().map(EventSide::finish).collect::<Result<Vec<_>>>()
+            });
+        }
+        all(tasks).await
+    }
+}
+
+/// A bucket of the spine, and those of the same hashes of events: for each view, from each task that read some.
+struct Pair {
+    spine: (Arc<Filled>, Bucket),
+    events: Vec<Vec<(Arc<Filled>, Bucket)>>,
+}
+
+/// What the tasks that walk buckets share.
+struct Work {
+    /// The fullest is last.
+    buckets: Mutex<Vec<Pair>>,
+    views: Vec<Arc<FeatureView>>,
+    spine_schema: SchemaRef,
+    schema: SchemaRef,
+    output: Output,
+    metrics: BaselineMetrics,
+    size: usize,
+}
+
+impl Work {
+    async fn buckets(self: Arc<Self>) -> Result<()> {
+        // A lock is poisoned by a panic in another task, which ends the join anyway.
+        while let Some(pair) = self.buckets.lock().ok().and_then(|mut buckets| buckets.pop()) {
+            let spine = pair.spine.0.load(pair.spine.1).await?;
+            let mut events = vec![];
+            for parts in pair.events {
+                let mut rows = vec![];
+                for (from, bucket) in parts {
+                    rows.extend(from.load(bucket).await?);
+                }
+                events.push(rows);
+            }
+            let joined = {
+                let _timer = self.metrics.elapsed_compute().timer();
+                Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, events)?)
+            };
+            drop(spine);
+            let mut parts = joined.parts();
+            let first = parts.next();
+            let mut others = JoinSet::new();
+            for from in parts {
+                others.spawn(Arc::clone(&self).part(joined.clone(), from));
+            }
+            if let Some(from) = first {
+                Arc::clone(&self).part(joined, from).await?;
+            }
+            all(others).await?;
+        }
+        Ok(())
+    }
+
+    async fn part(self: Arc<Self>, joined: Arc<Joined>, from: usize) -> Result<()> {
+        let rows = {
+            let _timer = self.metrics.elapsed_compute().timer();
+            joined.part(from, &self.schema)?
+        };
+        self.metrics.record_output(rows.num_rows());
+        for at in (0..rows.num_rows()).step_by(self.size) {
+            let slice = rows.slice(at, self.size.min(rows.num_rows() - at));
+            // Nobody reads on: the stream was dropped.
+            if self.output.send(Ok(slice)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Brings together what belongs together, the fullest bucket last.
+fn shared_out(spine: Filled, events: Vec<Vec<Filled>>) -> Vec<Pair> {
+    let (spine, buckets) = spine.take();
+    let views = events.first().map_or(0, Vec::len);
+    let mut pairs: Vec<Pair> = buckets
+        .into_iter()
+        .map(|bucket| Pair { spine: (spine.clone(), bucket), events: (0..views).map(|_| vec![]).collect() })
+        .collect();
+    for task in events {
+        for (view, filled) in task.into_iter().enumerate() {
+            let (filled, buckets) = filled.take();
+            for (pair, bucket) in pairs.iter_mut().zip(buckets) {
+                if let Some(parts) = pair.events.get_mut(view) {
+                    parts.push((filled.clone(), bucket));
+                }
+            }
+        }
+    }
+    debug_assert_eq!(pairs.len(), BUCKETS);
+    pairs.retain(|pair| pair.spine.1.count() > 0);
+    let weight = |pair: &Pair| {
+        pair.spine.1.count() + pair.events.iter().flatten().map(|(_, bucket)| bucket.count()).sum::<usize>()
+    };
+    pairs.sort_by_cached_key(weight);
+    pairs
+}
+
+/// What tasks came to, or the first error.
+async fn all<T: Send + 'static>(mut tasks: JoinSet<Result<T>>) -> Result<Vec<T>> {
+    let mut done = vec![];
+    while let Some(task) = tasks.join_next().await {
+        done.push(task.map_err(|e| exec_datafusion_err!("a task of a point-in-time join was ended: {e}"))??);
+    }
+    Ok(done)
+}

@@ -1,0 +1,220 @@
+//! The two sides of a point-in-time join on their way into buckets.
+//!
+//! Guarantees: an event that may matter to a row of the spine is kept, one that can't mostly isn't; a row of the spine always is.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::SpillMetrics;
+
+use super::buckets::{Buckets, Filled, Sieve, hashes};
+use crate::plan::FeatureView;
+use crate::plan::pipeline::{batch, nullable};
+use crate::plan::service::ROW;
+use crate::plan::timestamp_type;
+
+/// The spine, while it is read.
+pub(super) struct SpineSide {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    instant: Arc<dyn PhysicalExpr>,
+    key_fields: Vec<Field>,
+    schema: SchemaRef,
+    buckets: Buckets,
+    wanted: Wanted,
+    rows: usize,
+}
+
+/// What events the spine asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    keys: Sieve,
+    earliest: i64,
+    latest: i64,
+}
+
+/// Columns that stand behind the spine's own: the key in the view's types, the instant, and whether the row has a key.
+pub(super) fn spine_schema(spine: &Schema, keys: &[Field]) -> SchemaRef {
+    let own = nullable(spine);
+    let hidden = [Field::new("at", DataType::Int64, false), Field::new("live", DataType::Boolean, false)];
+    let fields = own.fields().iter().cloned();
+    Arc::new(Schema::new(fields.chain(keys.iter().chain(&hidden).map(|f| Arc::new(f.clone()))).collect::<Vec<_>>()))
+}
+
+impl SpineSide {
+    pub fn new(
+        spine: &Schema,
+        keys: &[Arc<dyn PhysicalExpr>],
+        instant: &Arc<dyn PhysicalExpr>,
+        view: &FeatureView,
+        context: &TaskContext,
+        metrics: SpillMetrics,
+    ) -> Self {
+        let key_fields = key_fields(view);
+        let schema = spine_schema(spine, &key_fields);
+        Self {
+            keys: keys.to_vec(),
+            instant: instant.clone(),
+            key_fields,
+            schema: schema.clone(),
+            buckets: Buckets::new("PointInTimeExec[spine]".to_owned(), schema, context, metrics),
+            wanted: Wanted { keys: Sieve::new(), earliest: i64::MAX, latest: i64::MIN },
+            rows: 0,
+        }
+    }
+
+    pub fn push(&mut self, rows: &RecordBatch) -> Result<()> {
+        let n = rows.num_rows();
+        let instants = cast(&self.instant.evaluate(rows)?.into_array(n)?, &timestamp_type())?;
+        if let Some(row) = (0..n).find(|row| instants.is_null(*row)) {
+            let row = row_number(rows, row).unwrap_or(self.rows + row);
+            return exec_err!(
+                "row {} of the spine has no timestamp: every row needs the instant to evaluate at",
+                row + 1
+            );
+        }
+        let instants: Int64Array = instants.as_primitive::<TimestampMicrosecondType>().reinterpret_cast();
+        let options = CastOptions { safe: true, ..CastOptions::default() };
+        let mut live = vec![true; n];
+        let mut keys = vec![];
+        for (expr, field) in self.keys.iter().zip(&self.key_fields) {
+            let array = expr.evaluate(rows)?.into_array(n)?;
+            live.iter_mut().enumerate().for_each(|(i, live)| *live &= array.is_valid(i));
+            // A value outside the key's type becomes NULL: no event can have it.
+            keys.push(cast_with_options(&array, field.data_type(), &options)?);
+        }
+        let hashes = hashes(&keys, n)?;
+        for ((hash, at), live) in hashes.iter().zip(instants.values()).zip(&live) {
+            if *live {
+                self.wanted.keys.insert(*hash);
+                self.wanted.earliest = self.wanted.earliest.min(*at);
+                self.wanted.latest = self.wanted.latest.max(*at);
+            }
+        }
+        let hidden: [ArrayRef; 2] = [Arc::new(instants), Arc::new(BooleanArray::from(live))];
+        let columns = rows.columns().iter().cloned().chain(keys).chain(hidden).collect();
+        self.rows += n;
+        self.buckets.push(batch(self.schema.clone(), columns, n)?, &(0u32..).zip(hashes).collect::<Vec<_>>())
+    }
+
+    pub fn finish(self) -> Result<(Filled, Wanted)> {
+        Ok((self.buckets.finish()?, self.wanted))
+    }
+}
+
+/// The number of a row in the whole spine, where the plan knows it.
+pub(super) fn row_number(rows: &RecordBatch, row: usize) -> Option<usize> {
+    let numbers = rows.column_by_name(ROW)?.as_primitive_opt::<Int64Type>()?;
+    usize::try_from(*numbers.values().get(row)?).ok()
+}
+
+/// The events of one view, while they are read.
+pub(super) struct EventSide {
+    view: Arc<FeatureView>,
+    wanted: Arc<Wanted>,
+    schema: SchemaRef,
+    buckets: Buckets,
+}
+
+/// A view's key columns, without their names: what both sides of a join hold.
+pub(super) fn key_fields(view: &FeatureView) -> Vec<Field> {
+    let types = view.keys.iter().map(|key| match key.data_type() {
+        // Whatever a column's encoding, equal values are equal keys.
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        other => other.clone(),
+    });
+    types.enumerate().map(|(i, data_type)| Field::new(format!("key_{i}"), data_type, true)).collect()
+}
+
+/// A view's rows: key, event time, partition, offset, perhaps an event id, then the timeline's columns.
+fn event_columns(view: &FeatureView) -> SchemaRef {
+    let spec = view.kernel.spec();
+    let place = [("time", DataType::Int64), ("partition", DataType::Int32), ("offset", DataType::Int64)];
+    let place = place.into_iter().map(|(name, data_type)| Field::new(name, data_type, false));
+    let columns = spec.event_id.iter().chain(&spec.columns).map(|f| f.data_type().clone()).enumerate();
+    let columns = columns.map(|(i, data_type)| Field::new(format!("column_{i}"), data_type, true));
+    Arc::new(Schema::new(key_fields(view).into_iter().chain(place).chain(columns).collect::<Vec<_>>()))
+}
+
+impl EventSide {
+    pub fn new(view: &Arc<FeatureView>, wanted: &Arc<Wanted>, context: &TaskContext, metrics: SpillMetrics) -> Self {
+        let schema = event_columns(view);
+        Self {
+            view: view.clone(),
+            wanted: wanted.clone(),
+            schema: schema.clone(),
+            buckets: Buckets::new(format!("PointInTimeExec[{}]", view.name), schema, context, metrics),
+        }
+    }
+
+    /// Takes source events: all columns of the source.
+    pub fn push(&mut self, events: &RecordBatch) -> Result<()> {
+        let rows = self.view.rows(events)?;
+        let n = rows.times.len();
+        let keys = rows.keys.iter().zip(self.schema.fields()).map(|(key, field)| Ok(cast(key, field.data_type())?));
+        let keys = keys.collect::<Result<Vec<ArrayRef>>>()?;
+        let hashes = hashes(&keys, n)?;
+        let earliest = self.view.kernel.reach().map_or(i64::MIN, |reach| self.wanted.earliest.saturating_sub(reach));
+        let window = earliest..=self.wanted.latest;
+        let nulls: Vec<&ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).collect();
+        let mut kept = vec![];
+        for ((row, hash), time) in (0u32..).zip(hashes).zip(rows.times.values()) {
+            let keyed = || nulls.iter().all(|key| key.is_valid(row as usize));
+            if window.contains(time) && self.wanted.keys.may_hold(hash) && keyed() {
+                kept.push((row, hash));
+            }
+        }
+        let place: [ArrayRef; 3] = [Arc::new(rows.times), Arc::new(rows.partitions), Arc::new(rows.offsets)];
+        let columns = keys.into_iter().chain(place).chain(rows.ids).chain(rows.columns).collect();
+        self.buckets.push(batch(self.schema.clone(), columns, n)?, &kept)
+    }
+
+    pub fn finish(self) -> Result<Filled> {
+        self.buckets.finish()
+    }
+}
+
+/// A batch with every column of a view's source: those that the plan pruned are NULL, since no step reads them.
+pub(super) fn whole(view: &FeatureView, events: &RecordBatch) -> Result<RecordBatch> {
+    let source = crate::source::event_schema(&view.source.schema);
+    let columns = source
+        .fields()
+        .iter()
+        .map(|f| match events.column_by_name(f.name()) {
+            Some(column) if column.data_type() == f.data_type() => Ok(column.clone()),
+            Some(column) => Ok(cast(column, f.data_type())?),
+            None => Ok(new_null_array(f.data_type(), events.num_rows())),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    batch(nullable(&source), columns, events.num_rows())
+}
+
+/// The columns of a view's rows taken apart again.
+pub(super) struct EventColumns {
+    pub keys: Vec<ArrayRef>,
+    pub times: ArrayRef,
+    pub partitions: ArrayRef,
+    pub offsets: ArrayRef,
+    pub ids: Option<ArrayRef>,
+    pub columns: Vec<ArrayRef>,
+}
+
+impl EventColumns {
+    pub fn of(view: &FeatureView, rows: &RecordBatch) -> Result<Self> {
+        let mut columns = rows.columns().iter().cloned();
+        let keys = columns.by_ref().take(view.keys.len()).collect();
+        let mut next =
+            || columns.next().ok_or_else(|| exec_datafusion_err!("view {}: a row of events is cut", view.name));
+        let (times, partitions, offsets) = (next()?, next()?, next()?);
+        let ids = view.kernel.spec().event_id.as_ref().map(|_| next()).transpose()?;
+        Ok(Self { keys, times, partitions, offsets, ids, columns: columns.collect() })
+    }
+
+    pub fn none(view: &FeatureView) -> Result<Self> {
+        Self::of(view, &RecordBatch::new_empty(event_columns(view)))
+    }
+}
