@@ -32,6 +32,7 @@ use crate::source::{
 };
 use crate::stream::{Archived, Progress, StreamError, Summary, Until, Worker, WorkerConfig};
 
+mod files_table;
 mod kafka;
 mod past;
 mod push;

@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 
 use super::PlatformError;
+use super::files_table::FilesTable;
 use crate::catalog::{Source, read_as};
 use crate::offline::{Storage, archive_table, archived_ranges};
 use crate::source::{
-    EventLog, EventSource, FileSource, LogSource, SourceError, event_schema,
+    EventLog, EventSource, LogSource,
     files::{FilesConfig, Reading},
 };
 use crate::sql::Connector;
@@ -29,27 +28,6 @@ pub(super) fn files_config(offline: &Path, source: &Source, location: &str, read
         reading,
         clock: || chrono::Utc::now().timestamp_micros(),
     }
-}
-
-/// The events of files, as the stream reads them: what it rejects is left out, and a file that has changed since or is
-/// gone is an error.
-async fn read_files(source: &Source, config: FilesConfig) -> Result<Vec<RecordBatch>, SourceError> {
-    const ROWS: usize = 65_536;
-    let mut files = FileSource::with_columns(&source.name, config, source.schema.clone())?;
-    let (mut batches, mut rejected, mut reason) = (vec![], 0, None);
-    for partition in files.partitions().await? {
-        let mut next = 0;
-        while let Some(batch) = files.read(partition, next, ROWS).await? {
-            next = batch.next_offset;
-            batches.push(batch.events);
-            rejected += batch.rejects.len();
-            reason = reason.or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
-        }
-    }
-    if let Some(first) = reason {
-        tracing::warn!(source = source.name, rejected, first, "events are left out that the stream rejects too");
-    }
-    Ok(batches)
 }
 
 /// What an archive lacks of the log.
@@ -95,12 +73,10 @@ pub async fn behind(
 /// A source's past: the archive under an offline root, or the source's own files.
 pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let external = |e: Box<dyn std::error::Error + Send + Sync>| DataFusionError::External(e);
-    let schema = event_schema(&source.schema);
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
             let config = files_config(offline, source, location, Reading::Looking);
-            let batches = read_files(source, config).await.map_err(|e| external(e.into()))?;
-            Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
+            Ok(Arc::new(FilesTable::new(source, config)))
         }
         _ => {
             let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;

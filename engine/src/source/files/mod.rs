@@ -12,11 +12,12 @@
 //! * A row that doesn't fit, or a file whose content can't be read, is a reject with its reason, and the others go on:
 //!   the same ones whenever they are read, since they are rejects for their bytes. A disk that fails is an error.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 
 mod convert;
@@ -91,9 +92,34 @@ impl FileSource {
 
     /// As [`FileSource::open`], with columns that are known: the timestamp column among them is an instant.
     pub fn with_columns(name: &str, config: FilesConfig, columns: SchemaRef) -> Result<FileSource, SourceError> {
+        FileSource::reading(name, config, columns, None)
+    }
+
+    /// As [`FileSource::with_columns`], for who reads only some of the columns: others may be NULL, whatever the schema says.
+    /// The same events come, and the same rejects.
+    pub fn with_only(
+        name: &str,
+        config: FilesConfig,
+        columns: SchemaRef,
+        mut only: BTreeSet<String>,
+    ) -> Result<FileSource, SourceError> {
+        only.insert(config.timestamp.clone());
+        FileSource::reading(name, config, columns, Some(only))
+    }
+
+    fn reading(
+        name: &str,
+        config: FilesConfig,
+        columns: SchemaRef,
+        only: Option<BTreeSet<String>>,
+    ) -> Result<FileSource, SourceError> {
         let listing = Listing::open(name, config)?;
-        let schema = event_schema(&columns);
-        let reader = Reader::new(listing, columns, Arc::clone(&schema));
+        let fields = columns.fields().iter().map(|field| {
+            let read = only.as_ref().is_none_or(|only| only.contains(field.name()));
+            field.as_ref().clone().with_nullable(field.is_nullable() || !read)
+        });
+        let schema = event_schema(&Schema::new(fields.collect::<Vec<_>>()));
+        let reader = Reader::new(listing, columns, only, Arc::clone(&schema));
         Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })
     }
 

@@ -1,5 +1,6 @@
 //! A position in the files of a location, and the events from there.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ const ROW_MASK: i64 = (1 << ROW_BITS) - 1;
 pub(super) struct Reader {
     listing: Listing,
     columns: SchemaRef,
+    only: Option<BTreeSet<String>>,
     schema: SchemaRef,
     cursor: Option<Cursor>,
 }
@@ -45,8 +47,14 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(listing: Listing, columns: SchemaRef, schema: SchemaRef) -> Reader {
-        Reader { listing, columns, schema, cursor: None }
+    /// With `only`, other columns may come as NULLs, see [`rows::open`].
+    pub(super) fn new(
+        listing: Listing,
+        columns: SchemaRef,
+        only: Option<BTreeSet<String>>,
+        schema: SchemaRef,
+    ) -> Reader {
+        Reader { listing, columns, only, schema, cursor: None }
     }
 
     /// How many numbers are given.
@@ -142,7 +150,7 @@ impl Reader {
 
     fn open(&self, path: PathBuf, number: usize, row: u32, stretch: &Stretch) -> Result<Cursor, String> {
         let bytes = stretch.from..stretch.to;
-        let mut rows = rows::open(&path, self.listing.config.format, &self.columns, bytes, row)?;
+        let mut rows = rows::open(&path, self.listing.config.format, &self.columns, self.only.as_ref(), bytes, row)?;
         let ahead = rows.next();
         Ok(Cursor { number, row, path, rows, ahead })
     }

@@ -1,5 +1,6 @@
 //! The rows of one file, a chunk at a time, whatever its format.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::ops::Range;
@@ -11,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::ReaderBuilder as JsonReaderBuilder;
 use arrow_avro::reader::ReaderBuilder as AvroReaderBuilder;
 use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value as Json;
 
@@ -24,11 +26,13 @@ pub(super) const CHUNK_ROWS: usize = 4096;
 /// An open file: chunks of rows, then an error that says why the rest can't be read, or the end.
 pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
 
-/// Opens a stretch of a file at one of its rows. An error means that none of it can be read.
+/// Opens a stretch of a file at one of its rows. An error means that none of it can be read. Of a columnar file, those columns
+/// that are not in `only` may come as NULLs, if no row is refused for what is in them.
 pub(super) fn open(
     path: &Path,
     format: Option<Format>,
     columns: &SchemaRef,
+    only: Option<&BTreeSet<String>>,
     bytes: Range<u64>,
     row: u32,
 ) -> Result<Rows, String> {
@@ -42,7 +46,7 @@ pub(super) fn open(
     let header = if format == Some(Format::Csv) { csv_header(&mut file, bytes.end)? } else { Vec::new() };
     file.seek(SeekFrom::Start(bytes.start)).map_err(|e| e.to_string())?;
     match format {
-        Some(Format::Parquet) => parquet(file, columns, row),
+        Some(Format::Parquet) => parquet(file, columns, only, row),
         Some(Format::Avro) => avro(file.take(bytes.end), columns, row),
         Some(Format::Csv) => csv(file.take(bytes.end - bytes.start), &header, bytes.start == 0, columns, row),
         Some(Format::NdJson) => Ok(ndjson(file.take(bytes.end - bytes.start), columns, row)),
@@ -50,8 +54,31 @@ pub(super) fn open(
     }
 }
 
-fn parquet(file: File, columns: SchemaRef, from: u32) -> Result<Rows, String> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+fn parquet(file: File, columns: SchemaRef, only: Option<&BTreeSet<String>>, from: u32) -> Result<Rows, String> {
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+    let mut columns = columns;
+    if let Some(only) = only {
+        let needed = |stored: &Field| match columns.field_with_name(stored.name()) {
+            Ok(column) => {
+                let fits = stored.data_type() == column.data_type() && (column.is_nullable() || !stored.is_nullable());
+                only.contains(stored.name()) || !fits
+            }
+            Err(_) => false,
+        };
+        let (kept, pruned): (Vec<_>, Vec<_>) =
+            builder.schema().fields().iter().enumerate().partition(|(_, stored)| needed(stored));
+        let pruned: BTreeSet<&str> = pruned.into_iter().map(|(_, field)| field.name().as_str()).collect();
+        let kept: Vec<usize> = kept.into_iter().map(|(place, _)| place).collect();
+        // What isn't read is NULL here, and no row's fault.
+        let fields = columns.fields().iter().map(|field| match pruned.contains(field.name().as_str()) {
+            true => field.as_ref().clone().with_nullable(true),
+            false => field.as_ref().clone(),
+        });
+        let shown = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
+        builder = builder.with_projection(mask);
+        columns = shown;
+    }
     let reader = builder.with_batch_size(CHUNK_ROWS).with_offset(from as usize).build().map_err(|e| e.to_string())?;
     let mut next = from;
     Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))

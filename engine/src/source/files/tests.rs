@@ -203,6 +203,37 @@ async fn what_does_not_fit_is_rejected_with_its_reason_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn who_reads_few_columns_gets_the_same_events_and_rejects() {
+    let dir = tempfile::tempdir().unwrap();
+    ten(&dir.path().join("0.parquet"), 0);
+    // Another type in this file: what doesn't fit is a reject, whoever reads the column.
+    let texts = StringArray::from_iter((0..10).map(|i| Some(if i == 4 { "four".to_owned() } else { i.to_string() })));
+    let at = (0..10).map(|i| (i != 7).then_some(i)).collect::<TimestampMillisecondArray>();
+    let batch: Vec<(&str, ArrayRef)> =
+        vec![("at", Arc::new(at)), ("id", Arc::new(texts)), ("name", Arc::new(Int64Array::from(vec![5; 10])))];
+    write_parquet(&dir.path().join("1.parquet"), batch);
+    let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
+    let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+    let columns = vec![field("at", utc, false), field("id", DataType::Int64, false), field("name", DataType::Utf8, true)];
+    let columns = Arc::new(Schema::new(columns));
+    let mut whole = FileSource::with_columns("t", config(dir.path()), columns.clone()).unwrap();
+    let (events, rejects) = drain(&mut whole).await;
+    assert_eq!((events.num_rows(), rejects.len()), (18, 2));
+    for only in ["at", "id", "name"] {
+        let mut pruned =
+            FileSource::with_only("t", config(dir.path()), columns.clone(), BTreeSet::from([only.to_owned()])).unwrap();
+        let (found, found_rejects) = drain(&mut pruned).await;
+        let places = |rejects: &[(i64, i64, String)]| rejects.iter().map(|r| (r.0, r.1)).collect::<Vec<_>>();
+        assert_eq!(places(&found_rejects), places(&rejects), "{only}");
+        for column in ["at", OFFSET, only] {
+            assert_eq!(&found[column], &events[column], "{only}: {column}");
+        }
+        let nulls = found["id"].null_count();
+        assert_eq!(nulls, if only == "id" { 0 } else { 10 }, "{only}: the first file's numbers are not read");
+    }
+}
+
+#[tokio::test]
 async fn a_column_of_type_null_is_null_in_every_row() {
     let dir = tempfile::tempdir().unwrap();
     let at = || -> ArrayRef { Arc::new(TimestampMillisecondArray::from(vec![1000, 2000])) };
