@@ -5,7 +5,7 @@ TIDEMARK   = $(CARGO) run --quiet --package tidemark --
 RATE      ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart up test bench-stream services check lint clean-data
+.PHONY: help setup build quickstart up test bench-stream bench-offline services check lint clean-data
 
 help:           ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: setup lint ## Run every check and every test, against a real Kafka, schema
 bench-stream: setup ## Measure the stream from Kafka into Redis against floors and peers (BENCH='--quick' for a trial)
 	$(CARGO) build --release --package tidemark --package tidemark-benches
 	@infra/services run $(or $(CARGO_TARGET_DIR),target)/release/bench-stream $(BENCH)
+
+bench-offline: setup ## Measure training sets against Polars, DuckDB, DataFusion and Feast (BENCH='--sizes S --growth none')
+	$(CARGO) build --release --package tidemark --package tidemark-benches
+	@$(or $(CARGO_TARGET_DIR),target)/release/bench-offline $(BENCH)
 
 services:       ## Start Kafka, a schema registry, Redis and a Redis cluster on loopback (infra/services stop ends them)
 	@infra/services start

@@ -1,11 +1,10 @@
 //! Where the figures are from.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 use serde::Serialize;
-
-use crate::Place;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Machine {
@@ -22,7 +21,8 @@ pub struct Machine {
     pub java: String,
 }
 
-pub fn facts(place: &Place) -> Result<Machine> {
+/// `root`: the repository. `tidemark`: the binary that is measured.
+pub fn facts(root: &Path, tidemark: &Path) -> Result<Machine> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let after = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -37,8 +37,8 @@ pub fn facts(place: &Place) -> Result<Machine> {
         memory_mb: memory / 1000,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default(),
-        tidemark: says(Command::new(&place.tidemark).arg("--version")),
-        commit: says(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(&place.root)),
+        tidemark: says(Command::new(tidemark).arg("--version")),
+        commit: says(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root)),
         redis: says(Command::new("redis-server").arg("--version")),
         java: says(Command::new("java").arg("-version")),
     })

@@ -47,7 +47,9 @@ impl Running {
         let mut used = Used::default();
         let mut sampled: Option<Instant> = None;
         loop {
-            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE) {
+            // What is soon over must be seen all the same.
+            let every = if self.started.elapsed() < SAMPLE * 50 { LOOK } else { SAMPLE };
+            if sampled.is_none_or(|at| at.elapsed() >= every) {
                 sampled = Some(Instant::now());
                 let rss = self.look(&mut used);
                 sample(rss)?;

@@ -5,9 +5,7 @@
 //! timestamp stay text until the service's types read them.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
@@ -23,8 +21,8 @@ pub async fn of_set(project: &Project, session: &SessionContext, set: &TrainingS
     let run = Error::run(&what);
     let plan = bind(&set.spine, &|name| provider(&project.tables, name)).map_err(&run)?;
     let frame = session.execute_logical_plan(plan).await.map_err(&run)?;
-    let (schema, batches) = rows(frame).await.map_err(&run)?;
-    let spine = Spine::new(&set.service, &batches, &schema, &set.timestamp);
+    let rows = frame.create_physical_plan().await.map_err(&run)?;
+    let spine = Spine::new(&set.service, rows, &set.timestamp);
     spine.map_err(|source| Error::Plan { name: set.name.clone(), source })
 }
 
@@ -46,16 +44,9 @@ pub async fn of_file(
     let run = Error::run(&what);
     let typed = |name: &str| name == timestamp || service.signature.field_with_name(name).is_ok();
     let frame = open(session, path, &typed).await?.map_err(&run)?;
-    let (schema, batches) = rows(frame).await.map_err(&run)?;
-    let spine = Spine::new(service, &batches, &schema, timestamp);
+    let rows = frame.create_physical_plan().await.map_err(&run)?;
+    let spine = Spine::new(service, rows, timestamp);
     spine.map_err(|source| Error::SpinePlan { path: path.into(), source })
-}
-
-/// All rows, in the order of the file: a large one is read in several stretches at once.
-async fn rows(frame: DataFrame) -> datafusion::error::Result<(Arc<Schema>, Vec<RecordBatch>)> {
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    let stretches = frame.collect_partitioned().await?;
-    Ok((schema, stretches.into_iter().flatten().collect()))
 }
 
 /// Opens a file. `typed` says which columns have a type already, whatever a CSV file looks like.

@@ -18,7 +18,7 @@ mod training;
 
 pub use node::PointInTimeJoin;
 pub use operator::PointInTimeExec;
-pub use session::session;
+pub use session::{session, session_within, spilled};
 pub use spine::{Spine, TrainingError};
 pub use step::{ServiceStep, ServiceStepExec};
 pub use training::{EventTables, training_plan};

@@ -8,19 +8,42 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::context::{QueryPlanner, SessionContext};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
 
 use super::{PointInTimeExec, PointInTimeJoin, ServiceStep};
 use crate::plan::planner::session_config;
 
 /// A session for training sets. DataFusion's defaults otherwise; strings are `Utf8`.
 pub fn session() -> SessionContext {
+    with_runtime(Arc::new(RuntimeEnv::default()), session_config())
+}
+
+/// A session whose operators share so many bytes of memory; what they need beyond it they write to temporary files.
+pub fn session_within(memory: usize) -> Result<SessionContext> {
+    let pool = Arc::new(FairSpillPool::new(memory));
+    let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
+    Ok(with_runtime(runtime, session_config().with_sort_spill_reservation_bytes(memory / 32)))
+}
+
+/// How many bytes the operators of a plan that has run wrote to temporary files.
+pub fn spilled(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0) as u64;
+    own + plan.children().into_iter().map(spilled).sum::<u64>()
+}
+
+fn with_runtime(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> SessionContext {
     let state = SessionStateBuilder::new()
-        .with_config(session_config())
+        .with_runtime_env(runtime)
+        .with_config(config)
         .with_default_features()
         .with_query_planner(Arc::new(Planner))
         .build();

@@ -7,15 +7,19 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Result;
-use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::plan::fit::{Misfit, fit};
+use crate::plan::fit::{Misfit, fit, may_fit};
 use crate::plan::pipeline::{batch, nullable};
 use crate::plan::service::{INSTANT, ROW, spine_column};
 use crate::plan::words::sql_type;
@@ -43,92 +47,143 @@ impl From<arrow::error::ArrowError> for TrainingError {
     }
 }
 
-/// The rows that a training set starts from, in memory.
+/// The rows that a training set starts from, read while its plan runs.
 #[derive(Debug)]
 pub struct Spine {
-    pub rows: RecordBatch,
+    /// The columns as they come out.
+    pub schema: SchemaRef,
     /// The column with the instant to evaluate at.
     pub timestamp: String,
-    instants: ArrayRef,
+    reading: Reading,
+}
+
+/// What becomes of rows on their way into the plan.
+#[derive(Debug, Clone)]
+struct Reading {
+    /// In the order of the spine, one partition after the other.
+    rows: Arc<dyn ExecutionPlan>,
+    spine: SchemaRef,
+    service: String,
+    signature: SchemaRef,
+    timestamp: String,
+    /// What the plan reads: the service's request, then the hidden columns.
+    schema: SchemaRef,
 }
 
 impl Spine {
     /// Rows for a service. `timestamp` is a timestamp, a date (its midnight) or text in RFC 3339 (UTC where it names no zone).
-    pub fn new(
-        service: &FeatureService,
-        batches: &[RecordBatch],
-        schema: &Schema,
-        timestamp: &str,
-    ) -> Result<Self, TrainingError> {
-        let schema = nullable(schema);
-        let batches = batches
-            .iter()
-            .map(|b| batch(schema.clone(), b.columns().to_vec(), b.num_rows()))
-            .collect::<Result<Vec<_>>>()?;
-        let rows = concat_batches(&schema, &batches)?;
-        let has = || schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
-        let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-
-        let place = schema
-            .index_of(timestamp)
-            .map_err(|_| TrainingError::MissingTimestamp { column: timestamp.to_owned(), has: has() })?;
-        let expected = "an instant, such as 2026-01-31T12:00:00Z";
-        let instants = typed(timestamp, rows.column(place), &timestamp_type(), expected)?;
-        if let Some(row) = (0..instants.len()).find(|i| instants.is_null(*i)) {
-            let expected = "the instant to evaluate the row at".to_owned();
-            return Err(TrainingError::Value {
-                column: timestamp.to_owned(),
-                row: row + 1,
-                found: "NULL".into(),
-                expected,
-            });
-        }
-        let mut put = |place: usize, column: ArrayRef| {
-            if let (Some(field), Some(old)) = (fields.get_mut(place), columns.get_mut(place)) {
-                *field = Field::new(field.name(), column.data_type().clone(), true);
-                *old = column;
+    pub fn new(service: &FeatureService, rows: Arc<dyn ExecutionPlan>, timestamp: &str) -> Result<Self, TrainingError> {
+        let given = nullable(&rows.schema());
+        let has = || given.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+        let mut fields: Vec<Field> = given.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut put = |name: &str, to: &DataType, expected: String, missing: TrainingError| {
+            let Ok(place) = given.index_of(name) else { return Err(missing) };
+            let from = given.field(place).data_type();
+            if !may_fit(from, to) {
+                let column = name.to_owned();
+                return Err(TrainingError::ColumnType { column, found: sql_type(from), expected });
             }
+            fields[place] = Field::new(name, to.clone(), true);
+            Ok(())
         };
-        put(place, instants.clone());
+        let missing = TrainingError::MissingTimestamp { column: timestamp.to_owned(), has: has() };
+        put(timestamp, &timestamp_type(), INSTANTS.to_owned(), missing)?;
         for wanted in service.signature.fields() {
-            let place = schema.index_of(wanted.name()).map_err(|_| TrainingError::MissingColumn {
-                column: wanted.name().clone(),
-                service: service.name.clone(),
-                has: has(),
-            })?;
-            let expected = format!("{}, as service `{}` asks for", sql_type(wanted.data_type()), service.name);
-            put(place, typed(wanted.name(), rows.column(place), wanted.data_type(), &expected)?);
+            let (column, of) = (wanted.name().clone(), service.name.clone());
+            let missing = TrainingError::MissingColumn { column, service: of, has: has() };
+            put(wanted.name(), wanted.data_type(), expected(wanted, &service.name), missing)?;
         }
-        let rows = batch(Arc::new(Schema::new(fields)), columns, rows.num_rows())?;
-        Ok(Self { rows, timestamp: timestamp.to_owned(), instants })
+        let spine: SchemaRef = Arc::new(Schema::new(fields));
+        let hidden = [Field::new(ROW, DataType::Int64, false), Field::new(INSTANT, timestamp_type(), true)];
+        let columns = spine.fields().iter().enumerate();
+        let columns = columns.map(|(i, field)| Field::new(spine_column(i), field.data_type().clone(), true));
+        let request = service.signature.fields().iter().map(|f| f.as_ref().clone());
+        let schema = Arc::new(Schema::new(request.chain(hidden).chain(columns).collect::<Vec<_>>()));
+        let reading = Reading {
+            rows,
+            spine: spine.clone(),
+            service: service.name.clone(),
+            signature: service.signature.clone(),
+            timestamp: timestamp.to_owned(),
+            schema,
+        };
+        Ok(Self { schema: spine, timestamp: timestamp.to_owned(), reading })
     }
 
     /// The rows as the service's request, the hidden columns behind: row number, instant, and every column of the spine.
-    pub(super) fn table(&self, service: &FeatureService) -> Result<Arc<dyn TableProvider>> {
-        let schema = self.rows.schema();
-        let mut fields: Vec<Field> = vec![];
-        let mut columns: Vec<ArrayRef> = vec![];
-        for field in service.signature.fields() {
-            columns.push(self.rows.column(schema.index_of(field.name())?).clone());
-            fields.push(field.as_ref().clone());
+    pub(super) fn table(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = Arc::new(self.reading.clone());
+        Ok(Arc::new(StreamingTable::try_new(self.reading.schema.clone(), vec![rows])?))
+    }
+}
+
+impl PartitionStream for Reading {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let partitions = 0..self.rows.properties().output_partitioning().partition_count();
+        let rows = self.rows.clone();
+        let batches = stream::iter(partitions.map(move |partition| rows.execute(partition, context.clone())));
+        let (this, mut read) = (self.clone(), 0);
+        let batches = batches.try_flatten().map(move |batch| {
+            let batch = batch?;
+            let first = read;
+            read += batch.num_rows();
+            this.convert(&batch, first).map_err(|e| match e {
+                TrainingError::Plan(e) => e,
+                other => DataFusionError::External(other.into()),
+            })
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}
+
+const INSTANTS: &str = "an instant, such as 2026-01-31T12:00:00Z";
+
+fn expected(wanted: &Field, service: &str) -> String {
+    format!("{}, as service `{service}` asks for", sql_type(wanted.data_type()))
+}
+
+impl Reading {
+    /// Rows of the spine from row `first` on, as the plan reads them.
+    fn convert(&self, rows: &RecordBatch, first: usize) -> Result<RecordBatch, TrainingError> {
+        let mut spine: Vec<ArrayRef> = rows.columns().to_vec();
+        let column =
+            |name: &str| -> Result<&ArrayRef, TrainingError> { Ok(rows.column(rows.schema_ref().index_of(name)?)) };
+        let instants = typed(&self.timestamp, column(&self.timestamp)?, &timestamp_type(), INSTANTS, first)?;
+        if let Some(row) = (0..instants.len()).find(|i| instants.is_null(*i)) {
+            return Err(TrainingError::Value {
+                column: self.timestamp.clone(),
+                row: first + row + 1,
+                found: "NULL".into(),
+                expected: "the instant to evaluate the row at".to_owned(),
+            });
         }
-        columns.push(Arc::new((0..self.rows.num_rows() as i64).collect::<Int64Array>()));
-        fields.push(Field::new(ROW, DataType::Int64, false));
-        columns.push(self.instants.clone());
-        fields.push(Field::new(INSTANT, timestamp_type(), true));
-        for (i, field) in schema.fields().iter().enumerate() {
-            columns.push(self.rows.column(i).clone());
-            fields.push(Field::new(spine_column(i), field.data_type().clone(), true));
+        spine[self.spine.index_of(&self.timestamp)?] = instants.clone();
+        let mut request = vec![];
+        for wanted in self.signature.fields() {
+            let expected = expected(wanted, &self.service);
+            let column = typed(wanted.name(), column(wanted.name())?, wanted.data_type(), &expected, first)?;
+            spine[self.spine.index_of(wanted.name())?] = column.clone();
+            request.push(column);
         }
-        let schema = Arc::new(Schema::new(fields));
-        let rows = batch(schema.clone(), columns, self.rows.num_rows())?;
-        Ok(Arc::new(MemTable::try_new(schema, vec![vec![rows]])?))
+        let n = rows.num_rows();
+        let numbers = (first as i64..(first + n) as i64).collect::<Int64Array>();
+        let columns = request.into_iter().chain([Arc::new(numbers) as ArrayRef, instants]).chain(spine).collect();
+        Ok(batch(self.schema.clone(), columns, n)?)
     }
 }
 
 /// A column of the spine in the type that is asked for, or its first value that is none of it.
-fn typed(name: &str, column: &ArrayRef, to: &DataType, expected: &str) -> Result<ArrayRef, TrainingError> {
+fn typed(
+    name: &str,
+    column: &ArrayRef,
+    to: &DataType,
+    expected: &str,
+    first: usize,
+) -> Result<ArrayRef, TrainingError> {
     fit(column, to).map_err(|misfit| match misfit {
         Misfit::Types => TrainingError::ColumnType {
             column: name.to_owned(),
@@ -137,7 +192,7 @@ fn typed(name: &str, column: &ArrayRef, to: &DataType, expected: &str) -> Result
         },
         Misfit::Row(row) => TrainingError::Value {
             column: name.to_owned(),
-            row: row + 1,
+            row: first + row + 1,
             found: array_value_to_string(column, row).map_or_else(|_| "a value".into(), |v| format!("`{v}`")),
             expected: expected.to_owned(),
         },

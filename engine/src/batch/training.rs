@@ -35,17 +35,17 @@ pub fn training_plan(
     spine: &Spine,
     events: EventTables<'_>,
 ) -> Result<LogicalPlan, TrainingError> {
-    let table = spine.table(service)?;
+    let table = spine.table()?;
     let hidden: Vec<String> = [ROW.to_owned(), INSTANT.to_owned()]
         .into_iter()
-        .chain((0..spine.rows.num_columns()).map(spine_column))
+        .chain((0..spine.schema.fields().len()).map(spine_column))
         .collect();
     let rewrite = Rewrite { project, service, events, table, hidden };
     let plan = rewrite.plan(&service.plan)?;
     let plan = LogicalPlanBuilder::from(plan).sort(vec![col(ROW).sort(true, false)])?.build()?;
 
     let schema = plan.schema().clone();
-    let spine_schema = spine.rows.schema();
+    let spine_schema = spine.schema.clone();
     let mut output: Vec<Expr> = vec![];
     for (i, field) in spine_schema.fields().iter().enumerate() {
         output.push(named(&schema, &spine_column(i))?.alias(field.name()));

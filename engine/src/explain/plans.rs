@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -70,8 +70,8 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<String> {
 }
 
 fn over(project: &Project, service: &FeatureService, spine: &SchemaRef, timestamp: &str) -> Result<String> {
-    let empty = RecordBatch::new_empty(spine.clone());
-    let plan = Spine::new(service, &[empty], spine, timestamp)
+    let empty = Arc::new(EmptyExec::new(spine.clone()));
+    let plan = Spine::new(service, empty, timestamp)
         .and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
     match plan {
         Ok(plan) => Ok(optimised(plan)?.display_indent().to_string()),

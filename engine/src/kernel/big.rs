@@ -70,6 +70,11 @@ impl Big {
 
     /// The nearest double, ties to even; too large is an infinity.
     pub fn to_f64(&self) -> f64 {
+        nearest(self.negative, self.low, &self.digits).unwrap_or_else(|| self.rounded())
+    }
+
+    /// As [`Big::to_f64`], whatever the size.
+    fn rounded(&self) -> f64 {
         let Some(top) = self.digits.last() else {
             return 0.0;
         };
@@ -143,4 +148,25 @@ mod tests {
         other.add(10.0);
         assert_eq!(other.exact().minus(&sum.exact().squared()).to_f64(), 10.0 - 12.25);
     }
+}
+
+/// The nearest double, ties to even, of `±digits * 2^(32 * low - BIAS)`; `None` where it isn't a normal number.
+pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
+    let top = digits.iter().rposition(|digit| *digit != 0)?;
+    // The three digits at the top hold more than 64 bits; of those below it matters only whether there are any.
+    let digit = |below: usize| top.checked_sub(below).and_then(|place| digits.get(place)).map_or(0, |d| u128::from(*d));
+    let head = digit(0) << 64 | digit(1) << 32 | digit(2);
+    let rest = digits.iter().take(top.saturating_sub(2)).any(|digit| *digit != 0);
+    let dropped = 128 - head.leading_zeros() - 53;
+    let (mut mantissa, below) = ((head >> dropped) as u64, head & ((1 << dropped) - 1));
+    let half = 1 << (dropped - 1);
+    if below > half || (below == half && (rest || mantissa & 1 == 1)) {
+        mantissa += 1;
+    }
+    let exponent = (low + top as i32 - 2) * LIMB_BITS - BIAS + dropped as i32 + 1075 + i32::from(mantissa == 1 << 53);
+    if !(1..0x7ff).contains(&exponent) {
+        return None;
+    }
+    let sign = u64::from(negative) << 63;
+    Some(f64::from_bits(sign | (exponent as u64) << 52 | (mantissa & ((1 << 52) - 1))))
 }

@@ -5,7 +5,7 @@
 //! five limbs and never rounds. Only the limbs between the smallest and the largest exponent seen are kept.
 //! [`ExactSum::value`] rounds once, to the nearest double, ties to even. NaN and infinities are counted.
 
-use super::big::Big;
+use super::big::{Big, nearest};
 
 /// The weight of bit 0 of limb 0 is 2^-BIAS: below the square of the smallest double, and a whole number of limbs.
 pub(super) const BIAS: i32 = 68 * 32;
@@ -101,8 +101,31 @@ impl ExactSum {
         } else if self.negative_infinities > 0 {
             f64::NEG_INFINITY
         } else {
-            self.exact().to_f64()
+            self.near().unwrap_or_else(|| self.exact().to_f64())
         }
+    }
+
+    /// The value without an allocation, where the sum is short and a normal number.
+    fn near(&self) -> Option<f64> {
+        const SHORT: usize = 12;
+        let mut digits = [0u32; SHORT + 2];
+        if self.limbs.len() > SHORT {
+            return None;
+        }
+        let mut settle = |sign: i64| {
+            let mut carry = 0;
+            for (place, digit) in digits.iter_mut().enumerate() {
+                let total = self.limbs.get(place).map_or(0, |limb| sign * limb) + carry;
+                carry = total >> LIMB_BITS;
+                *digit = total as u32;
+            }
+            carry
+        };
+        let negative = settle(1) < 0;
+        if negative {
+            settle(-1);
+        }
+        nearest(negative, self.low, &digits)
     }
 
     /// The sum of the finite values, exactly and in canonical form.

@@ -214,7 +214,8 @@ async fn who_reads_few_columns_gets_the_same_events_and_rejects() {
     write_parquet(&dir.path().join("1.parquet"), batch);
     let field = |name: &str, data_type: DataType, nullable| Field::new(name, data_type, nullable);
     let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-    let columns = vec![field("at", utc, false), field("id", DataType::Int64, false), field("name", DataType::Utf8, true)];
+    let columns =
+        vec![field("at", utc, false), field("id", DataType::Int64, false), field("name", DataType::Utf8, true)];
     let columns = Arc::new(Schema::new(columns));
     let mut whole = FileSource::with_columns("t", config(dir.path()), columns.clone()).unwrap();
     let (events, rejects) = drain(&mut whole).await;

@@ -45,7 +45,12 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let service = &project.services[&format!("s_{}", view.name)];
         let online = engine::online(&reader, service, view, spine).await.map_err(&failed)?;
         let direct = engine::online_view(&reader, &project.views[&view.name], view, spine).await.map_err(&failed)?;
-        let offline = engine::offline(&streamed.archive, &project, service, view, spine).await.map_err(&failed)?;
+        let little = (world.seed + index as u64) % 3 == 0;
+        let offline = engine::offline(&streamed.archive, &project, service, view, spine, little).await;
+        let (offline, spilled) = offline.map_err(&failed)?;
+        if spilled {
+            coverage.count("training set: spilled");
+        }
         oracle::load_spine(plain, view, spine);
         let truth =
             by_id(&oracle::run(plain, &oracle::frames(world, view)).await.map_err(&failed)?).map_err(&failed)?;

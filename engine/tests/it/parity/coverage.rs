@@ -218,6 +218,7 @@ const MUST: &[&str] = &[
     "status NULL_KEY",
     "oracle: one aggregate a frame",
     "oracle: window expressions",
+    "training set: spilled",
     "values online = offline",
     "values = plain DataFusion",
 ];

@@ -10,9 +10,12 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::collect;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
-use tidemark_engine::batch::{Spine, session, training_plan};
+use tidemark_engine::batch::{Spine, session, session_within, spilled, training_plan};
 use tidemark_engine::metrics::Metrics;
 use tidemark_engine::offline::{DeadLetterWriter, Storage};
 use tidemark_engine::online::{EmbeddedStore, OnlineStore};
@@ -166,14 +169,19 @@ pub async fn online_view(
         .map_err(|e| format!("the view can't be read: {e}"))
 }
 
-/// A training set of the service over the spine, from the archive.
+/// So little memory that a point-in-time join spills all that it holds, and just enough for the sort above it.
+const LITTLE: usize = 24 << 10;
+
+/// A training set of the service over the spine, from the archive; and whether operators wrote to disk, as they must with little
+/// memory.
 pub async fn offline(
     archive: &Arc<dyn TableProvider>,
     project: &Project,
     service: &FeatureService,
     view: &View,
     spine: &[SpineRow],
-) -> Result<RecordBatch, String> {
+    little: bool,
+) -> Result<(RecordBatch, bool), String> {
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
@@ -182,15 +190,19 @@ pub async fn offline(
     columns.push(at);
     let schema = Arc::new(Schema::new(fields));
     let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())?;
-    let spine = Spine::new(service, &[rows], &schema, "label_time").map_err(|e| e.to_string())?;
+    let rows = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None).map_err(|e| e.to_string())?;
+    let spine = Spine::new(service, rows, "label_time").map_err(|e| e.to_string())?;
 
     let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()))
         .map_err(|e| format!("the training set has no plan: {e}"))?;
-    let frame = session().execute_logical_plan(plan).await.map_err(|e| format!("the training set: {e}"))?;
+    let failed = |e: DataFusionError| format!("the training set: {e}");
+    let session = if little { session_within(LITTLE).map_err(failed)? } else { session() };
+    let frame = session.execute_logical_plan(plan).await.map_err(failed)?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await.map_err(|e| format!("the training set: {e}"))?;
+    let (context, plan) = (Arc::new(frame.task_ctx()), frame.create_physical_plan().await.map_err(failed)?);
+    let batches = collect(plan.clone(), context).await.map_err(failed)?;
     let schema = batches.first().map_or(schema, |b| b.schema());
-    concat_batches(&schema, &batches).map_err(|e| e.to_string())
+    Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, spilled(&plan) > 0))
 }
 
 /// Events as a table of several files.

@@ -8,23 +8,21 @@ mod drain;
 mod floors;
 mod kafka;
 mod latency;
-mod machine;
 mod peers;
-mod process;
 mod profile;
 mod project;
-mod redis_server;
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
 use project::Scratch;
-use redis_server::RedisServer;
 use report::Report;
+use tidemark_benches::redis_server::RedisServer;
+use tidemark_benches::{machine, say};
 
 /// What is waiting in Kafka by default.
 const EVENTS: u64 = 2_000_000;
@@ -118,7 +116,7 @@ async fn run(args: &Args) -> Result<()> {
 }
 
 async fn measure(args: &Args, place: &Place) -> Result<Report> {
-    let mut report = Report { machine: machine::facts(place)?, ..Report::default() };
+    let mut report = Report { machine: machine::facts(&place.root, &place.tidemark)?, ..Report::default() };
     let redis = RedisServer::start(&place.work)?;
     let shipped = Scratch::shipped(place)?;
 
@@ -173,9 +171,7 @@ async fn measure(args: &Args, place: &Place) -> Result<Report> {
 }
 
 fn place() -> Result<Place> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository's folder")?.to_owned();
-    let beside = std::env::current_exe()?.with_file_name("tidemark");
-    anyhow::ensure!(beside.exists(), "{} is missing: run `make bench-stream`, which builds it", beside.display());
+    let (root, beside) = tidemark_benches::beside()?;
     let id = format!("bench-{}-{}", chrono::Utc::now().format("%y%m%d%H%M%S"), std::process::id());
     let service = |name: &str| {
         std::env::var(name).with_context(|| format!("{name} is not set; hint: eval \"$(infra/services env)\""))
@@ -188,9 +184,4 @@ fn place() -> Result<Place> {
         registry: service("SCHEMA_REGISTRY_URL")?,
         id,
     })
-}
-
-/// What is going on, for who waits.
-fn say(what: &str) {
-    eprintln!("{} {what}", chrono::Local::now().format("%H:%M:%S"));
 }

@@ -13,7 +13,7 @@ use tidemark_engine::online::{RedisConfig, RedisStore};
 use tidemark_engine::request::Reader;
 
 use crate::project::Scratch;
-use crate::redis_server::RedisServer;
+use tidemark_benches::redis_server::RedisServer;
 
 const HOUR: i64 = 3_600_000_000;
 /// How far back the views can be read for sure: their `lateness`, less what this run takes.

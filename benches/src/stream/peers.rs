@@ -1,6 +1,6 @@
 //! What others make of the same transactions: `peers/w4.py`, each in a Python of its own, its answers checked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Place;
 use crate::answers::{Checked, Events, same};
-use crate::process::{Running, Used};
-use crate::redis_server::RedisServer;
+use tidemark_benches::process::{Running, Used};
+use tidemark_benches::redis_server::RedisServer;
+use tidemark_benches::venv;
 
 const NAMES: [&str; 8] = ["cnt_1h", "sum_1h", "avg_1h", "max_1h", "cnt_24h", "sum_24h", "avg_24h", "max_24h"];
 
@@ -48,7 +49,7 @@ pub fn run(place: &Place, name: &str, (file, n): (&Path, usize), events: &Events
 fn try_run(place: &Place, name: &str, (file, n): (&Path, usize), events: &Events, limit: u64) -> Result<Peer> {
     let scripts = place.root.join("benches/peers");
     let environment = if name.starts_with("pyflink") { "flink" } else { "stream" };
-    let python = python(&scripts, environment)?;
+    let python = venv::python(&scripts, environment)?;
     // A Redis of its own: what is there before would be its memory too.
     let redis = RedisServer::start(&place.work)?;
     let log = place.work.join(format!("{name}.log"));
@@ -97,31 +98,4 @@ fn check(redis: &RedisServer, n: usize, events: &Events) -> Result<Checked> {
     let keys = redis.facts()?.keys as usize;
     checked.wrong += keys.saturating_sub(expected.len());
     Ok(checked)
-}
-
-/// The interpreter of a virtual environment that has just what its file of requirements says; made if it is not there.
-fn python(scripts: &Path, name: &str) -> Result<PathBuf> {
-    let home = std::env::var("HOME").context("HOME is not set")?;
-    let folder = Path::new(&home).join(".cache/tidemark/peers").join(name);
-    let requirements = scripts.join(format!("{name}.txt"));
-    let (python, stamp) = (folder.join("bin/python"), folder.join("installed.txt"));
-    let wanted = std::fs::read_to_string(&requirements)?;
-    if std::fs::read_to_string(&stamp).ok().as_ref() == Some(&wanted) {
-        return Ok(python);
-    }
-    eprintln!("         installing {} into {}", requirements.display(), folder.display());
-    command("python3", &["-m", "venv"], &[&folder])?;
-    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-    command(&python.display().to_string(), &quiet, &[&requirements])?;
-    std::fs::write(&stamp, wanted)?;
-    Ok(python)
-}
-
-fn command(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<()> {
-    let output = Command::new(program).args(arguments).args(paths).stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("{program} can't start"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    let last = error.trim().lines().next_back().unwrap_or_default();
-    ensure!(output.status.success(), "it can't be installed: {last}");
-    Ok(())
 }

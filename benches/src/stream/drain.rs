@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::Place;
-use crate::process::{Running, Used, machine_busy};
 use crate::project::Scratch;
-use crate::redis_server::{Facts, RedisServer, facts};
+use tidemark_benches::process::{Running, Used, machine_busy};
+use tidemark_benches::redis_server::{Facts, RedisServer, facts};
 
 const LIMIT: Duration = Duration::from_secs(1800);
 const QUARTERS: [f64; 4] = [0.25, 0.5, 0.75, 1.0];

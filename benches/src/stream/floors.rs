@@ -13,8 +13,8 @@ use tidemark_engine::source::{Decoder, SchemaRegistry};
 use crate::answers::Transaction;
 use crate::drain::Drained;
 use crate::project::{PARTITIONS, Scratch};
-use crate::redis_server::RedisServer;
 use crate::{Place, kafka};
+use tidemark_benches::redis_server::RedisServer;
 
 /// As many as the engine decodes at a time.
 const BATCH: usize = 8192;

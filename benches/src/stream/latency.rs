@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 
 use crate::Place;
 use crate::answers::number;
-use crate::process::Running;
 use crate::project::{Scratch, TRANSACTIONS_PER_DAY, world};
-use crate::redis_server::RedisServer;
+use tidemark_benches::process::Running;
+use tidemark_benches::redis_server::RedisServer;
 
 /// Probes a second.
 const PROBES: u64 = 20;
@@ -99,7 +99,7 @@ pub async fn run(
     let metrics = tokio::task::spawn_blocking(move || metrics(&url)).await??;
     let lost = waiting.lock().probes.len();
     let mut reads = std::mem::take(&mut waiting.lock().reads);
-    let rss = crate::process::rss(stream.child.id());
+    let rss = tidemark_benches::process::rss(stream.child.id());
     drop(stream);
     ensure!(!seen.is_empty(), "no probe was ever seen");
     let mut slowest_ms = vec![0.0_f64; seconds as usize + 1];

@@ -11,10 +11,10 @@ use crate::answers::Checked;
 use crate::drain::Drained;
 use crate::floors::RawWrites;
 use crate::latency::Latency;
-use crate::machine::Machine;
 use crate::peers::Peer;
 use crate::profile::Profile;
 use crate::project::Made;
+use tidemark_benches::machine::Machine;
 
 const MB: f64 = 1e6;
 const WIDTHS: [usize; 5] = [34, 10, 8, 8, 0];

@@ -13,9 +13,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::Place;
-use crate::process::Running;
 use crate::project::Scratch;
-use crate::redis_server::RedisServer;
+use tidemark_benches::process::Running;
+use tidemark_benches::redis_server::RedisServer;
 
 /// Samples a second of each thread that runs. Unwinding copies stacks, so that more would measure itself.
 const FREQUENCY: u32 = 99;
