@@ -152,3 +152,47 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     number.ok_or_else(|| "expected a number of seconds, such as 10 or 0.5".to_owned())
 }
+
+/// Reads an instant, or a date for its midnight, from the command line: microseconds UTC.
+pub fn instant(text: &str) -> Result<i64, String> {
+    let midnight = || text.parse::<chrono::NaiveDate>().ok()?.and_hms_opt(0, 0, 0).map(|at| at.and_utc());
+    let at = chrono::DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok().or_else(midnight);
+    at.map(|at| at.timestamp_micros())
+        .ok_or_else(|| "expected an instant such as 2026-01-31T12:00:00Z, or a date".into())
+}
+
+/// Reads a number of bytes from the command line.
+pub fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KIB", 1 << 10),
+        ("MIB", 1 << 20),
+        ("GIB", 1 << 30),
+        ("KB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let upper = text.trim().to_ascii_uppercase();
+    let (number, unit) =
+        UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes))).unwrap_or((upper.as_str(), 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| "expected bytes, such as 512MB or 2GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(
+            ["1", "2 kB", "3MiB", "1GB", "7b"].map(|text| bytes(text).unwrap()),
+            [1, 2000, 3 << 20, 1_000_000_000, 7]
+        );
+        for wrong in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub struct Args {
     commit_every: Duration,
     /// What timelines, waiting events and batches may take of memory, such as 512MB or 2GB; what the clients of Kafka and Redis
     /// hold, and the allocator, come on top
-    #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = run::bytes)]
     memory_limit: usize,
 }
 
@@ -95,42 +95,6 @@ pub async fn drain(platform: &Platform) -> Result<Vec<(String, Summary)>> {
                     progress.show(&format!("{source}: {} events to go", count(behind.unsigned_abs())));
                 }
             }
-        }
-    }
-}
-
-/// Reads a number of bytes from the command line.
-fn bytes(text: &str) -> Result<usize, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("KIB", 1 << 10),
-        ("MIB", 1 << 20),
-        ("GIB", 1 << 30),
-        ("KB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("B", 1),
-    ];
-    let upper = text.trim().to_ascii_uppercase();
-    let (number, unit) =
-        UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes))).unwrap_or((upper.as_str(), 1));
-    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| "expected bytes, such as 512MB or 2GiB".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!(
-            ["1", "2 kB", "3MiB", "1GB", "7b"].map(|text| bytes(text).unwrap()),
-            [1, 2000, 3 << 20, 1_000_000_000, 7]
-        );
-        for wrong in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

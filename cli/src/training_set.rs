@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::json;
+use tidemark_engine::batch::Cut;
 use tidemark_engine::plan::FeatureService;
 use tidemark_engine::platform::{Folder, behind};
-use tidemark_training::{Request, build, service};
+use tidemark_training::{Format, Options, Request, build, service};
 
 use crate::console::{bytes, count};
+use crate::run;
 use crate::settings::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -27,9 +29,35 @@ pub struct Args {
     /// The file's column with the instant to evaluate at
     #[arg(long, value_name = "COLUMN", requires = "spine")]
     timestamp: Option<String>,
-    /// The Parquet file to write
+    /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// What to write it as
+    #[arg(long, value_enum, default_value = "parquet")]
+    format: FileFormat,
+    /// Only rows from this instant on, such as 2026-01-31 or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "INSTANT", value_parser = run::instant)]
+    from: Option<i64>,
+    /// Only rows before this instant
+    #[arg(long, value_name = "INSTANT", value_parser = run::instant)]
+    to: Option<i64>,
+    /// Only a part of the rows, such as 0.1 for a tenth; the same ones each time
+    #[arg(long, value_name = "PART", value_parser = part)]
+    sample: Option<f64>,
+    /// What joins and sorts may take of memory, such as 512MB or 2GB; what they need beyond it they write to temporary files
+    #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
+    memory_limit: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FileFormat {
+    Parquet,
+    Csv,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
@@ -43,20 +71,31 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     let folder = settings.folder();
     check_archive(&folder, service(&project, &request)?).await?;
-    let done = build(&project, &folder.offline(), &request, &args.out).await?;
+    let format = match args.format {
+        FileFormat::Parquet => Format::Parquet,
+        FileFormat::Csv => Format::Csv,
+    };
+    let cut = Cut { from: args.from, to: args.to, sample: args.sample };
+    let options = Options { memory: args.memory_limit, cut, format };
+    let done = build(&project, &folder.offline(), &request, &options, &args.out).await?;
     if settings.json {
         println!(
             "{}",
-            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "file": args.out})
+            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "spilled": done.spilled, "file": args.out})
         );
     } else {
         println!(
-            "{}: {} rows, {} columns, {} in {:.1} s",
+            "{}: {} rows, {} columns, {} in {:.1} s{}",
             args.out.display(),
             count(done.rows),
             done.columns.len(),
             bytes(done.bytes),
-            done.seconds
+            done.seconds,
+            if done.spilled > 0 {
+                format!("; {} went through temporary files", bytes(done.spilled))
+            } else {
+                String::new()
+            }
         );
     }
     Ok(ExitCode::SUCCESS)

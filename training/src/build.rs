@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::catalog::TableProvider;
 use datafusion::common::plan_datafusion_err;
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use tidemark_engine::batch::{session, training_plan};
+use tidemark_engine::batch::{Cut, session, session_within, spilled, training_plan};
+use tidemark_engine::offline::Past;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
 use tidemark_engine::platform::event_table;
 use tidemark_engine::sql::did_you_mean;
 
-use crate::{Error, ParquetFile, Result, spine};
+use crate::output::{Format, Output};
+use crate::{Error, Result, spine};
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -29,6 +31,16 @@ pub enum Request {
     },
 }
 
+/// How to build it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Bytes of memory that joins and sorts share; what they need beyond it they write to temporary files. No limit without.
+    pub memory: Option<usize>,
+    /// Which rows of the spine.
+    pub cut: Cut,
+    pub format: Format,
+}
+
 /// What was built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
@@ -38,14 +50,25 @@ pub struct Summary {
     pub seconds: f64,
     /// Size of the file.
     pub bytes: u64,
+    /// Bytes that went through temporary files, since the memory limit was reached.
+    pub spilled: u64,
 }
 
-/// Evaluates a service over a spine and writes the rows as Parquet (zstd) to `out`.
+/// Evaluates a service over a spine and writes the rows to `out`.
 ///
 /// `offline` is the root of the archive (see `tidemark_engine::platform::Folder::offline`).
-pub async fn build(project: &Project, offline: &Path, request: &Request, out: &Path) -> Result<Summary> {
+pub async fn build(
+    project: &Project,
+    offline: &Path,
+    request: &Request,
+    options: &Options,
+    out: &Path,
+) -> Result<Summary> {
     let started = Instant::now();
-    let session = session();
+    let session = match options.memory {
+        Some(memory) => session_within(memory).map_err(Error::run("the memory limit"))?,
+        None => session(),
+    };
     let service = service(project, request)?;
     let (name, spine, sql) = match request {
         Request::Named(name) => {
@@ -59,9 +82,11 @@ pub async fn build(project: &Project, offline: &Path, request: &Request, out: &P
         }
     };
 
+    let spine = spine.cut(options.cut.clone());
     let events = events(offline, service).await?;
     let table = |source: &tidemark_engine::catalog::Source| {
-        events.get(&source.name).cloned().ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
+        let past = events.get(&source.name).map(|past| past.table.clone());
+        past.ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
     };
     let plan = training_plan(project, service, &spine, &table).map_err(|source| match request {
         Request::Named(name) => Error::Plan { name: name.clone(), source },
@@ -71,17 +96,20 @@ pub async fn build(project: &Project, offline: &Path, request: &Request, out: &P
     let run = Error::run(&name);
     let rows = session.execute_logical_plan(plan).await.map_err(&run)?;
     let schema = Arc::new(rows.schema().as_arrow().clone());
-    let mut stream = rows.execute_stream().await.map_err(&run)?;
-    let mut file = ParquetFile::create(out, stream.schema())?;
+    let (context, plan) = (Arc::new(rows.task_ctx()), rows.create_physical_plan().await.map_err(&run)?);
+    let mut stream = execute_stream(plan.clone(), context).map_err(&run)?;
+    let mut file = Output::create(options.format, out, stream.schema())?;
     let mut written = 0u64;
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(&run)?;
         file.write(&batch)?;
         written += batch.num_rows() as u64;
     }
-    let bytes = file.finish(metadata(service, &spine.timestamp, sql, written))?;
+    let mut metadata = metadata(service, &spine.timestamp, sql, written);
+    metadata.extend(made_from(&events, &options.cut));
+    let bytes = file.finish(metadata)?;
     let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
-    Ok(Summary { rows: written, columns, seconds: started.elapsed().as_secs_f64(), bytes })
+    Ok(Summary { rows: written, columns, seconds: started.elapsed().as_secs_f64(), bytes, spilled: spilled(&plan) })
 }
 
 /// The service that a request evaluates.
@@ -99,7 +127,7 @@ fn set<'a>(project: &'a Project, name: &str) -> Result<&'a Arc<TrainingSet>> {
 }
 
 /// The past of every source that the service's views read.
-async fn events(offline: &Path, service: &FeatureService) -> Result<BTreeMap<String, Arc<dyn TableProvider>>> {
+async fn events(offline: &Path, service: &FeatureService) -> Result<BTreeMap<String, Past>> {
     let mut tables = BTreeMap::new();
     for (view, _) in service.views() {
         let source = &view.source;
@@ -127,6 +155,21 @@ fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>, rows
             .into_iter()
             .map(|(view, _)| (format!("tidemark.view.{}.fingerprint", view.name), view.fingerprint.clone())),
     );
+    pairs
+}
+
+/// Which events there were, and which rows of the spine were asked for.
+fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Vec<(String, String)> {
+    let mut pairs: Vec<(String, String)> = vec![];
+    for (source, past) in events.iter().filter(|(_, past)| !past.offsets.is_empty()) {
+        let ranges =
+            past.offsets.iter().map(|(partition, range)| format!("{partition}:{}-{}", range.start(), range.end()));
+        pairs.push((format!("tidemark.source.{source}.offsets"), ranges.collect::<Vec<_>>().join(" ")));
+    }
+    let instant = |at: i64| chrono::DateTime::from_timestamp_micros(at).map_or(at.to_string(), |at| at.to_rfc3339());
+    let asked =
+        [("from", cut.from.map(instant)), ("to", cut.to.map(instant)), ("sample", cut.sample.map(|s| s.to_string()))];
+    pairs.extend(asked.into_iter().filter_map(|(name, value)| Some((format!("tidemark.spine.{name}"), value?))));
     pairs
 }
 

@@ -1,10 +1,11 @@
-//! A Parquet file that is either whole or not there.
+//! A file that is either whole or not there: Parquet, or CSV.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet;
 use datafusion::parquet::arrow::ArrowWriter;
@@ -18,6 +19,49 @@ use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::ColumnPath;
 
 use crate::{Error, Result};
+
+/// What a training set is written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// With zstd, and what it was made from in the footer.
+    #[default]
+    Parquet,
+    /// With a header. NULL is an empty field, an instant is RFC 3339.
+    Csv,
+}
+
+/// A file of either format.
+pub(crate) enum Output {
+    Parquet(Box<ParquetFile>),
+    Csv(Draft, PathBuf, csv::Writer<File>),
+}
+
+impl Output {
+    pub fn create(format: Format, path: &Path, schema: SchemaRef) -> Result<Self> {
+        Ok(match format {
+            Format::Parquet => Self::Parquet(Box::new(ParquetFile::create(path, schema)?)),
+            Format::Csv => {
+                let (draft, file) = Draft::create(path)?;
+                Self::Csv(draft, path.into(), csv::WriterBuilder::new().with_header(true).build(file))
+            }
+        })
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Parquet(file) => file.write(batch),
+            Self::Csv(_, path, file) => file.write(batch).map_err(|e| failed(path, e)),
+        }
+    }
+
+    /// Completes the file; returns its size in bytes. CSV has no place for metadata.
+    pub fn finish(self, metadata: Vec<(String, String)>) -> Result<u64> {
+        match self {
+            Self::Parquet(file) => file.finish(metadata),
+            Self::Csv(draft, path, file) => draft.finish(&path, file.into_inner()),
+        }
+    }
+}
 
 /// Rows of a row group: its columns are encoded side by side, by as many threads as there are cores.
 const GROUP: usize = 131_072;
@@ -34,26 +78,15 @@ pub struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// Makes the folders above `path` where they are missing.
     pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
-        let failed = |cause: String| Error::File { action: "create", path: path.into(), cause };
-        let name = path.file_name().ok_or_else(|| failed("expected the name of a file".into()))?;
-        if path.is_dir() {
-            return Err(failed("it is a folder; expected the name of a file".into()));
-        }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|e| failed(format!("folder {}: {e}", folder.display())))?;
-        }
-        let draft = Draft(path.with_file_name(format!(".{}.part", name.to_string_lossy())));
-        let file = File::create(&draft.0).map_err(|e| failed(e.to_string()))?;
+        let (draft, file) = Draft::create(path)?;
         let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
         for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
             // Doubles are rarely the same: looking each up in a dictionary is time spent for nothing.
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()));
-        let (file, encoders) =
-            writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(e.to_string()))?;
+        let (file, encoders) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(path, e))?;
         Ok(Self { path: path.into(), draft, file, encoders, schema, waiting: vec![], groups: 0 })
     }
 
@@ -72,10 +105,7 @@ impl ParquetFile {
             self.file.append_key_value_metadata(KeyValue::new(key, value));
         }
         let file = self.file.into_inner().map_err(|e| failed(&self.path, e))?;
-        file.sync_all().map_err(|e| failed(&self.path, e))?;
-        let bytes = file.metadata().map_err(|e| failed(&self.path, e))?.len();
-        fs::rename(&self.draft.0, &self.path).map_err(|e| failed(&self.path, e))?;
-        Ok(bytes)
+        self.draft.finish(&self.path, file)
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -141,7 +171,32 @@ fn encode(
 
 /// The unfinished file; gone when dropped, unless it was renamed.
 #[derive(Debug)]
-struct Draft(PathBuf);
+pub(crate) struct Draft(PathBuf);
+
+impl Draft {
+    /// Makes the folders above `path` where they are missing.
+    fn create(path: &Path) -> Result<(Self, File)> {
+        let failed = |cause: String| Error::File { action: "create", path: path.into(), cause };
+        let name = path.file_name().ok_or_else(|| failed("expected the name of a file".into()))?;
+        if path.is_dir() {
+            return Err(failed("it is a folder; expected the name of a file".into()));
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|e| failed(format!("folder {}: {e}", folder.display())))?;
+        }
+        let draft = Self(path.with_file_name(format!(".{}.part", name.to_string_lossy())));
+        let file = File::create(&draft.0).map_err(|e| failed(e.to_string()))?;
+        Ok((draft, file))
+    }
+
+    /// Makes the file durable and gives it its name; returns its size in bytes.
+    fn finish(self, path: &Path, file: File) -> Result<u64> {
+        file.sync_all().map_err(|e| failed(path, e))?;
+        let bytes = file.metadata().map_err(|e| failed(path, e))?.len();
+        fs::rename(&self.0, path).map_err(|e| failed(path, e))?;
+        Ok(bytes)
+    }
+}
 
 impl Drop for Draft {
     fn drop(&mut self) {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 use tidemark_engine::platform::{Intake, Platform};
 use tidemark_generators::{Config, Format, World};
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
     /// Where history ends, RFC 3339 [default: now]
-    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    #[arg(long, value_name = "INSTANT", value_parser = crate::run::instant)]
     end: Option<i64>,
     /// Folder for files [default: the data folder's `generated`]
     #[arg(long, value_name = "DIR")]
@@ -239,9 +239,4 @@ fn report(settings: &Settings, made: &Made) -> Result<ExitCode> {
 /// Microseconds UTC.
 pub fn now() -> i64 {
     chrono::Utc::now().timestamp_micros()
-}
-
-fn instant(text: &str) -> Result<i64, String> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text).context("not RFC 3339");
-    parsed.map(|at| at.timestamp_micros()).map_err(|_| "expected RFC 3339, such as 2026-01-31T00:00:00Z".into())
 }

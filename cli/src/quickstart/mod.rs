@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tidemark_engine::platform::Platform;
 use tidemark_generators::{Config, World};
-use tidemark_training::{Request, build};
+use tidemark_training::{Options, Request, build};
 
 use crate::console::{bytes, count, rate};
 use crate::generate::history::{self, History, Range};
@@ -97,7 +97,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     section(5, "the training set: every label, with the same features as of its own instant");
     let out = scratch.data.join("fraud_training.parquet");
     let request = Request::Named(TRAINING_SET.into());
-    let built = build(&project, &scratch.folder().offline(), &request, &out).await?;
+    let built = build(&project, &scratch.folder().offline(), &request, &Options::default(), &out).await?;
     say(&format!(
         "{} rows, {} columns, {} in {:.1} s: {}",
         count(built.rows),

@@ -12,3 +12,4 @@ mod parity;
 mod production;
 mod schemas;
 mod support;
+mod training_set;

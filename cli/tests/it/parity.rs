@@ -179,17 +179,17 @@ fn a_lookup_of_a_table_is_the_same_online_and_offline() {
     assert_eq!((name("name", 2), name("name", 4)), (json!("more"), Json::Null));
 }
 
-fn payment(id: &str, at: &str) -> Json {
+pub fn payment(id: &str, at: &str) -> Json {
     json!({"id": id, "user_id": 1, "shop": "s", "amount": 2.5, "note": null, "at": at})
 }
 
-fn push(project: &Project, args: &[&str], events: &[Json]) {
+pub fn push(project: &Project, args: &[&str], events: &[Json]) {
     let up = project.up(args);
     let (status, answer) = up.post("/v1/sources/payments/events", &json!({"events": events}));
     assert_eq!((status, &answer["accepted"]), (200, &json!(events.len())), "{answer}");
 }
 
-const SPINE: &str = "user_id,amount,at\n1,1.0,2024-05-01T10:30:00Z\n";
+pub const SPINE: &str = "user_id,amount,at\n1,1.0,2024-05-01T10:30:00Z\n";
 
 #[test]
 fn a_field_that_a_contract_gains_has_its_default_in_the_archive_too() {

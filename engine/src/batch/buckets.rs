@@ -20,8 +20,8 @@ use crate::plan::pipeline::batch;
 
 /// How many there are. A power of two.
 pub(super) const BUCKETS: usize = 64;
-/// Rows that are shared out at once: enough for a bucket's share not to be a crumb.
-const AT_ONCE: usize = 65_536;
+/// Batches whose rows are shared out at once: enough for a bucket's share not to be a crumb.
+const AT_ONCE: usize = 8;
 const HASHES: RandomState = RandomState::with_seed(0x71de_3a4b);
 
 /// Takes rows and shares them out.
@@ -34,6 +34,7 @@ pub(super) struct Buckets {
     /// For each bucket, which rows of the batches that wait are its.
     shares: Vec<Vec<(usize, usize)>>,
     rows: usize,
+    at_once: usize,
     buckets: Vec<Bucket>,
 }
 
@@ -63,6 +64,7 @@ impl Buckets {
             waiting: vec![],
             shares: vec![vec![]; BUCKETS],
             rows: 0,
+            at_once: AT_ONCE * context.session_config().batch_size(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
         }
     }
@@ -83,7 +85,7 @@ impl Buckets {
             self.waiting.push(rows);
             named.iter().for_each(|(row, hash)| self.shares[bucket_of(*hash)].push((place, *row as usize)));
         }
-        if self.rows >= AT_ONCE { self.share_out() } else { Ok(()) }
+        if self.rows >= self.at_once { self.share_out() } else { Ok(()) }
     }
 
     pub fn finish(mut self) -> Result<Filled> {

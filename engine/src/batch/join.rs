@@ -19,30 +19,33 @@ use crate::kernel::{KeyedRows, Question, Walk, WalkError, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::pipeline::batch;
 
-/// Rows that one part of a walk answers: a hot key's are shared out too.
-const ROWS: usize = 16_384;
-
 /// A bucket, ready to be walked.
 pub(super) struct Joined {
     views: Vec<Arc<FeatureView>>,
-    /// The spine's rows by key and instant, with the columns that stand behind their own.
+    /// The spine's rows, with the columns that stand behind their own.
     spine: RecordBatch,
     own: usize,
+    /// The rows by key and instant, and what each asks.
+    order: UInt32Array,
     questions: Vec<Question>,
     /// Parallel to the views.
     walks: Vec<Walk>,
+    /// Rows of a part.
+    rows: usize,
 }
 
 /// The number of the key of a row that has none, or one that no event can have.
 const NOBODY: u32 = u32::MAX;
 
 impl Joined {
-    /// `spine` and, for each view, `events` as [`super::sides`] puts them into buckets.
+    /// `spine` and, for each view, `events` as [`super::sides`] puts them into buckets. A part of the walk answers so many `rows`:
+    /// those of a hot key are shared out too.
     pub fn new(
         views: &[Arc<FeatureView>],
         spine_columns: &Schema,
         spine: &[RecordBatch],
         events: Vec<Vec<RecordBatch>>,
+        rows: usize,
     ) -> Result<Self> {
         let key_fields = views.first().map(|view| key_fields(view)).unwrap_or_default();
         let schema = spine_schema(spine_columns, &key_fields);
@@ -61,35 +64,35 @@ impl Joined {
             .collect();
         order.sort_unstable();
         let (questions, order): (Vec<Question>, Vec<u32>) = order.into_iter().unzip();
-        let spine = take_record_batch(&spine, &UInt32Array::from(order))?;
+        let order = UInt32Array::from(order);
         let mut walks = vec![];
         for (view, events) in views.iter().zip(&events) {
-            let rows = gather(view, events)?;
-            let of = numbers.of(&rows.keys)?;
-            let rows = KeyedRows {
-                keys: of,
-                times: rows.times.as_primitive().clone(),
-                partitions: rows.partitions.as_primitive().clone(),
-                offsets: rows.offsets.as_primitive().clone(),
-                ids: rows.ids,
-                columns: rows.columns,
+            let events = gather(view, events)?;
+            let events = KeyedRows {
+                keys: numbers.of(&events.keys)?,
+                times: events.times.as_primitive().clone(),
+                partitions: events.partitions.as_primitive().clone(),
+                offsets: events.offsets.as_primitive().clone(),
+                ids: events.ids,
+                columns: events.columns,
             };
             let failed = |e| exec_datafusion_err!("view {}: {e}", view.name);
-            let timelines = view.kernel.timelines(rows, count).map_err(failed)?;
+            let timelines = view.kernel.timelines(events, count).map_err(failed)?;
             walks.push(view.kernel.walk(timelines).map_err(failed)?);
         }
-        Ok(Self { views: views.to_vec(), spine, own, questions, walks })
+        Ok(Self { views: views.to_vec(), spine, own, order, questions, walks, rows })
     }
 
     /// Where the parts of the walk begin.
     pub fn parts(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..self.questions.len()).step_by(ROWS)
+        (0..self.questions.len()).step_by(self.rows)
     }
 
     /// The spine's rows of a part, in the walk's order, with the views' values behind.
     pub fn part(&self, from: usize, schema: &SchemaRef) -> Result<RecordBatch> {
-        let n = ROWS.min(self.questions.len() - from);
-        let spine = self.spine.slice(from, n);
+        let n = self.rows.min(self.questions.len() - from);
+        // A copy, so that who holds a part doesn't hold all.
+        let spine = take_record_batch(&self.spine, &self.order.slice(from, n))?;
         let (columns, hidden) = spine.columns().split_at(self.own);
         let (keys, live) = hidden.split_at(hidden.len() - 2);
         let live = live

@@ -19,6 +19,6 @@ mod training;
 pub use node::PointInTimeJoin;
 pub use operator::PointInTimeExec;
 pub use session::{session, session_within, spilled};
-pub use spine::{Spine, TrainingError};
+pub use spine::{Cut, Spine, TrainingError};
 pub use step::{ServiceStep, ServiceStepExec};
 pub use training::{EventTables, training_plan};

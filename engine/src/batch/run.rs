@@ -48,7 +48,7 @@ impl Run {
         let (spine, wanted) = side.finish()?;
         let events = self.events(Arc::new(wanted)).await?;
 
-        let size = self.context.session_config().batch_size().max(1);
+        let rows = self.context.session_config().batch_size().max(1);
         let metrics = BaselineMetrics::new(&self.metrics, 0);
         let work = Arc::new(Work {
             buckets: Mutex::new(shared_out(spine, events)),
@@ -57,7 +57,7 @@ impl Run {
             schema: self.schema,
             output,
             metrics,
-            size,
+            rows,
         });
         let mut tasks = JoinSet::new();
         for _ in 0..self.context.session_config().target_partitions().max(1) {
@@ -106,7 +106,8 @@ struct Work {
     schema: SchemaRef,
     output: Output,
     metrics: BaselineMetrics,
-    size: usize,
+    /// Of a batch.
+    rows: usize,
 }
 
 impl Work {
@@ -124,7 +125,7 @@ impl Work {
             }
             let joined = {
                 let _timer = self.metrics.elapsed_compute().timer();
-                Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, events)?)
+                Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, events, self.rows)?)
             };
             drop(spine);
             let mut parts = joined.parts();
@@ -147,13 +148,8 @@ impl Work {
             joined.part(from, &self.schema)?
         };
         self.metrics.record_output(rows.num_rows());
-        for at in (0..rows.num_rows()).step_by(self.size) {
-            let slice = rows.slice(at, self.size.min(rows.num_rows() - at));
-            // Nobody reads on: the stream was dropped.
-            if self.output.send(Ok(slice)).await.is_err() {
-                break;
-            }
-        }
+        // Who doesn't read on has dropped the stream.
+        let _ = self.output.send(Ok(rows)).await;
         Ok(())
     }
 }

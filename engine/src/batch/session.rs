@@ -26,12 +26,18 @@ pub fn session() -> SessionContext {
     with_runtime(Arc::new(RuntimeEnv::default()), session_config())
 }
 
+/// So much of the memory limit stands for each row of a batch.
+const BYTES_A_ROW: usize = 4096;
+
 /// A session whose operators share so many bytes of memory; what they need beyond it they write to temporary files.
 pub fn session_within(memory: usize) -> Result<SessionContext> {
     let pool = Arc::new(FairSpillPool::new(memory));
     let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
-    Ok(with_runtime(runtime, session_config().with_sort_spill_reservation_bytes(memory / 32)))
+    // A sort must hold some batches at least, whatever the limit.
+    let rows = (memory / BYTES_A_ROW).clamp(64, session_config().batch_size());
+    let config = session_config().with_batch_size(rows).with_sort_spill_reservation_bytes(memory / 32);
+    Ok(with_runtime(runtime, config))
 }
 
 /// How many bytes the operators of a plan that has run wrote to temporary files.

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
@@ -68,6 +69,31 @@ struct Reading {
     timestamp: String,
     /// What the plan reads: the service's request, then the hidden columns.
     schema: SchemaRef,
+    cut: Cut,
+}
+
+/// Which rows of a spine count.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cut {
+    /// From this instant on, in microseconds.
+    pub from: Option<i64>,
+    /// Before this one.
+    pub to: Option<i64>,
+    /// Such a part of the rows, from 0 to 1, drawn by their numbers: the same ones whenever it is asked.
+    pub sample: Option<f64>,
+}
+
+impl Cut {
+    fn keeps(&self, row: usize, at: i64) -> bool {
+        // SplitMix64: evenly spread, whatever the numbers.
+        let drawn = |part: f64| {
+            let mut mixed = (row as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64 <= part && part > 0.0
+        };
+        self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to) && self.sample.is_none_or(drawn)
+    }
 }
 
 impl Spine {
@@ -106,8 +132,15 @@ impl Spine {
             signature: service.signature.clone(),
             timestamp: timestamp.to_owned(),
             schema,
+            cut: Cut::default(),
         };
         Ok(Self { schema: spine, timestamp: timestamp.to_owned(), reading })
+    }
+
+    /// Only some of the rows. All of them are checked, and numbered, all the same.
+    pub fn cut(mut self, cut: Cut) -> Self {
+        self.reading.cut = cut;
+        self
     }
 
     /// The rows as the service's request, the hidden columns behind: row number, instant, and every column of the spine.
@@ -171,8 +204,15 @@ impl Reading {
         }
         let n = rows.num_rows();
         let numbers = (first as i64..(first + n) as i64).collect::<Int64Array>();
+        let times = instants.clone();
         let columns = request.into_iter().chain([Arc::new(numbers) as ArrayRef, instants]).chain(spine).collect();
-        Ok(batch(self.schema.clone(), columns, n)?)
+        let whole = batch(self.schema.clone(), columns, n)?;
+        if self.cut == Cut::default() {
+            return Ok(whole);
+        }
+        let instants = times.as_primitive::<TimestampMicrosecondType>().values();
+        let kept = instants.iter().enumerate().map(|(row, at)| Some(self.cut.keeps(first + row, *at)));
+        Ok(filter_record_batch(&whole, &kept.collect::<BooleanArray>())?)
     }
 }
 

@@ -219,8 +219,16 @@ pub async fn archived_ranges(
     storage: &Storage,
     source: &str,
 ) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
+    ranges_of(storage, archive_files(storage, source).await?).await
+}
+
+/// The same of some files.
+pub(super) async fn ranges_of(
+    storage: &Storage,
+    files: impl IntoIterator<Item = (i32, i64, ObjectMeta)>,
+) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
     let mut ends: BTreeMap<i32, (i64, i64, ObjectMeta)> = BTreeMap::new();
-    for (partition, first, file) in archive_files(storage, source).await? {
+    for (partition, first, file) in files {
         let known = ends.entry(partition).or_insert_with(|| (first, first, file.clone()));
         known.0 = known.0.min(first);
         if first >= known.1 {

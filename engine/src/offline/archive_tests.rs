@@ -56,7 +56,7 @@ async fn try_query(
 ) -> datafusion::error::Result<Vec<RecordBatch>> {
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     let context = crate::batch::session();
-    let table = archive_table(&storage, "t", &contract).await.unwrap();
+    let table = archive_table(&storage, "t", &contract).await.unwrap().table;
     context.register_table("archive", table).unwrap();
     context.sql(sql).await?.collect().await
 }
@@ -185,11 +185,11 @@ async fn a_table_is_the_archive_of_its_moment() {
         let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
         batches[0].column(0).as_primitive::<Int64Type>().value(0)
     };
-    context.register_table("first", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
+    context.register_table("first", archive_table(&storage, "t", &amounts()).await.unwrap().table).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     archive.append(0, &events(0, 10..20), 20).await.unwrap();
     archive.flush().await.unwrap();
-    context.register_table("second", archive_table(&storage, "t", &amounts()).await.unwrap()).unwrap();
+    context.register_table("second", archive_table(&storage, "t", &amounts()).await.unwrap().table).unwrap();
     assert_eq!(count("SELECT COUNT(*) FROM first").await, 10);
     assert_eq!(count("SELECT COUNT(*) FROM second").await, 20);
 }

@@ -15,7 +15,7 @@ mod storage;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};
 pub use archive_reader::ArchiveReader;
-pub use archive_table::archive_table;
+pub use archive_table::{Past, archive_table};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
 pub use storage::Storage;
 

@@ -1,15 +1,15 @@
 //! What was: a source's events for training sets, and what its archive lacks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
 use super::PlatformError;
 use super::files_table::FilesTable;
 use crate::catalog::{Source, read_as};
-use crate::offline::{Storage, archive_table, archived_ranges};
+use crate::offline::{Past, Storage, archive_table, archived_ranges};
 use crate::source::{
     EventLog, EventSource, LogSource,
     files::{FilesConfig, Reading},
@@ -71,12 +71,12 @@ pub async fn behind(
 }
 
 /// A source's past: the archive under an offline root, or the source's own files.
-pub async fn event_table(offline: &Path, source: &Source) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+pub async fn event_table(offline: &Path, source: &Source) -> Result<Past, DataFusionError> {
     let external = |e: Box<dyn std::error::Error + Send + Sync>| DataFusionError::External(e);
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
             let config = files_config(offline, source, location, Reading::Looking);
-            Ok(Arc::new(FilesTable::new(source, config)))
+            Ok(Past { table: Arc::new(FilesTable::new(source, config)), offsets: BTreeMap::new() })
         }
         _ => {
             let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;

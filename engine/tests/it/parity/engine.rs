@@ -86,7 +86,7 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<S
         left = later;
     }
     let archive =
-        event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?;
+        event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: embedded.store.clone(), archive })
 }
 
