@@ -11,7 +11,7 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondTy
 use serde_json::Value as Json;
 
 use crate::parity::{SPINE, payment, push};
-use crate::support::{Project, parquet, read, shop_project, text};
+use crate::support::{Project, files_below, parquet, read, shop_project, text};
 
 const FEATURES: &str = "
 CREATE SOURCE pings WITH (connector = 'files', location = 'pings.parquet', timestamp = 'at');
@@ -185,4 +185,32 @@ fn a_training_set_names_the_offsets_that_it_was_made_from() {
     let expected: Vec<String> = ends.iter().map(|(partition, end)| format!("{partition}:0-{end}")).collect();
     assert!(!expected.is_empty());
     assert_eq!(footer(&project, "a.parquet", "tidemark.source.payments.offsets"), Some(expected.join(" ")));
+}
+
+#[test]
+fn files_that_can_not_matter_are_not_read() {
+    let project = shop_project(1);
+    let args = ["--commit-every", "0.1"];
+    push(&project, &args, &[payment("1", "2024-05-01T10:00:00Z"), payment("2", "2024-05-01T10:05:00Z")]);
+    project.ok(&["stream", "--until-end"]);
+    let old = files_below(&project.path("data/offline/archive/payments"), "parquet");
+    push(&project, &args, &[payment("3", "2024-06-01T10:00:00Z")]);
+    project.ok(&["stream", "--until-end"]);
+    assert_eq!(files_below(&project.path("data/offline/archive/payments"), "parquet").len(), old.len() + 1);
+
+    // Whoever reads the rows of the old file now, and not only its footer, fails.
+    let mut bytes = std::fs::read(&old[0]).unwrap();
+    bytes[4..100].fill(0xff);
+    std::fs::write(&old[0], bytes).unwrap();
+    project.write("june.csv", "user_id,amount,at\n1,1.0,2024-06-01T10:30:00Z\n");
+    project.write("may.csv", SPINE);
+    let set = |spine| {
+        let args =
+            ["training-set", "--spine", spine, "--service", "score", "--timestamp", "at", "--out", "set.parquet"];
+        project.run(&args)
+    };
+    let done = set("june.csv");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(rows(&project, "set.parquet")["payments_1h"].as_primitive::<Int64Type>().values().to_vec(), [1]);
+    assert_eq!(set("may.csv").status.code(), Some(1), "the old file is broken, and may.csv needs it");
 }

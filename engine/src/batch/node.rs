@@ -51,7 +51,7 @@ impl PointInTimeJoin {
             && self.views.iter().all(|(held, _)| held.source.name == view.source.name && types(held) == types(view))
     }
 
-    fn identity(&self) -> impl PartialEq + PartialOrd + Hash + '_ {
+    fn identity(&self) -> impl PartialOrd + Hash + '_ {
         let views: Vec<_> = self.views.iter().map(|(view, alias)| (&view.name, &view.fingerprint, alias)).collect();
         (views, &self.keys, &self.instant, &self.spine)
     }

@@ -2,17 +2,22 @@
 //!
 //! Reads the whole spine, then the events, each into buckets by their key's hash; keeps those events that a row of the spine may
 //! need; and walks bucket by bucket, evaluating the views' kernels for each key over its timeline at the key's instants. What
-//! the memory pool doesn't grant is spilled. Rows come out in no order: a plan that needs one sorts.
+//! the memory pool doesn't grant is spilled. Of Parquet, what lies outside the spine's time and the views' reach isn't read. Rows come out in no order: a plan that needs one sorts.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildFilterDescription, ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
@@ -36,6 +41,8 @@ pub struct PointInTimeExec {
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// What the scan of events skips files and row groups by, once the spine is read.
+    times: Option<Arc<DynamicFilterPhysicalExpr>>,
 }
 
 impl PointInTimeExec {
@@ -62,7 +69,14 @@ impl PointInTimeExec {
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            times: None,
         }
+    }
+
+    /// The column of the events' times.
+    fn time(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        let name = &self.views.first()?.source.timestamp;
+        Some(Arc::new(Column::new_with_schema(name, &self.events.schema()).ok()?))
     }
 }
 
@@ -121,7 +135,8 @@ impl ExecutionPlan for PointInTimeExec {
             return internal_err!("a point-in-time join has two inputs");
         };
         let this = self.as_ref().clone();
-        Ok(Arc::new(Self::new(spine, events, this.views, this.keys, this.instant, this.schema)))
+        let new = Self::new(spine, events, this.views, this.keys, this.instant, this.schema);
+        Ok(Arc::new(Self { times: this.times, ..new }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -140,12 +155,44 @@ impl ExecutionPlan for PointInTimeExec {
             instant: self.instant.clone(),
             schema: self.schema.clone(),
             metrics: self.metrics.clone(),
+            times: self.times.clone().zip(self.time()),
             context,
         };
         let mut stream = RecordBatchReceiverStream::builder(self.schema.clone(), WAITING);
         let output = stream.tx();
         stream.spawn(run.run(spine, output));
         Ok(stream.build())
+    }
+
+    /// Nothing passes from above. To the events goes a filter by their time, which the spine gives when it is read.
+    fn gather_filters_for_pushdown(
+        &self,
+        phase: FilterPushdownPhase,
+        parents: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        let none = || ChildFilterDescription::all_unsupported(&parents);
+        let events = match self.time() {
+            Some(time) if phase == FilterPushdownPhase::Post && self.times.is_none() => {
+                none().with_self_filter(Arc::new(DynamicFilterPhysicalExpr::new(vec![time], lit(true))))
+            }
+            _ => none(),
+        };
+        Ok(FilterDescription::new().with_child(none()).with_child(events))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let pushed = result.self_filters.get(1).and_then(|filters| filters.first()).map(|f| f.predicate.clone());
+        let all = FilterPushdownPropagation::all_unsupported(result);
+        Ok(match pushed.map(|filter| Arc::downcast::<DynamicFilterPhysicalExpr>(filter)) {
+            Some(Ok(times)) => all.with_updated_node(Arc::new(Self { times: Some(times), ..self.clone() })),
+            _ => all,
+        })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

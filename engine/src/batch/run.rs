@@ -13,6 +13,7 @@ use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, SpillMetrics};
 use futures::TryStreamExt;
@@ -32,6 +33,8 @@ pub(super) struct Run {
     pub schema: SchemaRef,
     pub context: Arc<TaskContext>,
     pub metrics: ExecutionPlanMetricsSet,
+    /// A filter of events by their time, for what reads them, and the time.
+    pub times: Option<(Arc<DynamicFilterPhysicalExpr>, Arc<dyn PhysicalExpr>)>,
 }
 
 type Output = Sender<Result<RecordBatch>>;
@@ -46,6 +49,10 @@ impl Run {
             side.push(&rows)?;
         }
         let (spine, wanted) = side.finish()?;
+        if let Some((filter, time)) = &self.times {
+            filter.update(wanted.times(&self.views, time))?;
+            filter.mark_complete();
+        }
         let events = self.events(Arc::new(wanted)).await?;
 
         let rows = self.context.session_config().batch_size().max(1);

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 use datafusion::physical_plan::metrics::SpillMetrics;
 
 use super::buckets::{Buckets, Filled, Sieve, hashes};
@@ -35,6 +37,25 @@ pub(super) struct Wanted {
     keys: Sieve,
     earliest: i64,
     latest: i64,
+}
+
+impl Wanted {
+    /// From when on events matter to a view.
+    fn earliest(&self, view: &FeatureView) -> i64 {
+        view.kernel.reach().map_or(i64::MIN, |reach| self.earliest.saturating_sub(reach))
+    }
+
+    /// Which events matter to any of the views, by their time.
+    pub fn times(&self, views: &[Arc<FeatureView>], time: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+        let at = |at| lit(ScalarValue::TimestampMicrosecond(Some(at), Some("UTC".into())));
+        let compared =
+            |op, instant| -> Arc<dyn PhysicalExpr> { Arc::new(BinaryExpr::new(time.clone(), op, at(instant))) };
+        let latest = compared(Operator::LtEq, self.latest);
+        match views.iter().map(|view| self.earliest(view)).min().filter(|earliest| *earliest > i64::MIN) {
+            Some(earliest) => Arc::new(BinaryExpr::new(compared(Operator::GtEq, earliest), Operator::And, latest)),
+            None => latest,
+        }
+    }
 }
 
 /// Columns that stand behind the spine's own: the key in the view's types, the instant, and whether the row has a key.
@@ -158,8 +179,7 @@ impl EventSide {
         let keys = rows.keys.iter().zip(self.schema.fields()).map(|(key, field)| Ok(cast(key, field.data_type())?));
         let keys = keys.collect::<Result<Vec<ArrayRef>>>()?;
         let hashes = hashes(&keys, n)?;
-        let earliest = self.view.kernel.reach().map_or(i64::MIN, |reach| self.wanted.earliest.saturating_sub(reach));
-        let window = earliest..=self.wanted.latest;
+        let window = self.wanted.earliest(&self.view)..=self.wanted.latest;
         let nulls: Vec<&ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).collect();
         let mut kept = vec![];
         for ((row, hash), time) in (0u32..).zip(hashes).zip(rows.times.values()) {

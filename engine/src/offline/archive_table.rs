@@ -38,7 +38,9 @@ pub async fn archive_table(storage: &Storage, source: &str, contract: &Arc<Contr
     }
     let place = Path::from(source);
     let urls = files.iter().map(|(_, _, file)| storage.url_of(&file.location)).collect::<Result<_, _>>()?;
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    // Of what is asked of the archive, only times are compared with statistics, and those have no NaN.
+    let format = ParquetFormat::default().with_enable_pruning(true);
+    let options = ListingOptions::new(Arc::new(format)).with_file_extension(".parquet");
     let older = OlderFiles::new(source, contract.clone()).map_err(failed(&place, "no table"))?;
     let config = ListingTableConfig::new_with_multi_paths(urls)
         .with_listing_options(options)
