@@ -25,8 +25,8 @@ const COMMITS: &[&str] = &["--commit-every", "0.05"];
 pub const SPAN: i64 = 4 * 60 * MINUTE;
 
 /// The same events in a source that names no `event_id`: there, only offsets keep a replay from counting twice.
-const PLAIN: &str = "
-CREATE SOURCE plain WITH (schema = 'payments.v1', timestamp = 'at', partitions = 2);
+const PLAIN: &str = "CREATE SOURCE plain WITH (schema = 'payments.v1', timestamp = 'at', partitions = 2);\n";
+pub const PLAIN_VIEWS: &str = "
 CREATE FEATURE VIEW plain_hour AS
 SELECT user_id, COUNT(*) OVER hour AS payments_1h, SUM(amount) OVER hour AS spend_1h FROM plain
 WINDOW hour AS (PARTITION BY user_id ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW);
@@ -40,7 +40,7 @@ WINDOW hour AS (PARTITION BY shop ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PR
 
 fn project() -> Project {
     let project = shop_project(PARTITIONS);
-    project.write("features/plain.sql", PLAIN);
+    project.write("features/plain.sql", PLAIN.to_owned() + PLAIN_VIEWS);
     project
 }
 

@@ -15,7 +15,7 @@ const KILLS: usize = 20;
 async fn kill_9_at_random_moments_changes_nothing() {
     let mut random = random();
     let mut topic = Topic::new("kill").await;
-    let shop = Shop::new(&topic, "killed");
+    let shop = Shop::new(&topic, "killed").and_plain();
     let events = events(&mut random);
     let mut lives = 0;
     for share in events.chunks(events.len().div_ceil(KILLS)) {
@@ -23,7 +23,7 @@ async fn kill_9_at_random_moments_changes_nothing() {
         let starting = random.random_bool(0.3);
         let after = Duration::from_millis(random.random_range(0..if starting { 800 } else { 250 }));
         let mut killer = None;
-        let up = shop.spawn(0, |process| {
+        let up = shop.spawn(0, &["--commit-every", "0.1"], |process| {
             killer = starting.then(|| {
                 std::thread::spawn(move || {
                     std::thread::sleep(after);
@@ -64,25 +64,25 @@ async fn kill_9_at_random_moments_changes_nothing() {
 async fn a_zombie_is_fenced() {
     let mut random = random();
     let mut topic = Topic::new("zombie").await;
-    let shop = Shop::new(&topic, "zombie");
+    let shop = Shop::new(&topic, "zombie").and_plain();
     let events = events(&mut random);
     let mut shares = events.chunks(events.len() / 6);
     let zombie = shop.engine(0);
     topic.send(shares.next().unwrap()).await;
-    zombie.wait_until("its partitions", |up| owned(up) == 3);
+    zombie.wait_until("its partitions", |up| shop.owned_by(up));
     for round in 1..=2 {
         // Stopped while it works: it wakes in the middle of a batch.
         topic.send(shares.next().unwrap()).await;
         zombie.signal("STOP");
         let heir = shop.engine(round);
-        heir.wait_until("all partitions", |up| owned(up) == 3);
+        heir.wait_until("all partitions", |up| shop.owned_by(up));
         topic.send(shares.next().unwrap()).await;
-        heir.wait_until("what the zombie left", |up| topic.absorbed_by(up));
+        heir.wait_until("what the zombie left", |up| shop.absorbed(&topic, up));
         zombie.signal("CONT");
         zombie.wait_until("partitions again", |up| owned(up) > 0);
         heir.wait_until("the end", caught_up);
         drop(heir);
-        zombie.wait_until("all partitions again", |up| owned(up) == 3 && caught_up(up));
+        zombie.wait_until("all partitions again", |up| shop.owned_by(up) && caught_up(up));
     }
     assert_eq!(zombie.stop(), Some(0));
     for share in shares {
@@ -111,7 +111,7 @@ async fn kafka_restarts() {
     let up = shop.engine(0);
     let (first, second) = events.split_at(events.len() / 2);
     topic.send(first).await;
-    up.wait_until("partitions", |up| owned(up) == 3);
+    up.wait_until("partitions", |up| shop.owned_by(up));
     services("stop");
     // Its session runs out: Kafka's client takes the partitions back, and there is nothing left whose read would fail.
     up.wait_until("the loss of its partitions", |up| owned(up) == 0);
@@ -121,7 +121,7 @@ async fn kafka_restarts() {
     });
     services("start");
     topic.send(second).await;
-    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
     services("stop");

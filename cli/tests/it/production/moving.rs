@@ -13,7 +13,7 @@ const REBALANCES: usize = 10;
 async fn partitions_move_between_engines() {
     let mut random = random();
     let mut topic = Topic::new("moving").await;
-    let shop = Shop::new(&topic, "moving");
+    let shop = Shop::new(&topic, "moving").and_plain();
     let events = events(&mut random);
     let mut engines: Vec<Up> = vec![shop.engine(0), shop.engine(1)];
     let mut moves = 0;

@@ -1,97 +1,33 @@
 //! Redis goes away, is emptied, is full.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use tidemark_engine::online::{RedisConfig, RedisStore};
 use tidemark_engine::request::{ReadStatus, Reader};
 
-use super::harness::{PARTITIONS, Shop, Topic, owned, random};
+use super::harness::{PARTITIONS, Proxy, Redis, Shop, Topic, free_port, random, says_stalled};
 use crate::crash::{SPAN, START, events};
-use crate::support::{PATIENCE, Up};
-
-/// A Redis of the test's own, which it may kill.
-struct Redis {
-    folder: tempfile::TempDir,
-    port: u16,
-    child: Child,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Self::spawn(folder.path(), port);
-        let redis = Self { folder, port, child };
-        redis.wait();
-        redis
-    }
-
-    fn spawn(folder: &std::path::Path, port: u16) -> Child {
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
-        command.arg("--dir").arg(folder).stdout(Stdio::null());
-        command.spawn().unwrap_or_else(|e| panic!("redis-server: {e}; hint: apt-get install redis-server"))
-    }
-
-    fn wait(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while self.run(&["PING"]) != "PONG" {
-            assert!(std::time::Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        self.child = Self::spawn(self.folder.path(), self.port);
-        self.wait();
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn says_stalled(up: &Up, why: &str) -> bool {
-    let (status, answer) = up.get("/ready");
-    status == 503 && answer["reasons"].to_string().contains("stalled") && answer.to_string().contains(why)
-}
+use crate::support::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_redis_comes_back_with_its_append_only_file() {
     let mut random = random();
     let mut redis = Redis::start();
     let mut topic = Topic::new("redis-killed").await;
-    let shop = Shop::with_redis(&topic, "redis-killed", &redis.url());
+    let shop = Shop::with_redis(&topic, "redis-killed", &redis.url()).and_plain();
     let events = events(&mut random);
     let up = shop.engine(0);
     for share in events.chunks(events.len() / 4) {
         let (first, second) = share.split_at(share.len() / 2);
         topic.send(first).await;
-        up.wait_until("partitions", |up| owned(up) == 3);
+        up.wait_until("partitions", |up| shop.owned_by(up));
         redis.kill();
         topic.send(second).await;
         up.wait_until("words on what it waits for", |up| says_stalled(up, "online store"));
         redis.start_again();
-        up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+        up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     }
     assert!(up.metric("tidemark_stream_retries_total", "") > 0.0);
     assert_eq!(up.stop(), Some(0));
@@ -102,39 +38,22 @@ async fn a_killed_redis_comes_back_with_its_append_only_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_takes_over_behind_the_address() {
     let (first, second) = (Redis::start(), Redis::start());
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = address.local_addr().unwrap().port();
-    let master = Arc::new(std::sync::atomic::AtomicU16::new(first.port));
-    // As a proxy does: a connection stays with the server that it was made to.
-    let to = master.clone();
-    std::thread::spawn(move || {
-        for client in address.incoming() {
-            let client = client.unwrap();
-            let server =
-                std::net::TcpStream::connect(("127.0.0.1", to.load(std::sync::atomic::Ordering::SeqCst))).unwrap();
-            for (mut from, mut into) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
-                std::thread::spawn(move || {
-                    let _ = std::io::copy(&mut from, &mut into);
-                    let _ = into.shutdown(std::net::Shutdown::Both);
-                });
-            }
-        }
-    });
+    let address = Proxy::start(first.port);
     let mut topic = Topic::new("redis-failover").await;
-    let shop = Shop::with_redis(&topic, "redis-failover", &format!("redis://127.0.0.1:{port}"));
+    let shop = Shop::with_redis(&topic, "redis-failover", &address.url());
     let events = events(&mut random());
     let (before, after) = events.split_at(events.len() / 2);
     let up = shop.engine(0);
     topic.send(before).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     let replicate = |replica: &Redis, of: &Redis| replica.run(&["REPLICAOF", "127.0.0.1", &of.port.to_string()]);
     assert_eq!(replicate(&second, &first), "OK");
     up.wait_until("the replica", |_| second.run(&["DBSIZE"]) == first.run(&["DBSIZE"]));
     assert_eq!(second.run(&["REPLICAOF", "NO", "ONE"]), "OK");
-    master.store(second.port, std::sync::atomic::Ordering::SeqCst);
+    address.lead_to(second.port);
     assert_eq!(replicate(&first, &second), "OK");
     topic.send(after).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+    up.wait_until("the end", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
@@ -145,19 +64,19 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     let mut random = random();
     let mut redis = Redis::start();
     let mut topic = Topic::new("redis-lost").await;
-    let shop = Shop::with_redis(&topic, "redis-lost", &redis.url());
+    let shop = Shop::with_redis(&topic, "redis-lost", &redis.url()).and_plain();
     let events = events(&mut random);
     let up = shop.engine(0);
     let mut shares = events.chunks(events.len() / 3);
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     // From here on nothing reaches its disk.
     assert_eq!(redis.run(&["CONFIG", "SET", "appendonly", "no"]), "OK");
     let saved = redis.folder.path().join("appendonlydir");
     let copy = redis.folder.path().join("copy");
     Command::new("cp").arg("-r").arg(&saved).arg(&copy).status().unwrap();
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     redis.kill();
     std::fs::remove_dir_all(&saved).unwrap();
     std::fs::rename(&copy, &saved).unwrap();
@@ -165,7 +84,7 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     for share in shares {
         topic.send(share).await;
     }
-    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
@@ -176,24 +95,24 @@ async fn an_emptied_redis_is_rebuilt_from_the_archive() {
     let mut random = random();
     let redis = Redis::start();
     let mut topic = Topic::new("redis-emptied").await;
-    let shop = Shop::with_redis(&topic, "redis-emptied", &redis.url());
+    let shop = Shop::with_redis(&topic, "redis-emptied", &redis.url()).and_plain();
     let events = events(&mut random);
     let up = shop.engine(0);
     let mut shares = events.chunks(events.len() / 4);
     topic.send(shares.next().unwrap()).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     for share in shares {
         assert_eq!(redis.run(&["FLUSHALL"]), "OK");
         topic.send(share).await;
         up.wait_until("that it notices", |up| up.metric("tidemark_stream_retries_total", "lost") > 0.0);
-        up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+        up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     }
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 
     // Nothing comes in meanwhile: it is noticed all the same.
     let up = shop.engine(2);
-    up.wait_until("readiness", |up| owned(up) == 3 && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| shop.owned_by(up) && up.get("/ready").0 == 200);
     assert_eq!(redis.run(&["FLUSHALL"]), "OK");
     up.wait_until("that it notices", |up| up.metric("tidemark_stream_retries_total", "lost") > 0.0);
     up.wait_until("readiness", |up| up.get("/ready").0 == 200);
@@ -206,7 +125,7 @@ async fn an_emptied_redis_is_rebuilt_from_the_archive() {
     }
     assert_eq!(redis.run(&["FLUSHALL"]), "OK");
     let up = shop.engine(1);
-    up.wait_until("readiness", |up| owned(up) == 3 && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| shop.owned_by(up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     let after = shop.online().await;
     assert!(
@@ -228,13 +147,13 @@ async fn a_full_redis_pauses_the_stream() {
     let up = shop.engine(0);
     let (first, second) = events.split_at(events.len() / 2);
     topic.send(first).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
     topic.send(second).await;
     up.wait_until("words on what it waits for", |up| says_stalled(up, "maxmemory"));
     assert_eq!(up.metric("tidemark_stream_stalled", "cause=\"store\""), 1.0);
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
-    up.wait_until("readiness", |up| topic.absorbed_by(up) && up.get("/ready").0 == 200);
+    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
@@ -254,7 +173,7 @@ async fn redis_over_tls_with_a_user_of_its_own() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let user = "user app on >se:cret ~* +@hash +@set +eval +evalsha +script|load +script|exists +info +scan +unlink +memory|usage";
     std::fs::write(path("users.acl"), format!("user default off\n{user}\n")).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let child = Command::new("redis-server")
         .args(["--port", "0", "--tls-port", &port.to_string(), "--bind", "127.0.0.1", "--tls-auth-clients", "no"])
         .args(["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &certificate])
@@ -262,7 +181,7 @@ async fn redis_over_tls_with_a_user_of_its_own() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let redis = Redis { folder, port, child };
+    let redis = Redis::of(folder, port, child);
     let mut topic = Topic::new("redis-tls").await;
     let shop = Shop::with_redis(&topic, "redis-tls", &format!("rediss://app:se%3Acret@localhost:{port}"));
     let events = events(&mut random());
@@ -296,13 +215,13 @@ async fn a_key_that_expired_begins_anew() {
     let (first, second) = events.split_at(events.len() / 2);
     let up = shop.engine(0);
     topic.send(first).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     let keys = redis.run(&["--scan", "--pattern", "*:user_spend:*{*}"]);
     for key in keys.lines().filter(|key| !key.contains('@')) {
         assert_eq!(redis.run(&["DEL", key]), "1");
     }
     topic.send(second).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     assert_eq!(up.metric("tidemark_stream_retries_total", ""), 0.0, "{}", up.logged());
     assert!(redis.run(&["--scan", "--pattern", "*:user_spend:*{*}"]).lines().count() > 10);
     assert_eq!(up.stop(), Some(0));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
-use super::harness::{Shop, Topic, owned, random, script, service};
+use super::harness::{Shop, Topic, kafka_tool, owned, random, service};
 use crate::crash::{SPAN, START, events};
 use crate::support::CONTRACT;
 
@@ -16,12 +16,9 @@ fn payment(i: usize) -> Json {
     json!({"id": format!("p{i}"), "user_id": 1, "shop": "shop 1", "amount": 1.0, "note": null, "at": START})
 }
 
+/// The payments of the user that all events are of.
 async fn payments(shop: &Shop) -> i64 {
-    let values = shop.online().await;
-    let text = &values[&format!("user_ever {} 1", START + SPAN)];
-    // Key and count are the first two integers.
-    let numbers: Vec<i64> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    numbers[3]
+    shop.counts("user_ever").await.get(&1).copied().unwrap_or(0)
 }
 
 /// A producer goes from v1 to v2 (a field more, a type widened back) and to one that nobody can read, in the middle.
@@ -59,7 +56,7 @@ async fn schemas_evolve_in_mid_stream() {
         };
         topic.send_raw(vec![(i as i32 % 3, Some(payload.unwrap()))]).await;
     }
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     assert_eq!(up.stop(), Some(0));
     assert_eq!(payments(&shop).await, 20);
     let letters = shop.letters();
@@ -115,13 +112,11 @@ async fn a_topic_that_begins_anew_is_refused() {
     let message = |i: usize| (i as i32 % 3, Some(v1.encode(&payment(i)).unwrap()));
     let up = shop.engine(0);
     topic.send_raw((0..30).map(message).collect()).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
-    let tool =
-        ["tool", "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", &topic.brokers, "--topic", &topic.name];
-    assert!(std::process::Command::new(script()).args(tool).arg("--delete").status().unwrap().success());
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
+    topic.tool(&["--delete"]).unwrap();
     let create = ["--create", "--partitions", "3", "--replication-factor", "1"];
-    let made = || std::process::Command::new(script()).args(tool).args(create).output().unwrap().status.success();
-    while !made() {}
+    // Until it is gone, its name is taken.
+    while topic.tool(&create).is_err() {}
     topic.producer = Topic::producer_of(&topic.brokers);
     topic.send_raw((30..36).map(message).collect()).await;
     up.wait_until("that it says so", |up| {
@@ -144,9 +139,7 @@ async fn kafka_knows_what_is_committed() {
     shop.drain();
     let group = format!("tidemark.{}.payments", shop.name);
     let describe = ["--bootstrap-server", &topic.brokers, "--describe", "--group", &group];
-    let class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-    let output = std::process::Command::new(script()).args(["tool", class]).args(describe).output().unwrap();
-    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let table = kafka_tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &describe).unwrap();
     let row = |partition: &str, offset: &str| {
         let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         rows.any(|row| row.get(2..4) == Some(&[partition, offset]))
@@ -168,23 +161,12 @@ async fn new_partitions_are_picked_up() {
     let up = shop.engine(0);
     topic.send_raw(vec![(0, Some(v1.encode(&payment(1)).unwrap()))]).await;
     up.wait_until("partitions", |up| owned(up) == 3);
-    let alter = [
-        "tool",
-        "org.apache.kafka.tools.TopicCommand",
-        "--bootstrap-server",
-        &topic.brokers,
-        "--alter",
-        "--topic",
-        &topic.name,
-        "--partitions",
-        "5",
-    ];
-    assert!(std::process::Command::new(script()).args(alter).status().unwrap().success());
+    topic.tool(&["--alter", "--partitions", "5"]).unwrap();
     up.wait_until("the new partitions", |up| owned(up) == 5);
     let producer = Topic::producer_of(&topic.brokers);
     topic.producer = producer;
     topic.send_raw(vec![(4, Some(v1.encode(&payment(2)).unwrap()))]).await;
-    up.wait_until("the end", |up| topic.absorbed_by(up));
+    up.wait_until("the end", |up| shop.absorbed(&topic, up));
     assert_eq!(up.stop(), Some(0));
     assert_eq!(payments(&shop).await, 2);
 }
