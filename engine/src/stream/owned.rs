@@ -38,7 +38,23 @@ impl Worker {
         if fresh.is_empty() && self.session.is_some() {
             return Ok(());
         }
+        self.drop_lags(partitions);
         self.admit(fresh).await
+    }
+
+    /// A worker that began again no longer knows which partitions it had. Those that it lost meanwhile are others', and their
+    /// lag is for others to report.
+    fn drop_lags(&self, partitions: &[i32]) {
+        for (source, partition) in self.progress.lag().into_keys() {
+            if source == self.source.name() && !partitions.contains(&partition) {
+                self.drop_lag(partition);
+            }
+        }
+    }
+
+    fn drop_lag(&self, partition: i32) {
+        self.progress.drop_lag(self.source.name(), partition);
+        let _ = self.metrics.lag.remove_label_values(&[self.source.name(), &partition.to_string()]);
     }
 
     fn release(&mut self, partition: i32) {
@@ -52,8 +68,7 @@ impl Worker {
             view.next.remove(&partition);
             view.fold.forget(Some(partition));
         }
-        self.progress.drop_lag(self.source.name(), partition);
-        let _ = self.metrics.lag.remove_label_values(&[self.source.name(), &partition.to_string()]);
+        self.drop_lag(partition);
     }
 
     async fn admit(&mut self, mut fresh: Vec<i32>) -> Result<(), StreamError> {

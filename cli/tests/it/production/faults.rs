@@ -1,12 +1,12 @@
 //! Processes that are killed or stopped, and services that go away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::harness::{Shop, Topic, batches, caught_up, owned, random, script, service};
+use super::harness::{Proxy, Redis, Shop, Topic, batches, caught_up, owned, random, script, service};
 use crate::crash::events;
-use crate::support::kill;
+use crate::support::{Up, kill};
 
 const KILLS: usize = 20;
 
@@ -59,27 +59,48 @@ async fn kill_9_at_random_moments_changes_nothing() {
     shop.equals_a_calm_run(&topic).await;
 }
 
-/// An engine that stands still while its partitions move, and then goes on as if nothing had happened.
+/// An engine that stands still while a write of it is on the way, and goes on as if nothing had happened when another
+/// engine has done its work: its late write is refused, and so is its commit of what it had done before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zombie_is_fenced() {
+    /// Long enough that it doesn't commit before it is stopped, and short enough that it wants to as soon as it wakes.
+    const COMMIT_EVERY: Duration = Duration::from_secs(4);
     let mut random = random();
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.port);
     let mut topic = Topic::new("zombie").await;
-    let shop = Shop::new(&topic, "zombie").and_plain();
+    let shop = Shop::with_redis(&topic, "zombie", &redis.url()).and_plain();
     let events = events(&mut random);
-    let mut shares = events.chunks(events.len() / 6);
-    let zombie = shop.engine(0);
+    let mut shares = events.chunks(events.len() / 8);
+    let args = ["--redis-url", &proxy.url(), "--commit-every", &COMMIT_EVERY.as_secs().to_string()];
+    let zombie = shop.engine_with(0, &args);
     topic.send(shares.next().unwrap()).await;
-    zombie.wait_until("its partitions", |up| shop.owned_by(up));
+    zombie.wait_until("its partitions", |up| shop.absorbed(&topic, up));
     for round in 1..=2 {
-        // Stopped while it works: it wakes in the middle of a batch.
+        let read = |up: &Up| up.metric("tidemark_source_events_total", "source=\"plain\"");
+        let (before, share) = (read(&zombie), shares.next().unwrap());
+        topic.send(share).await;
+        zombie.wait_until("events that it has not committed", |up| read(up) == before + share.len() as f64);
+        let absorbed = Instant::now();
+        let replayed = zombie.metric("tidemark_view_events_total", "outcome=\"replayed\"");
+        let fenced = zombie.metric("tidemark_stream_retries_total", "cause=\"fenced\"");
+        proxy.hold_a_write();
         topic.send(shares.next().unwrap()).await;
+        zombie.wait_until("a write on the way", |_| proxy.holds());
         zombie.signal("STOP");
         let heir = shop.engine(round);
         heir.wait_until("all partitions", |up| shop.owned_by(up));
         topic.send(shares.next().unwrap()).await;
         heir.wait_until("what the zombie left", |up| shop.absorbed(&topic, up));
+        heir.wait_until("the zombie's commit to be due", |_| absorbed.elapsed() > COMMIT_EVERY);
+        // Its client gives a write up after ten seconds, and nothing would be late any more.
+        println!("the zombie wakes after {:.1} s", absorbed.elapsed().as_secs_f64());
+        proxy.release();
         zombie.signal("CONT");
-        zombie.wait_until("partitions again", |up| owned(up) > 0);
+        zombie.wait_until("partitions of its own", |up| owned(up) > 0 && owned(up) + owned(&heir) == 6);
+        // What it wrote late was on top of what is there no longer: it read that, and found its events in it.
+        assert!(zombie.metric("tidemark_view_events_total", "outcome=\"replayed\"") > replayed, "{}", zombie.logged());
+        assert!(zombie.metric("tidemark_stream_retries_total", "cause=\"fenced\"") > fenced, "{}", zombie.logged());
         heir.wait_until("the end", caught_up);
         drop(heir);
         zombie.wait_until("all partitions again", |up| shop.owned_by(up) && caught_up(up));
