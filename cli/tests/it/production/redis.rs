@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array};
 use tidemark_engine::online::{RedisConfig, RedisStore};
 use tidemark_engine::request::{ReadStatus, Reader};
 
-use super::harness::{PARTITIONS, Proxy, Redis, Shop, Topic, free_port, random, says_stalled};
+use super::harness::{PARTITIONS, Proxy, Redis, Shop, Topic, batches, free_port, random, says_stalled};
 use crate::crash::{SPAN, START, events};
 use crate::support::PATIENCE;
 
@@ -154,6 +154,41 @@ async fn a_full_redis_pauses_the_stream() {
     assert_eq!(up.metric("tidemark_stream_stalled", "cause=\"store\""), 1.0);
     assert_eq!(redis.run(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
     up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
+    assert_eq!(up.stop(), Some(0));
+    shop.equals_a_calm_run(&topic).await;
+}
+
+/// A Redis that takes what is sent and answers nothing, for longer than its client waits: the stream says so, and once it
+/// answers again goes on, whatever became of the writes that were on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_holds_the_stream_up() {
+    let mut random = random();
+    let redis = Redis::start();
+    let mut topic = Topic::new("redis-slow").await;
+    let shop = Shop::with_redis(&topic, "redis-slow", &redis.url()).and_plain();
+    let events = events(&mut random);
+    let mut shares = events.chunks(events.len().div_ceil(3));
+    let up = shop.engine(0);
+    topic.send(shares.next().unwrap()).await;
+    up.wait_until("the end", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
+    assert_eq!(up.metric("tidemark_stream_retries_total", ""), 0.0);
+    redis.signal("STOP");
+    for batch in batches(&mut random, shares.next().unwrap(), 100) {
+        topic.send(batch).await;
+    }
+    up.wait_until("words on what it waits for", |up| says_stalled(up, "timed out"));
+    for source in ["payments", "plain"] {
+        let labels = format!("cause=\"store\",source=\"{source}\"");
+        up.wait_until("that it is counted", |up| {
+            up.metric("tidemark_stream_stalled", &labels) == 1.0
+                && up.metric("tidemark_stream_retries_total", &labels) > 0.0
+        });
+    }
+    assert!(!shop.absorbed(&topic, &up));
+    topic.send(shares.next().unwrap()).await;
+    redis.signal("CONT");
+    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
+    assert_eq!(up.metric("tidemark_stream_stalled", ""), 0.0);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
