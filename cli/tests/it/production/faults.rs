@@ -1,14 +1,30 @@
 //! Processes that are killed or stopped, and services that go away.
 
+use std::collections::VecDeque;
+use std::process::ExitStatus;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
 use super::harness::{Proxy, Redis, Shop, Topic, batches, caught_up, owned, random, script, service};
 use crate::crash::events;
-use crate::support::{Up, kill};
+use crate::support::{Process, Up, kill};
 
 const KILLS: usize = 20;
+
+/// How a process was found when it was to be killed, and how many messages the topic held when it was dead.
+type Killed = (Option<ExitStatus>, usize);
+
+fn kill_after(after: Duration, process: Process, topic: &Topic) -> JoinHandle<Killed> {
+    let messages = topic.counter();
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        let found = process.lock().unwrap().try_wait().unwrap();
+        kill(&process);
+        (found, messages())
+    })
+}
 
 /// One engine, killed and started again at random moments while events come in.
 #[tokio::test(flavor = "multi_thread")]
@@ -17,45 +33,43 @@ async fn kill_9_at_random_moments_changes_nothing() {
     let mut topic = Topic::new("kill").await;
     let shop = Shop::new(&topic, "killed").and_plain();
     let events = events(&mut random);
-    let mut lives = 0;
-    for share in events.chunks(events.len().div_ceil(KILLS)) {
+    let mut batches: VecDeque<_> = batches(&mut random, &events, 12).into();
+    let (mut in_mid_work, mut with_work_left) = (0, 0);
+    for life in 0..KILLS {
+        for batch in batches.drain(..batches.len().min(5)) {
+            topic.send(batch).await;
+        }
         // Sometimes while it starts, sometimes in the middle of its work.
         let starting = random.random_bool(0.3);
         let after = Duration::from_millis(random.random_range(0..if starting { 800 } else { 250 }));
         let mut killer = None;
-        let up = shop.spawn(0, &["--commit-every", "0.1"], |process| {
-            killer = starting.then(|| {
-                std::thread::spawn(move || {
-                    std::thread::sleep(after);
-                    kill(&process);
-                })
-            });
+        let started = shop.spawn(life, &["--commit-every", "0.1"], |process| {
+            killer = starting.then(|| kill_after(after, process, &topic));
         });
-        let (first, second) = share.split_at(share.len() / 2);
-        topic.send(first).await;
-        if let (Ok(up), false) = (&up, starting) {
+        if !starting {
+            let up = started.as_ref().unwrap_or_else(|log| panic!("life {life} did not start: {log}"));
             up.wait_until("its first events", |up| up.metric("tidemark_source_events_total", "") > 0.0);
-            let killer = std::thread::spawn({
-                let process = up.process();
-                move || {
-                    std::thread::sleep(after);
-                    kill(&process);
-                }
-            });
-            for batch in batches(&mut random, second, 20) {
-                topic.send(batch).await;
-            }
-            killer.join().unwrap();
-            lives += 1;
-        } else {
-            topic.send(second).await;
+            killer = Some(kill_after(after, up.process(), &topic));
+            in_mid_work += 1;
         }
-        if let Some(killer) = killer {
-            killer.join().unwrap();
+        let killer = killer.unwrap();
+        while !killer.is_finished()
+            && let Some(batch) = batches.pop_front()
+        {
+            topic.send(batch).await;
         }
+        let (found, messages) = killer.join().unwrap();
+        // A start that gives an error is one that was killed before it listened, and no other.
+        assert_eq!(found, None, "life {life} had ended by itself: {:?}", started.err());
+        // Nothing writes any more: what isn't committed was left to do.
+        with_work_left += usize::from(shop.committed().await < messages);
     }
-    println!("{lives} of {KILLS} lives had absorbed events when they ended");
-    assert!(lives > KILLS / 4, "too few kills in the middle of work: {lives}");
+    println!("{KILLS} kills, {in_mid_work} after the first events, {with_work_left} with work left");
+    println!("{} batches were sent after the last", batches.len());
+    assert!(in_mid_work >= KILLS / 2 && with_work_left >= KILLS * 3 / 4);
+    for batch in batches {
+        topic.send(batch).await;
+    }
     shop.equals_a_calm_run(&topic).await;
 }
 

@@ -105,6 +105,12 @@ impl Topic {
         self.messages.load(Ordering::SeqCst)
     }
 
+    /// As [`Topic::messages`], for a thread that looks while others send.
+    pub fn counter(&self) -> impl Fn() -> usize + Send + 'static {
+        let messages = self.messages.clone();
+        move || messages.load(Ordering::SeqCst)
+    }
+
     /// An encoder of another contract, registered as the next version of the topic's.
     pub fn version(&self, contract: &str) -> Encoder {
         let registry = SchemaRegistry::new(&service("SCHEMA_REGISTRY_URL", "registry")).unwrap();
