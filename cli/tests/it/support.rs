@@ -134,6 +134,10 @@ impl Up {
         self.child.clone()
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
         (

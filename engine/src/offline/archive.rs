@@ -5,6 +5,8 @@
 //! already is skipped, so that no row is ever there twice, wherever files were cut the time before. It
 //! relies on the source: an offset always reads the same event.
 //!
+//! What was refused after the last event of a partition is remembered beside its files, see [`super::archive_ends`].
+//!
 //! A partition has one writer at a time, and one that doesn't know yet that it has lost the partition is fenced: the
 //! next file's name follows from what is durable, and a file that is there is never replaced. Who finds its name taken
 //! ([`OfflineError::Conflict`]) looks up anew what there is.
@@ -27,7 +29,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use tokio::task::JoinHandle;
 
-use super::{OfflineError, Storage, failed, file_stem, parse_stem};
+use super::{OfflineError, Storage, archive_ends, failed, file_stem, parse_stem};
 use crate::source::{INGESTED_AT, OFFSET};
 
 /// Rows after which a file is cut.
@@ -52,6 +54,8 @@ pub struct ArchiveWriter {
 struct Pending {
     /// Every event below is durable.
     durable: i64,
+    /// After the last event that is.
+    last: i64,
     /// Every event below was appended.
     next: i64,
     /// Files that are whole, and not written yet.
@@ -88,18 +92,15 @@ impl ArchiveWriter {
         rows_per_file: usize,
     ) -> Result<ArchiveWriter, OfflineError> {
         storage.sweep(&storage.path(&["archive", source])).await?;
-        let ranges = archived_ranges(&storage, source).await?;
-        let pending = |end: i64| Pending { durable: end + 1, ..Default::default() };
-        let partitions = ranges.into_iter().map(|(partition, range)| (partition, pending(*range.end()))).collect();
+        let partitions = Pending::known(&storage, source).await?;
         Ok(ArchiveWriter { storage, source: source.into(), schema, rows_per_file: rows_per_file.max(1), partitions })
     }
 
     /// Looks up anew what partitions have, and forgets what was on the way: another instance may have written them.
     pub async fn adopt(&mut self, partitions: &[i32]) -> Result<(), OfflineError> {
-        let ranges = archived_ranges(&self.storage, &self.source).await?;
+        let mut known = Pending::known(&self.storage, &self.source).await?;
         for partition in partitions {
-            let durable = ranges.get(partition).map_or(0, |range| range.end() + 1);
-            self.partitions.insert(*partition, Pending { durable, ..Pending::default() });
+            self.partitions.insert(*partition, known.remove(partition).unwrap_or_default());
         }
         Ok(())
     }
@@ -149,7 +150,8 @@ impl ArchiveWriter {
     /// beyond what was appended, where the archive was ahead.
     pub async fn flush(&mut self) -> Result<BTreeMap<i32, i64>, OfflineError> {
         // All come to an end, also when one fails: a file that is half closed would be lost.
-        let flushed = join_all(self.partitions.values_mut().map(|pending| pending.flush(&self.storage))).await;
+        let place = (&self.storage, self.source.as_str());
+        let flushed = join_all(self.partitions.iter_mut().map(|(p, pending)| pending.flush(place, *p))).await;
         flushed.into_iter().collect::<Result<(), _>>()?;
         Ok(self.durable())
     }
@@ -170,16 +172,31 @@ impl ArchiveWriter {
 }
 
 impl Pending {
-    async fn flush(&mut self, storage: &Storage) -> Result<(), OfflineError> {
+    /// Partitions with what is durable of them.
+    async fn known(storage: &Storage, source: &str) -> Result<BTreeMap<i32, Pending>, OfflineError> {
+        let last = last_events(storage, source).await?;
+        let ends = archive_ends::beyond(storage, source, last.clone()).await?;
+        let pending = |partition: i32, durable| Pending {
+            durable,
+            last: last.get(&partition).copied().unwrap_or(0),
+            ..Pending::default()
+        };
+        Ok(ends.into_iter().map(|(partition, end)| (partition, pending(partition, end))).collect())
+    }
+
+    async fn flush(&mut self, (storage, source): (&Storage, &str), partition: i32) -> Result<(), OfflineError> {
         if let Some(open) = self.open.take() {
             self.whole.push_back(open.close().await?);
         }
         while let Some(file) = self.whole.front() {
             storage.create(&file.path, file.bytes.clone()).await?;
-            self.durable = file.next_offset;
+            (self.durable, self.last) = (file.next_offset, file.next_offset);
             self.whole.pop_front();
         }
-        self.durable = self.durable.max(self.next);
+        if self.next > self.durable {
+            archive_ends::remember(storage, source, partition, (self.last, self.next)).await?;
+            self.durable = self.next;
+        }
         Ok(())
     }
 }
@@ -215,10 +232,7 @@ impl Open {
 }
 
 /// Per partition, the offsets of the first and the last event in a source's archive.
-pub async fn archived_ranges(
-    storage: &Storage,
-    source: &str,
-) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
+async fn archived_ranges(storage: &Storage, source: &str) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
     ranges_of(storage, archive_files(storage, source).await?).await
 }
 
@@ -240,6 +254,17 @@ pub(super) async fn ranges_of(
         ranges.insert(partition, first..=last_offset(storage, &file).await?);
     }
     Ok(ranges)
+}
+
+/// Per partition, the offset after the last event in a source's archive.
+async fn last_events(storage: &Storage, source: &str) -> Result<BTreeMap<i32, i64>, OfflineError> {
+    let ranges = archived_ranges(storage, source).await?;
+    Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end() + 1)).collect())
+}
+
+/// Per partition, the offset below which every event is in a source's archive, or was refused.
+pub async fn archived_ends(storage: &Storage, source: &str) -> Result<BTreeMap<i32, i64>, OfflineError> {
+    archive_ends::beyond(storage, source, last_events(storage, source).await?).await
 }
 
 /// The files of a source's archive by partition and first offset, in the order of partition and offset.

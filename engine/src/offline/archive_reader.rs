@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::archive::{archive_files, last_offset};
 use super::older_files::OlderFiles;
-use super::{OfflineError, Storage, failed};
+use super::{OfflineError, Storage, archive_ends, failed};
 use crate::source::{Contract, OFFSET, event_schema};
 
 /// Rows that are unpacked at once.
@@ -40,7 +40,7 @@ pub struct ArchiveReader {
 struct Partition {
     /// By first offset.
     files: Vec<(i64, ObjectMeta)>,
-    /// After the last event.
+    /// After the last event, and what was refused after it.
     end: i64,
 }
 
@@ -82,7 +82,8 @@ impl ArchiveReader {
         self.partitions.get(&partition).map_or(0, |held| held.end)
     }
 
-    /// Events at and after an offset below the [end](Self::end), at least one and at most `most`.
+    /// Events at and after an offset below the [end](Self::end), at least one and at most `most`; none where all that there is up
+    /// to the end was refused.
     pub async fn read(&mut self, partition: i32, from: i64, most: usize) -> Result<Option<RecordBatch>, OfflineError> {
         let Some(held) = self.partitions.get(&partition) else {
             return Ok(None);
@@ -166,10 +167,14 @@ async fn partitions(storage: &Storage, source: &str) -> Result<BTreeMap<i32, Par
     for (partition, first, file) in archive_files(storage, source).await? {
         partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
     }
-    for partition in partitions.values_mut() {
-        if let Some((_, newest)) = partition.files.last() {
-            partition.end = last_offset(storage, newest).await? + 1;
+    let mut ends = BTreeMap::new();
+    for (partition, held) in &partitions {
+        if let Some((_, newest)) = held.files.last() {
+            ends.insert(*partition, last_offset(storage, newest).await? + 1);
         }
+    }
+    for (partition, end) in archive_ends::beyond(storage, source, ends).await? {
+        partitions.entry(partition).or_insert(Partition { files: vec![], end }).end = end;
     }
     Ok(partitions)
 }

@@ -99,6 +99,41 @@ async fn files_are_named_by_their_first_event_and_read_back() {
 }
 
 #[tokio::test]
+async fn what_was_refused_at_the_end_is_remembered_as_long_as_the_files_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
+    let mut archive = writer(&dir, 100).await;
+    archive.append(0, &events(0, 0..5), 5).await.unwrap();
+    archive.flush().await.unwrap();
+    archive.append(0, &events(0, 5..7), 9).await.unwrap();
+    archive.append(1, &events(1, []), 3).await.unwrap();
+    archive.flush().await.unwrap();
+    archive.append(0, &events(0, []), 12).await.unwrap();
+    let expected = BTreeMap::from([(0, 12), (1, 3)]);
+    assert_eq!(archive.flush().await.unwrap(), expected);
+    let mut again = writer(&dir, 100).await;
+    assert_eq!((again.durable(), archived_ends(&storage, "t").await.unwrap()), (expected.clone(), expected.clone()));
+    again.adopt(&[0, 1, 2]).await.unwrap();
+    assert_eq!(again.durable(), BTreeMap::from([(0, 12), (1, 3), (2, 0)]));
+    let mut past = ArchiveReader::open(storage.clone(), "t", &amounts()).await.unwrap();
+    assert_eq!((past.end(0), past.end(1), past.end(2)), (12, 3, 0));
+    assert_eq!(past.read(0, 6, 10).await.unwrap().unwrap().num_rows(), 1);
+    assert_eq!((past.read(0, 7, 10).await.unwrap(), past.read(1, 0, 10).await.unwrap()), (None, None));
+    // Under another contract they may be no worse than others. They were refused.
+    again.append(0, &events(0, 5..14), 14).await.unwrap();
+    again.flush().await.unwrap();
+    assert_eq!(offsets(&dir, 0).await, [0, 1, 2, 3, 4, 5, 6, 12, 13]);
+    // What stood behind a file says nothing of what was in it.
+    again.append(0, &events(0, []), 20).await.unwrap();
+    again.flush().await.unwrap();
+    assert_eq!(writer(&dir, 100).await.durable()[&0], 20);
+    std::fs::remove_file(dir.path().join("archive/t/ingest_date=1970-01-01/0-0000000000000000012.parquet")).unwrap();
+    assert_eq!(writer(&dir, 100).await.durable()[&0], 7);
+    past.refresh().await.unwrap();
+    assert_eq!(past.end(0), 7);
+}
+
+#[tokio::test]
 async fn a_replay_from_anywhere_with_other_cuts_duplicates_and_loses_nothing() {
     for seed in 0..8u64 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -247,7 +282,7 @@ async fn the_past_is_read_by_offset_from_anywhere() {
     archive.flush().await.unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     let mut reader = ArchiveReader::open(storage, "t", &amounts()).await.unwrap();
-    assert_eq!((reader.end(0), reader.end(1), reader.end(2)), (345, 0, 5));
+    assert_eq!((reader.end(0), reader.end(1), reader.end(2)), (350, 0, 5));
     assert!(reader.read(1, 0, 10).await.unwrap().is_none());
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for _ in 0..200 {

@@ -7,13 +7,14 @@
 use std::fmt::Display;
 
 pub mod archive;
+mod archive_ends;
 mod archive_reader;
 pub mod archive_table;
 pub mod dead_letters;
 mod older_files;
 mod storage;
 
-pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ranges};
+pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ends};
 pub use archive_reader::ArchiveReader;
 pub use archive_table::{Past, archive_table};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};

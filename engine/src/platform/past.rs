@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 use super::PlatformError;
 use super::files_table::FilesTable;
 use crate::catalog::{Source, read_as};
-use crate::offline::{Past, Storage, archive_table, archived_ranges};
+use crate::offline::{Past, Storage, archive_table, archived_ends};
 use crate::source::{
     EventLog, EventSource, LogSource,
     files::{FilesConfig, Reading},
@@ -52,12 +52,12 @@ pub async fn behind(
     let mut found = vec![];
     for source in sources {
         let Some(contract) = &source.contract else { continue };
-        let archived = archived_ranges(&storage, &source.name).await?;
+        let archived = archived_ends(&storage, &source.name).await?;
         let time = Some((source.timestamp.as_str(), source.options.max_future));
         let mut events = LogSource::new(&source.name, log.clone(), contract.clone(), time)?;
         let mut missing = 0;
         for partition in events.partitions().await? {
-            let mut next = archived.get(&partition).map_or(0, |range| range.end() + 1);
+            let mut next = archived.get(&partition).copied().unwrap_or(0);
             while let Some(batch) = events.read(partition, next, RECORDS).await? {
                 missing += batch.events.num_rows() as u64;
                 next = batch.next_offset;

@@ -82,14 +82,11 @@ impl EventSource for Archived {
         }
         let events = self.archive.read(partition, from, max_records).await;
         let source_name = self.source.name().to_owned();
-        let events =
-            events.map_err(|e| SourceError::Internal { source_name: source_name.clone(), what: e.to_string() })?;
-        let last = events.as_ref().and_then(last_offset);
-        let (Some(events), Some(last)) = (events, last) else {
-            let what = format!("the archive ends before offset {from} of partition {partition}, and at {end}");
-            return Err(SourceError::Internal { source_name, what });
-        };
-        Ok(Some(SourceBatch { partition, first_offset: from, next_offset: last + 1, events, rejects: vec![] }))
+        let events = events.map_err(|e| SourceError::Internal { source_name, what: e.to_string() })?;
+        // What is left up to the archive's end was refused.
+        let events = events.unwrap_or_else(|| RecordBatch::new_empty(self.schema()));
+        let next_offset = last_offset(&events).map_or(end, |last| last + 1);
+        Ok(Some(SourceBatch { partition, first_offset: from, next_offset, events, rejects: vec![] }))
     }
 
     async fn between(&mut self, partition: i32, from: i64, to: i64) -> Result<i64, SourceError> {

@@ -5,6 +5,8 @@
 
 mod faults;
 mod harness;
+mod letters;
 mod moving;
 mod redis;
 mod topic;
+mod verbs;

@@ -1,20 +1,10 @@
 //! What a topic may do to its reader: evolve, grow, begin anywhere, and hold what is no event.
 
-use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
-use super::harness::{Shop, Topic, kafka_tool, owned, random, service};
+use super::harness::{Shop, Topic, events_of, kafka_tool, owned, payment, random, service};
 use crate::crash::{SPAN, START, events};
 use crate::support::CONTRACT;
-
-fn events_of(said: &Json) -> (u64, u64) {
-    let of = |key: &str| said["sources"]["payments"][key].as_u64().unwrap();
-    (of("events"), of("rejected"))
-}
-
-fn payment(i: usize) -> Json {
-    json!({"id": format!("p{i}"), "user_id": 1, "shop": "shop 1", "amount": 1.0, "note": null, "at": START})
-}
 
 /// The payments of the user that all events are of.
 async fn payments(shop: &Shop) -> i64 {
@@ -62,45 +52,6 @@ async fn schemas_evolve_in_mid_stream() {
     let letters = shop.letters();
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.reason.contains("amount")), "{}", letters[0].reason);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_listed_and_sent_again() {
-    let mut topic = Topic::new("letters").await;
-    let shop = Shop::new(&topic, "letters");
-    // The producer was ahead of the registry: its schema is registered once somebody notices.
-    let v2 = CONTRACT.replace(r#""name": "Payment""#, r#""name": "Payment", "doc": "v2""#);
-    let whole = topic.version(&v2).encode(&payment(1)).unwrap();
-    let unknown: Bytes = [&[0, 0x7f, 0xff, 0xff, 0xff], &whole[5..]].concat().into();
-    topic.send_raw(vec![(0, Some(unknown)), (1, None), (2, Some(whole.clone()))]).await;
-    assert_eq!(events_of(&shop.drain()), (1, 2));
-    let listed = shop.ok(&["dead-letters", "list", "payments"]);
-    assert_eq!(listed.as_array().unwrap().len(), 2);
-    assert_eq!((&listed[0]["partition"], &listed[0]["offset"]), (&json!(0), &json!(0)));
-    assert!(listed[0]["reason"].as_str().unwrap().contains("2147483647"), "{listed}");
-    let one = shop.ok(&["dead-letters", "list", "payments", "--reason", "empty"]);
-    assert_eq!(one["partition"], 1);
-    // Sent again it is no better, and becomes a letter again: at its new place, and only there.
-    let replayed = shop.ok(&["dead-letters", "replay", "payments", "--reason", "2147483647"]);
-    assert_eq!(replayed, json!({"sent": 1, "kept": 0}));
-    let listed = shop.ok(&["dead-letters", "list", "payments"]);
-    assert_eq!((&listed["partition"], &listed["offset"]), (&json!(1), &json!(0)), "{listed}");
-    assert_eq!(events_of(&shop.drain()), (0, 1));
-    let listed = shop.ok(&["dead-letters", "list", "payments"]);
-    assert_eq!(listed.as_array().unwrap().len(), 2);
-    assert!(listed.as_array().unwrap().iter().any(|letter| letter["offset"] == 1), "{listed}");
-}
-
-/// A message that is longer than a letter may be: its beginning is kept, and the stream goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_message_fits_its_letter() {
-    let mut topic = Topic::new("long").await;
-    let shop = Shop::new(&topic, "long");
-    topic.send_raw(vec![(0, Some(Bytes::from(vec![b'x'; 999_000])))]).await;
-    assert_eq!(events_of(&shop.drain()), (0, 1));
-    let letters = shop.letters();
-    assert!(letters[0].truncated && letters[0].payload.len() == 900_000);
-    assert_eq!(shop.ok(&["dead-letters", "replay", "payments"]), json!({"sent": 0, "kept": 1}));
 }
 
 /// A topic that is deleted and made anew is another one, whose offsets say nothing: nothing is skipped in silence.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use crate::crash::START;
 use crate::support::Up;
 
 mod servers;
@@ -33,6 +34,17 @@ pub fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     format!("{name}-{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A payment of user 1.
+pub fn payment(i: usize) -> Json {
+    json!({"id": format!("p{i}"), "user_id": 1, "shop": "shop 1", "amount": 1.0, "note": null, "at": START})
+}
+
+/// Events and rejects of the payments, as a drain says them.
+pub fn events_of(said: &Json) -> (u64, u64) {
+    let of = |key: &str| said["sources"]["payments"][key].as_u64().unwrap();
+    (of("events"), of("rejected"))
 }
 
 /// The seed of a test's random choices; another one if `TIDEMARK_FAULT_SEED` names it.

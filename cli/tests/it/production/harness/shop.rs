@@ -183,8 +183,12 @@ impl Shop {
     }
 
     fn letters_of(&self, source: &str) -> Vec<TopicLetter> {
+        self.letters_in(&self.dead_letter_topic(source))
+    }
+
+    pub fn letters_in(&self, topic: &str) -> Vec<TopicLetter> {
         let config = KafkaConfig { brokers: self.brokers.clone(), options: BTreeMap::new() };
-        topic_letters(&config, &self.dead_letter_topic(source)).unwrap()
+        topic_letters(&config, topic).unwrap()
     }
 
     /// What the engines did must be what one engine does that nothing disturbs; and what was sent, by count.
