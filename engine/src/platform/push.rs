@@ -85,7 +85,7 @@ impl Intake {
         let log = match &self.events {
             Events::Kafka(kafka) => {
                 let records = messages.into_iter().map(|(at, key, payload)| Record {
-                    key: key.into_bytes(),
+                    key: Some(key.into_bytes()),
                     partition: None,
                     payload: Some(payload),
                     timestamp: at.div_euclid(1000),

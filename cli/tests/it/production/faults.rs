@@ -1,13 +1,13 @@
-//! Processes that are killed or stopped, and services that go away.
+//! Processes that are killed or stopped, and a Kafka that goes away.
 
 use std::collections::VecDeque;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::harness::{Proxy, Redis, Shop, Topic, batches, caught_up, owned, random, script, service};
+use super::harness::{Proxy, Redis, Shop, Topic, batches, caught_up, owned, random, says_stalled, script, service};
 use crate::crash::events;
 use crate::support::{Process, Up, kill};
 
@@ -126,14 +126,14 @@ async fn a_zombie_is_fenced() {
     shop.equals_a_calm_run(&topic).await;
 }
 
-/// Kafka goes away and comes back: the engine says why it waits, and goes on by itself.
+/// Kafka is ended, and at last killed, and comes back: the engine says why it waits, and goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_restarts() {
     let mut random = random();
     let folder = tempfile::tempdir().unwrap();
     let port = 20_000 + random.random_range(0..5000) * 2;
     let services = |verb: &str| {
-        let mut command = std::process::Command::new(script());
+        let mut command = Command::new(script());
         command.args([verb, "kafka"]).env("SERVICES_RUN", folder.path()).env("KAFKA_PORT", port.to_string());
         let output = command.env_remove("KAFKA_BROKERS").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -143,19 +143,23 @@ async fn kafka_restarts() {
     let mut topic = Topic::at(&format!("127.0.0.1:{port}"), "restart", 3).await;
     let shop = Shop::new(&topic, "restarted");
     let events = events(&mut random);
+    let mut shares = events.chunks(events.len().div_ceil(3));
     let up = shop.engine(0);
-    let (first, second) = events.split_at(events.len() / 2);
-    topic.send(first).await;
+    topic.send(shares.next().unwrap()).await;
     up.wait_until("partitions", |up| shop.owned_by(up));
     services("stop");
     // Its session runs out: Kafka's client takes the partitions back, and there is nothing left whose read would fail.
     up.wait_until("the loss of its partitions", |up| owned(up) == 0);
-    up.wait_until("words on what it waits for", |up| {
-        let (status, answer) = up.get("/ready");
-        status == 503 && answer.to_string().contains("stalled")
-    });
+    up.wait_until("words on what it waits for", |up| says_stalled(up, "topic restart"));
     services("start");
-    topic.send(second).await;
+    topic.send(shares.next().unwrap()).await;
+    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
+    // In the middle of what the engine reads and commits.
+    topic.send(shares.next().unwrap()).await;
+    let broker = std::fs::read_to_string(folder.path().join("kafka/pid")).unwrap();
+    assert!(Command::new("kill").args(["-9", broker.trim()]).status().unwrap().success());
+    up.wait_until("words on what it waits for", |up| says_stalled(up, "topic restart"));
+    services("start");
     up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;

@@ -1,7 +1,8 @@
 //! The production stream against real services: Kafka, a schema registry and Redis, as `infra/services` starts them.
 //!
-//! Every test ends by comparing every online value and every archived row with a run over the same topic that nothing
-//! ever disturbed.
+//! Tests of faults and of several engines end by comparing every online value, every archived row and every dead
+//! letter with a run over the same topic that nothing ever disturbed, and counts with what was sent. The others are about
+//! what a topic or a verb may do, and say themselves what must come of it.
 
 mod faults;
 mod harness;

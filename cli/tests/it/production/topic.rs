@@ -79,6 +79,66 @@ async fn a_topic_that_begins_anew_is_refused() {
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("deleted"));
 }
 
+/// A consumer whose contract is ahead of its producers': what v1 wrote is read as v2 has it, beside what v2 wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_v2_reads_what_v1_wrote() {
+    let mut topic = Topic::new("ahead").await;
+    let shop = Shop::new(&topic, "ahead");
+    let v1 = CONTRACT.replace(r#""user_id", "type": "long""#, r#""user_id", "type": "int""#);
+    let v1 = v1.replace(r#""amount", "type": "double""#, r#""amount", "type": "float""#);
+    // Two types wider, and a field more.
+    let device = r#"{"name": "device", "type": "string", "default": "unknown"},"#;
+    let v2 = CONTRACT.replace(r#"{"name": "note","#, &format!(r#"{device} {{"name": "note","#));
+    shop.project.write("schemas/payments.v2.avsc", &v2);
+    let sources = std::fs::read_to_string(shop.project.path("features/sources.sql")).unwrap();
+    shop.project.write("features/sources.sql", sources.replace("payments.v1", "payments.v2"));
+    let view = "CREATE FEATURE VIEW devices AS
+        SELECT device, COUNT(*) OVER ever AS payments, SUM(amount) OVER ever AS spend FROM payments
+        WINDOW ever AS (PARTITION BY device ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);";
+    shop.project.write("features/devices.sql", view);
+    let (v1, v2) = (topic.version(&v1), topic.version(&v2));
+    let messages = (0..12).map(|i| {
+        let mut event = payment(i);
+        let ahead = i % 4 == 3;
+        if ahead {
+            event["device"] = json!("phone");
+        }
+        (i as i32 % 3, Some((if ahead { &v2 } else { &v1 }).encode(&event).unwrap()))
+    });
+    topic.send_raw(messages.collect()).await;
+    let up = shop.engine(0);
+    up.wait_until("the end", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
+    let keys = json!([{"device": "unknown"}, {"device": "phone"}]);
+    let (status, answer) = up.post("/v1/views/devices", &json!({"keys": keys, "as_of": START + SPAN}));
+    assert_eq!(status, 200, "{answer}");
+    let expected = json!([
+        {"device": "unknown", "payments": 9, "spend": 9.0},
+        {"device": "phone", "payments": 3, "spend": 3.0},
+    ]);
+    assert_eq!(answer["rows"], expected, "{answer}");
+    assert_eq!(up.metric("tidemark_source_events_rejected_total", ""), 0.0);
+    assert_eq!(up.stop(), Some(0));
+    assert_eq!(payments(&shop).await, 12);
+}
+
+/// The key of a message is not looked at: those that have none are events like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_without_a_key_are_events() {
+    let mut topic = Topic::new("keyless").await;
+    let shop = Shop::new(&topic, "keyless");
+    let v1 = topic.version(CONTRACT);
+    topic.send_without_keys((0..30).map(|i| v1.encode(&payment(i)).unwrap()).collect()).await;
+    // What Kafka's own consumer shows of them: a key that is empty would be an empty line.
+    let reading = ["--topic", &topic.name, "--from-beginning", "--max-messages", "30", "--timeout-ms", "20000"];
+    let format = ["--property", "print.key=true", "--property", "print.value=false"];
+    let args = [&["--bootstrap-server", &topic.brokers], &reading[..], &format[..]].concat();
+    let keys = kafka_tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &args).unwrap();
+    assert_eq!(keys.lines().collect::<Vec<_>>(), ["null"; 30]);
+    assert_eq!(events_of(&shop.drain()), (30, 0));
+    assert_eq!(payments(&shop).await, 30);
+    assert_eq!(shop.archive("payments").1.len(), 30);
+}
+
 /// What is durable is committed to Kafka, for its own tools to see.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_knows_what_is_committed() {
@@ -151,6 +211,37 @@ async fn a_source_begins_where_it_says() {
         shop.drain();
         assert_eq!(payments(&shop).await, before as i64 + 2, "{start}: a new view");
     }
+}
+
+/// A start within the topic's time: each partition begins at its first message that is as late, or at its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_begins_in_the_middle_of_its_time() {
+    let mut topic = Topic::new("midway").await;
+    let v1 = topic.version(CONTRACT);
+    let at = |seconds: i64| (START + SPAN) / 1000 + 1000 * seconds;
+    let mut i = 0;
+    let mut message = |partition| {
+        i += 1;
+        vec![(partition, Some(v1.encode(&payment(i)).unwrap()))]
+    };
+    for (partition, seconds) in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 3), (2, 0), (2, 1)] {
+        topic.send_at(at(seconds), message(partition)).await;
+    }
+    let redis = service("REDIS_URL", "redis");
+    let time = |millis: i64| chrono::DateTime::from_timestamp_millis(millis).unwrap().to_rfc3339();
+    // Between two messages, and at the very time of one.
+    for (start, expected) in [(at(1) + 500, 3), (at(2), 3), (at(1), 5)] {
+        let shop = Shop::with_options(&topic, "midway", &redis, &format!(", start = '{}'", time(start)));
+        assert_eq!(events_of(&shop.drain()), (expected, 0), "{start}");
+        assert_eq!(payments(&shop).await, expected as i64, "{start}");
+    }
+    // A partition that has nothing as late is read from its end: what comes then is the next.
+    let start = format!(", start = '{}'", time(at(1) + 500));
+    let shop = Shop::with_options(&topic, "midway", &redis, &start);
+    assert_eq!(events_of(&shop.drain()).0, 3);
+    topic.send_at(at(4), message(2)).await;
+    assert_eq!(events_of(&shop.drain()), (1, 0));
+    assert_eq!(payments(&shop).await, 4);
 }
 
 /// Everything is as usual with messages of no key, in one partition, over a topic whose retention took its beginning.

@@ -72,7 +72,7 @@ impl KafkaDeadLetters {
             headers.push((TRUNCATED, reject.payload.len().to_string()));
         }
         Record {
-            key: key(&self.source, partition, reject.offset),
+            key: Some(key(&self.source, partition, reject.offset)),
             partition: None,
             payload: Some(reject.payload.slice(..reject.payload.len().min(MAX_PAYLOAD))),
             // Of the letter, not of the message: the topic's retention goes by it.
@@ -156,7 +156,7 @@ pub async fn replay(
     let (sent, kept): (Vec<TopicLetter>, Vec<_>) =
         letters.into_iter().partition(|letter| !letter.truncated && !letter.reason.starts_with("view "));
     let record = |letter: &TopicLetter, payload| Record {
-        key: key(&letter.source, letter.partition, letter.offset),
+        key: Some(key(&letter.source, letter.partition, letter.offset)),
         partition: None,
         payload,
         timestamp: now,

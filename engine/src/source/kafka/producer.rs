@@ -30,8 +30,8 @@ const DEFAULTS: [(&str, &str); 5] = [
 /// One message on its way.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Messages of one key stay in one partition, in order.
-    pub key: Vec<u8>,
+    /// Messages of one key stay in one partition, in order; those of none go to any.
+    pub key: Option<Vec<u8>>,
     /// In place of the one that the key stands for.
     pub partition: Option<i32>,
     /// None is a tombstone: what has this key is gone.
@@ -113,9 +113,9 @@ impl KafkaProducer {
             }
             let mut message: BaseRecord<'_, Vec<u8>, [u8], Box<Place>> =
                 BaseRecord::with_opaque_to(topic, Box::new(Place { batch: batch.clone(), i }))
-                    .key(&record.key)
                     .timestamp(record.timestamp)
                     .headers(headers);
+            message.key = record.key.as_ref();
             message.payload = record.payload.as_deref();
             message.partition = record.partition;
             while let Err((error, back)) = self.client.send(message) {

@@ -70,7 +70,7 @@ impl Topic {
         let mut records = vec![];
         for event in events {
             let payload = self.encoder.encode(event).unwrap();
-            let key = event[key].to_string().into_bytes();
+            let key = Some(event[key].to_string().into_bytes());
             let timestamp = (START + SPAN) / 1000;
             let record = |payload| Record { key: key.clone(), payload, timestamp, ..Record::default() };
             if self.sent % 100 == 7 {
@@ -93,6 +93,13 @@ impl Topic {
         let record =
             |(partition, payload)| Record { partition: Some(partition), payload, timestamp, ..Record::default() };
         self.put(messages.into_iter().map(record).collect()).await;
+    }
+
+    /// Messages that have no key, wherever Kafka's client puts them.
+    pub async fn send_without_keys(&mut self, payloads: Vec<Bytes>) {
+        let timestamp = (START + SPAN) / 1000;
+        let record = |payload| Record { payload: Some(payload), timestamp, ..Record::default() };
+        self.put(payloads.into_iter().map(record).collect()).await;
     }
 
     async fn put(&mut self, records: Vec<Record>) {
