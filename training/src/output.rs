@@ -33,7 +33,7 @@ pub enum Format {
 /// A file of either format.
 pub(crate) enum Output {
     Parquet(Box<ParquetFile>),
-    Csv(Draft, PathBuf, csv::Writer<File>),
+    Csv(Draft, PathBuf, Box<csv::Writer<File>>),
 }
 
 impl Output {
@@ -42,7 +42,8 @@ impl Output {
             Format::Parquet => Self::Parquet(Box::new(ParquetFile::create(path, schema)?)),
             Format::Csv => {
                 let (draft, file) = Draft::create(path)?;
-                Self::Csv(draft, path.into(), csv::WriterBuilder::new().with_header(true).build(file))
+                let writer = csv::WriterBuilder::new().with_header(true).build(file);
+                Self::Csv(draft, path.into(), Box::new(writer))
             }
         })
     }

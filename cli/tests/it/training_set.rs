@@ -38,7 +38,7 @@ fn mixed(i: usize) -> usize {
 
 /// A quarter of everything is device 0's.
 fn device(i: usize) -> i64 {
-    if mixed(i) % 4 == 0 { 0 } else { (mixed(i) % 5_000) as i64 }
+    if mixed(i).is_multiple_of(4) { 0 } else { (mixed(i) % 5_000) as i64 }
 }
 
 fn at(i: usize) -> i64 {
@@ -136,7 +136,8 @@ fn rows_between_instants_a_sample_of_them_and_csv() {
 
     // The same rows each time, each with the values that it has in the whole set.
     let sample = |out| project.ok(&[&SET[..], &["--out", out, "--sample", "0.1"]].concat());
-    (sample("a.parquet"), sample("b.parquet"));
+    sample("a.parquet");
+    sample("b.parquet");
     let (a, b) = (rows(&project, "a.parquet"), rows(&project, "b.parquet"));
     assert_eq!(a, b);
     assert!((120..280).contains(&a.num_rows()), "{}", a.num_rows());

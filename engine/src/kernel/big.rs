@@ -135,21 +135,6 @@ impl Big {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn big_arithmetic() {
-        let mut sum = ExactSum::default();
-        sum.add(-3.5);
-        assert_eq!(sum.exact().times(1 << 40).to_f64(), -3.5 * (1u64 << 40) as f64);
-        let mut other = ExactSum::default();
-        other.add(10.0);
-        assert_eq!(other.exact().minus(&sum.exact().squared()).to_f64(), 10.0 - 12.25);
-    }
-}
-
 /// The nearest double, ties to even, of `±digits * 2^(32 * low - BIAS)`; `None` where it isn't a normal number.
 pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
     let top = digits.iter().rposition(|digit| *digit != 0)?;
@@ -169,4 +154,19 @@ pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
     }
     let sign = u64::from(negative) << 63;
     Some(f64::from_bits(sign | (exponent as u64) << 52 | (mantissa & ((1 << 52) - 1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn big_arithmetic() {
+        let mut sum = ExactSum::default();
+        sum.add(-3.5);
+        assert_eq!(sum.exact().times(1 << 40).to_f64(), -3.5 * (1u64 << 40) as f64);
+        let mut other = ExactSum::default();
+        other.add(10.0);
+        assert_eq!(other.exact().minus(&sum.exact().squared()).to_f64(), 10.0 - 12.25);
+    }
 }
