@@ -45,7 +45,7 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let service = &project.services[&format!("s_{}", view.name)];
         let online = engine::online(&reader, service, view, spine).await.map_err(&failed)?;
         let direct = engine::online_view(&reader, &project.views[&view.name], view, spine).await.map_err(&failed)?;
-        let little = (world.seed + index as u64) % 3 == 0;
+        let little = (world.seed + index as u64).is_multiple_of(3);
         let offline = engine::offline(&streamed.archive, &project, service, view, spine, little).await;
         let (offline, spilled) = offline.map_err(&failed)?;
         if spilled {
