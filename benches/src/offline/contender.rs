@@ -10,6 +10,9 @@ use serde_json::Value as Json;
 use tidemark_benches::process::{Running, Used};
 use tidemark_benches::{say, venv};
 
+/// Bytes of memory that are touched before each run.
+const WARM: usize = 2 << 30;
+
 /// Where data, programs and answers are.
 pub struct Place {
     pub scripts: PathBuf,
@@ -90,11 +93,24 @@ impl Place {
     }
 
     pub fn run(&self, workload: &str, size: &str, contender: &Contender, venvs: &Path) -> Run {
+        self.warm(size);
         let done = match contender.tool() {
             "tidemark" => self.ours(workload, size),
             tool => self.peer(workload, size, &contender.name, tool == "feast", venvs),
         };
         done.unwrap_or_else(|error| Run { failed: Some(format!("{error:#}")), ..Run::default() })
+    }
+
+    /// Reads the data, so that everyone finds it in the page cache, and touches memory, so that nobody pays for what a virtual
+    /// machine has given back since the one before.
+    fn warm(&self, size: &str) {
+        std::hint::black_box(vec![1u8; WARM]);
+        for file in std::fs::read_dir(self.data.join("data").join(size)).into_iter().flatten().flatten() {
+            // What can't be read fails where it is needed.
+            if let Ok(mut file) = std::fs::File::open(file.path()) {
+                let _ = std::io::copy(&mut file, &mut std::io::sink());
+            }
+        }
     }
 
     /// Compares everyone's answers with those of DuckDB: counts and strings exactly, doubles within 1e-9.
