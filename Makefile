@@ -5,7 +5,7 @@ TIDEMARK   = $(CARGO) run --quiet --package tidemark --
 RATE      ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart up test bench-stream bench-offline services check lint clean-data
+.PHONY: help setup build quickstart up backfill test bench-stream bench-offline services check lint clean-data
 
 help:           ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ quickstart: build ## Show the whole loop: events, features over REST, a training
 up: build       ## Run the platform in data/ with live traffic (RATE=20 events a second) until ctrl-c
 	@test -e data/log.redb || $(TIDEMARK) generate --days 30 --to log
 	@$(TIDEMARK) up --generate $(RATE)
+
+backfill: build ## Make snapshots of a view (VIEW=user_spend FROM=2026-01-01 TO=2026-01-31)
+	@test -n "$(VIEW)" -a -n "$(FROM)" -a -n "$(TO)" || { echo 'expected VIEW=, FROM= and TO=, such as: make backfill VIEW=user_spend FROM=2026-01-01 TO=2026-01-31' >&2; exit 2; }
+	@$(TIDEMARK) backfill --view $(VIEW) --from $(FROM) --to $(TO) $(BACKFILL)
 
 test: setup lint ## Run every check and every test, against a real Kafka, schema registry and Redis
 	$(CARGO) test --workspace --no-run

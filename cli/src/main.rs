@@ -3,6 +3,7 @@
 //! Thin: each verb is a file that reads its arguments, calls a library, and prints. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage. What a program reads goes to standard output, everything else to standard error.
 
+mod backfill;
 mod check;
 mod client;
 mod console;
@@ -56,6 +57,8 @@ enum Verb {
     Generate(generate::Args),
     /// Builds a point-in-time-correct training set as Parquet
     TrainingSet(training_set::Args),
+    /// Makes snapshots of a view: its values for every entity at the end of each date, as Parquet
+    Backfill(backfill::Args),
     /// Reads a service or a view from a running platform
     Get(get::Args),
     /// Says how a running platform is
@@ -96,6 +99,7 @@ fn run_verb(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::DeadLetters(args) => runtime.block_on(dead_letters::run(settings, &args)),
         Verb::Generate(args) => runtime.block_on(generate::run(settings, &args)),
         Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),
+        Verb::Backfill(args) => runtime.block_on(backfill::run(settings, &args)),
         Verb::Get(args) => get::run(settings, &args),
         Verb::Status(args) => status::run(settings, &args),
         Verb::Schemas(args) => schemas::run(settings, &args, &runtime),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::json;
 use tidemark_engine::batch::Cut;
-use tidemark_engine::plan::FeatureService;
+use tidemark_engine::catalog::Source;
 use tidemark_engine::platform::{Folder, behind};
 use tidemark_training::{Format, Options, Request, build, service};
 
@@ -70,7 +71,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         _ => anyhow::bail!("expected the name of a training set, or --spine, --service and --timestamp"),
     };
     let folder = settings.folder();
-    check_archive(&folder, service(&project, &request)?).await?;
+    let sources = service(&project, &request)?.views().into_iter().map(|(view, _)| view.source.clone());
+    check_archive(&folder, sources).await?;
     let format = match args.format {
         FileFormat::Parquet => Format::Parquet,
         FileFormat::Csv => Format::Csv,
@@ -103,10 +105,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
 
 /// Says on stderr what the archive lacks of the event log; an error if it lacks all. A training set without the events
 /// would be wrong without a word.
-async fn check_archive(folder: &Folder, service: &FeatureService) -> Result<()> {
+pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Arc<Source>>) -> Result<()> {
     const HINT: &str = "run `tidemark stream --until-end` first";
-    let sources: BTreeMap<_, _> =
-        service.views().into_iter().map(|(view, _)| (view.source.name.clone(), view.source.clone())).collect();
+    let sources: BTreeMap<_, _> = sources.into_iter().map(|source| (source.name.clone(), source)).collect();
     let found = match folder.open_log() {
         Ok(None) => return Ok(()),
         Ok(Some(log)) => behind(&log, &folder.offline(), sources.into_values()).await.map_err(|e| e.to_string()),
@@ -133,7 +134,7 @@ async fn check_archive(folder: &Folder, service: &FeatureService) -> Result<()> 
             );
         }
         eprintln!(
-            "warning: source {}: {events} events of the log are not in the archive yet, and so not in this training set; \
+            "warning: source {}: {events} events of the log are not in the archive yet, and so not in what is made now; \
              hint: {HINT}",
             source.source
         );

@@ -158,14 +158,17 @@ fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>, rows
     pairs
 }
 
+/// The first and the last offset of each partition that the events were read from, where they have any.
+pub(crate) fn offsets(source: &str, past: &Past) -> Option<(String, String)> {
+    let ranges = past.offsets.iter().map(|(partition, range)| format!("{partition}:{}-{}", range.start(), range.end()));
+    let ranges = ranges.collect::<Vec<_>>().join(" ");
+    (!ranges.is_empty()).then(|| (format!("tidemark.source.{source}.offsets"), ranges))
+}
+
 /// Which events there were, and which rows of the spine were asked for.
 fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Vec<(String, String)> {
     let mut pairs: Vec<(String, String)> = vec![];
-    for (source, past) in events.iter().filter(|(_, past)| !past.offsets.is_empty()) {
-        let ranges =
-            past.offsets.iter().map(|(partition, range)| format!("{partition}:{}-{}", range.start(), range.end()));
-        pairs.push((format!("tidemark.source.{source}.offsets"), ranges.collect::<Vec<_>>().join(" ")));
-    }
+    pairs.extend(events.iter().flat_map(|(source, past)| offsets(source, past)));
     let instant = |at: i64| chrono::DateTime::from_timestamp_micros(at).map_or(at.to_string(), |at| at.to_rfc3339());
     let asked =
         [("from", cut.from.map(instant)), ("to", cut.to.map(instant)), ("sample", cut.sample.map(|s| s.to_string()))];
@@ -173,7 +176,7 @@ fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Vec<(String, String)
     pairs
 }
 
-fn unknown<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Error {
+pub(crate) fn unknown<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Error {
     let names: Vec<&str> = known.map(String::as_str).collect();
     let expected =
         if names.is_empty() { "a project that defines one".to_owned() } else { format!("one of {}", names.join(", ")) };

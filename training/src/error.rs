@@ -17,6 +17,8 @@ pub enum Error {
     Plan { name: String, source: TrainingError },
     #[error("events of source {source_name}: {source}")]
     Events { source_name: String, source: DataFusionError },
+    #[error(transparent)]
+    Offline(#[from] tidemark_engine::offline::OfflineError),
     #[error("{what}: {cause}")]
     Run { what: String, cause: String },
     #[error("can't {action} {}: {cause}", path.display())]
@@ -25,7 +27,8 @@ pub enum Error {
 
 impl Error {
     /// A query that failed, without DataFusion's own words about the kind of error.
-    pub(crate) fn run(what: &str) -> impl Fn(DataFusionError) -> Self {
-        move |error| Self::Run { what: what.to_owned(), cause: error.message().into_owned() }
+    pub(crate) fn run(what: &str) -> impl Fn(DataFusionError) -> Self + use<> {
+        let what = what.to_owned();
+        move |error| Self::Run { what: what.clone(), cause: error.message().into_owned() }
     }
 }

@@ -1,14 +1,18 @@
 //! Training sets: a spine, a feature service evaluated as of each row's instant, one file.
 //!
+//! Snapshots ([`backfill`]): a view's values for every entity at the end of each date.
+//!
 //! [`build`] is thin: the engine plans and computes (`tidemark_engine::batch`), this crate finds the spine, the events
 //! and the place for the answer. Guarantees: the file has one row for each row of the spine, in the spine's order; it
 //! appears under its name only when it is whole; its metadata says what it was made from.
 
+mod backfill;
 mod build;
 mod error;
 mod output;
 mod spine;
 
+pub use backfill::{Backfill, Made, Step, backfill};
 pub use build::{Options, Request, Summary, build, service};
 pub use error::Error;
 pub use output::{Format, ParquetFile};

@@ -81,12 +81,7 @@ pub struct ParquetFile {
 impl ParquetFile {
     pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
-        let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
-        for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-            // Doubles are rarely the same: looking each up in a dictionary is time spent for nothing.
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
-        }
-        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.build()));
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)));
         let (file, encoders) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(path, e))?;
         Ok(Self { path: path.into(), draft, file, encoders, schema, waiting: vec![], groups: 0 })
     }
@@ -123,6 +118,16 @@ impl ParquetFile {
         };
         append(&mut self.file).map_err(|e| failed(&self.path, e))
     }
+}
+
+/// How files are written.
+pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
+    let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
+    for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
+        // Doubles are rarely the same: looking each up in a dictionary is time spent for nothing.
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+    }
+    properties.build()
 }
 
 /// The columns of a row group, each encoded by one of several threads.

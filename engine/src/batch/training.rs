@@ -198,7 +198,9 @@ impl Rewrite<'_> {
         keys: Vec<Expr>,
         instant: Expr,
     ) -> Result<LogicalPlan> {
-        let events = self.events(&views)?;
+        let Some((view, _)) = views.first() else { return plan_err!("a point-in-time join of no view") };
+        let table = (self.events)(&view.source)?;
+        let events = events_plan(views.iter().map(|(view, _)| view.as_ref()), table)?;
         let node = PointInTimeJoin::try_new(spine, events, views, keys, instant)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
@@ -207,25 +209,28 @@ impl Rewrite<'_> {
         let node = ServiceStep::try_new(&self.service.name, input, step, what, output)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
+}
 
-    /// The events of views of one source, with the columns that they read, and the platform's own.
-    fn events(&self, views: &[(Arc<FeatureView>, TableReference)]) -> Result<LogicalPlan> {
-        let Some((view, _)) = views.first() else { return plan_err!("a point-in-time join of no view") };
-        let table = (self.events)(&view.source)?;
-        let schema = event_schema(&view.source.schema);
-        let found = table.schema();
-        let wanted: BTreeSet<String> = views.iter().flat_map(|(view, _)| view.reads()).collect();
-        let columns: Vec<Expr> = schema
-            .fields()
-            .iter()
-            .filter(|f| META_COLUMNS.contains(&f.name().as_str()) || wanted.contains(f.name()))
-            .filter(|f| found.field_with_name(f.name()).is_ok())
-            .map(|f| {
-                let column = Expr::Column(Column::new(Some(view.source.name.as_str()), f.name()));
-                let same = found.field_with_name(f.name()).is_ok_and(|found| found.data_type() == f.data_type());
-                if same { column } else { cast_to(column, f.data_type().clone()).alias(f.name()) }
-            })
-            .collect();
-        LogicalPlanBuilder::scan(view.source.name.as_str(), provider_as_source(table), None)?.project(columns)?.build()
-    }
+/// The events of views of one source, with the columns that they read, and the platform's own.
+pub(super) fn events_plan<'a>(
+    views: impl IntoIterator<Item = &'a FeatureView>,
+    table: Arc<dyn TableProvider>,
+) -> Result<LogicalPlan> {
+    let views: Vec<&FeatureView> = views.into_iter().collect();
+    let Some(view) = views.first() else { return plan_err!("a point-in-time join of no view") };
+    let schema = event_schema(&view.source.schema);
+    let found = table.schema();
+    let wanted: BTreeSet<String> = views.iter().flat_map(|view| view.reads()).collect();
+    let columns: Vec<Expr> = schema
+        .fields()
+        .iter()
+        .filter(|f| META_COLUMNS.contains(&f.name().as_str()) || wanted.contains(f.name()))
+        .filter(|f| found.field_with_name(f.name()).is_ok())
+        .map(|f| {
+            let column = Expr::Column(Column::new(Some(view.source.name.as_str()), f.name()));
+            let same = found.field_with_name(f.name()).is_ok_and(|found| found.data_type() == f.data_type());
+            if same { column } else { cast_to(column, f.data_type().clone()).alias(f.name()) }
+        })
+        .collect();
+    LogicalPlanBuilder::scan(view.source.name.as_str(), provider_as_source(table), None)?.project(columns)?.build()
 }

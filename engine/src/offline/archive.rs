@@ -19,12 +19,11 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use futures::future::join_all;
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use tokio::task::JoinHandle;
@@ -36,8 +35,6 @@ use crate::source::{INGESTED_AT, OFFSET};
 pub const ARCHIVE_ROWS_PER_FILE: usize = 1_000_000;
 /// Small enough that a scan for a stretch of time skips most of a file.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
-/// What is read of a file's end at first; most footers fit.
-const FOOTER_BYTES: u64 = 64 * 1024;
 
 /// Appends the events of one source.
 #[derive(Debug)]
@@ -287,19 +284,7 @@ pub(super) async fn archive_files(
 
 /// The last offset in a file, from its statistics.
 pub(super) async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, OfflineError> {
-    let mut reader = ParquetMetaDataReader::new();
-    let mut tail = FOOTER_BYTES.min(file.size);
-    loop {
-        let range = file.size - tail..file.size;
-        let bytes = storage.store().get_range(&file.location, range).await;
-        let bytes = bytes.map_err(failed(&file.location, "can't read its footer"))?;
-        match reader.try_parse_sized(&bytes, file.size) {
-            Ok(()) => break,
-            Err(ParquetError::NeedMoreData(needed)) if needed as u64 > tail => tail = needed as u64,
-            Err(e) => return Err(failed(&file.location, "can't read its footer")(e)),
-        }
-    }
-    let metadata = reader.finish().map_err(failed(&file.location, "can't read its footer"))?;
+    let metadata = storage.footer(file).await?;
     let of_group = metadata.row_groups().iter().map(|group| {
         let offset = group.columns().iter().find(|column| column.column_path().string() == OFFSET)?;
         match offset.statistics()? {

@@ -12,11 +12,16 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::{OfflineError, failed};
 
 /// A file that nobody finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// What is read of a file's end at first; most footers fit.
+const FOOTER_BYTES: u64 = 64 * 1024;
 
 /// A folder, or a prefix in an object store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -116,6 +121,23 @@ impl Storage {
         let root = folder.files.path_to_filesystem(path).map_err(failed(path, "can't sweep"))?;
         let swept = tokio::task::spawn_blocking(move || sweep(&root)).await;
         swept.map_err(failed(path, "can't sweep"))?.map_err(failed(path, "can't sweep"))
+    }
+
+    /// What the footer of a Parquet file says.
+    pub async fn footer(&self, file: &ObjectMeta) -> Result<ParquetMetaData, OfflineError> {
+        let mut reader = ParquetMetaDataReader::new();
+        let mut tail = FOOTER_BYTES.min(file.size);
+        loop {
+            let range = file.size - tail..file.size;
+            let bytes = self.store.get_range(&file.location, range).await;
+            let bytes = bytes.map_err(failed(&file.location, "can't read its footer"))?;
+            match reader.try_parse_sized(&bytes, file.size) {
+                Ok(()) => break,
+                Err(ParquetError::NeedMoreData(needed)) if needed as u64 > tail => tail = needed as u64,
+                Err(e) => return Err(failed(&file.location, "can't read its footer")(e)),
+            }
+        }
+        reader.finish().map_err(failed(&file.location, "can't read its footer"))
     }
 
     pub async fn get(&self, path: &Path) -> Result<Bytes, OfflineError> {

@@ -1,0 +1,153 @@
+//! `tidemark backfill`: snapshots of a view, a Parquet file a date.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use chrono::NaiveDate;
+use serde_json::json;
+use tidemark_training::{Backfill, Step, backfill};
+
+use crate::console::{bytes, count, counted};
+use crate::run;
+use crate::settings::Settings;
+use crate::training_set::check_archive;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The feature view
+    #[arg(long, value_name = "NAME")]
+    view: String,
+    /// The first date, such as 2026-01-01
+    #[arg(long, value_name = "DATE")]
+    from: NaiveDate,
+    /// The last date; it must be over, since a snapshot is as of a date's end (UTC)
+    #[arg(long, value_name = "DATE")]
+    to: NaiveDate,
+    /// How many passes over the events run at once, eight dates each
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: u16,
+    /// Make dates again that are there already
+    #[arg(long)]
+    force: bool,
+    /// What the joins and sorts of a pass may take of memory, such as 512MB or 2GB; what they need beyond it they write to
+    /// temporary files
+    #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
+    memory_limit: Option<usize>,
+}
+
+pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    if args.to < args.from {
+        bail!("--to {} is before --from {}; expected the first date, then the last", args.to, args.from);
+    }
+    let today = chrono::Utc::now().date_naive();
+    if args.to >= today {
+        bail!("--to {} is not over (UTC); expected {} or earlier", args.to, today.pred_opt().unwrap_or(today));
+    }
+    let project = settings.project().await?;
+    let folder = settings.folder();
+    if let Some(view) = project.views.get(&args.view) {
+        check_archive(&folder, [view.source.clone()]).await?;
+    }
+    let what = Backfill {
+        view: args.view.clone(),
+        from: args.from,
+        to: args.to,
+        parallel: args.parallel.into(),
+        force: args.force,
+        memory: args.memory_limit,
+    };
+    let mut shown = Progress::new(settings.json);
+    let made = backfill(&project, &folder.offline(), &what, &mut |step| shown.step(step)).await;
+    shown.end();
+    let made = made?;
+    let seconds = made.elapsed.as_secs_f64();
+    if settings.json {
+        let (dates, there, rows, size) = (made.dates, made.there, made.rows, made.bytes);
+        println!(
+            "{}",
+            json!({"event": "finished", "dates": dates, "there": there, "rows": rows, "bytes": size, "seconds": seconds})
+        );
+    } else {
+        println!(
+            "{}: {} made, {} there already; {} rows, {} in {seconds:.1} s",
+            args.view,
+            counted(made.dates, "date"),
+            made.there,
+            count(made.rows),
+            bytes(made.bytes)
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is seen while dates are made: a bar on a terminal, a line a date elsewhere, events for programs.
+struct Progress {
+    json: bool,
+    bar: bool,
+    since: Instant,
+    dates: usize,
+    done: usize,
+    rows: u64,
+}
+
+impl Progress {
+    fn new(json: bool) -> Self {
+        let bar = !json && std::io::stderr().is_terminal();
+        Self { json, bar, since: Instant::now(), dates: 0, done: 0, rows: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Begun { dates, there } => {
+                self.dates = *dates;
+                if self.json {
+                    println!("{}", json!({"event": "begun", "dates": dates, "there": there}));
+                }
+            }
+            Step::Made { date, rows, bytes: size } => {
+                self.done += 1;
+                self.rows += rows;
+                if self.json {
+                    println!("{}", json!({"event": "made", "date": date.to_string(), "rows": rows, "bytes": size}));
+                } else if !self.bar {
+                    eprintln!("{date}: {} rows, {}; {}", count(*rows), bytes(*size), self.rest());
+                }
+            }
+        }
+        if self.bar {
+            const WIDTH: usize = 30;
+            let full = (self.done * WIDTH).checked_div(self.dates).unwrap_or(WIDTH);
+            let _ = write!(
+                std::io::stderr(),
+                "\r\x1b[2K[{}{}] {}",
+                "#".repeat(full),
+                " ".repeat(WIDTH.saturating_sub(full)),
+                self.rest()
+            );
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    /// How far it is, how fast, and how long it will take.
+    fn rest(&self) -> String {
+        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
+        let left = match self.done {
+            0 => String::new(),
+            done => format!(", {:.0} s left", seconds / done as f64 * (self.dates - done.min(self.dates)) as f64),
+        };
+        format!(
+            "{} of {}, {} rows/s{left}",
+            self.done,
+            counted(self.dates, "date"),
+            count((self.rows as f64 / seconds) as u64)
+        )
+    }
+
+    fn end(&self) {
+        if self.bar {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
