@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<()> {
 
     for size in &args.sizes {
         place.generate(size)?;
-        let runs = if size.starts_with('M') { 1 } else { args.runs.max(1) };
+        let runs = if contender::is_large(size) { 1 } else { args.runs.max(1) };
         for workload in ["w1", "w2"] {
             let contenders = contender::all(workload, size, &args.peers);
             let mut done: Vec<Vec<Run>> = contenders.iter().map(|_| vec![]).collect();
