@@ -1,16 +1,16 @@
 //! `tidemark training-set`: a Parquet file of a spine with a service's features as of each row's instant.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use tidemark_engine::batch::Cut;
 use tidemark_engine::catalog::Source;
 use tidemark_engine::platform::{Folder, behind};
-use tidemark_training::{Format, Options, Request, build, service};
+use tidemark_training::{Format, Options, Request, build, diff, service};
 
 use crate::console::{bytes, count};
 use crate::run;
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A training set of the project
-    #[arg(required_unless_present = "spine", conflicts_with_all = ["spine", "service", "timestamp"])]
+    #[arg(required_unless_present_any = ["spine", "diff"], conflicts_with_all = ["spine", "service", "timestamp"])]
     name: Option<String>,
     /// Or: a file with the rows to start from (Parquet, CSV or NDJSON)
     #[arg(long, value_name = "FILE", requires_all = ["service", "timestamp"])]
@@ -30,9 +30,12 @@ pub struct Args {
     /// The file's column with the instant to evaluate at
     #[arg(long, value_name = "COLUMN", requires = "spine")]
     timestamp: Option<String>,
+    /// Or: says what makes two training sets in Parquet different; exit code 1 if anything does
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["name", "spine", "out"])]
+    diff: Vec<PathBuf>,
     /// The file to write
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "diff")]
+    out: Option<PathBuf>,
     /// What to write it as
     #[arg(long, value_enum, default_value = "parquet")]
     format: FileFormat,
@@ -62,13 +65,17 @@ fn part(text: &str) -> Result<f64, String> {
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    if let [a, b] = args.diff.as_slice() {
+        return explain(settings, a, b);
+    }
+    let Some(out) = &args.out else { bail!("expected --out, the file to write") };
     let project = settings.project().await?;
     let request = match (&args.name, &args.spine, &args.service, &args.timestamp) {
         (_, Some(spine), Some(service), Some(timestamp)) => {
             Request::File { service: service.clone(), spine: spine.clone(), timestamp: timestamp.clone() }
         }
         (Some(name), ..) => Request::Named(name.clone()),
-        _ => anyhow::bail!("expected the name of a training set, or --spine, --service and --timestamp"),
+        _ => bail!("expected the name of a training set, or --spine, --service and --timestamp"),
     };
     let folder = settings.folder();
     let sources = service(&project, &request)?.views().into_iter().map(|(view, _)| view.source.clone());
@@ -79,16 +86,16 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     let cut = Cut { from: args.from, to: args.to, sample: args.sample };
     let options = Options { memory: args.memory_limit, cut, format };
-    let done = build(&project, &folder.offline(), &request, &options, &args.out).await?;
+    let done = build(&project, &folder.offline(), &request, &options, out).await?;
     if settings.json {
         println!(
             "{}",
-            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "spilled": done.spilled, "file": args.out})
+            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "spilled": done.spilled, "file": out})
         );
     } else {
         println!(
             "{}: {} rows, {} columns, {} in {:.1} s{}",
-            args.out.display(),
+            out.display(),
             count(done.rows),
             done.columns.len(),
             bytes(done.bytes),
@@ -101,6 +108,23 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what makes two files different.
+fn explain(settings: &Settings, a: &Path, b: &Path) -> Result<ExitCode> {
+    let found = diff(a, b)?;
+    if settings.json {
+        println!(
+            "{}",
+            json!({"a": a, "b": b, "differences": found.iter().map(ToString::to_string).collect::<Vec<_>>()})
+        );
+    } else if found.is_empty() {
+        println!("A {} and B {} are the same", a.display(), b.display());
+    } else {
+        println!("A {}\nB {}", a.display(), b.display());
+        found.iter().for_each(|difference| println!("{difference}"));
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Says on stderr what the archive lacks of the event log; an error if it lacks all. A training set without the events
@@ -126,7 +150,7 @@ pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Ar
     for source in lacking {
         let events = count(source.events);
         if source.empty {
-            anyhow::bail!(
+            bail!(
                 "source {}: its archive under {} is empty, and the event log holds {events} events; expected the archive \
                  to hold them; hint: {HINT}",
                 source.source,

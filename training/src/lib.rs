@@ -8,12 +8,14 @@
 
 mod backfill;
 mod build;
+mod diff;
 mod error;
 mod output;
 mod spine;
 
 pub use backfill::{Backfill, Made, Step, backfill};
 pub use build::{Options, Request, Summary, build, service};
+pub use diff::{Difference, diff};
 pub use error::Error;
 pub use output::{Format, ParquetFile};
 

@@ -189,6 +189,45 @@ fn a_training_set_names_the_offsets_that_it_was_made_from() {
 }
 
 #[test]
+fn a_difference_between_two_sets_is_explained() {
+    let project = shop_project(1);
+    let build = |out: &str| {
+        project.ok(&["training-set", "--spine", "labels.csv", "--service", "score", "--timestamp", "at", "--out", out]);
+    };
+    let args = ["--commit-every", "0.1"];
+    push(&project, &args, &[payment("1", "2024-05-01T10:00:00Z")]);
+    project.ok(&["stream", "--until-end"]);
+    project.write("labels.csv", "user_id,amount,at\n1,1.0,2024-05-01T09:30:00Z\n1,1.0,2024-05-01T10:30:00Z\n");
+    build("a.parquet");
+    build("same.parquet");
+    assert!(project.ok(&["training-set", "--diff", "a.parquet", "same.parquet"]).contains("are the same"));
+
+    push(&project, &args, &[payment("2", "2024-05-01T10:10:00Z")]);
+    project.ok(&["stream", "--until-end"]);
+    let services = std::fs::read_to_string(project.path("features/services.sql")).unwrap();
+    project.write("features/services.sql", services.replace("s.spend_1h,", "s.spend_1h + 0 AS spent_1h,"));
+    build("b.parquet");
+    let output = project.run(&["training-set", "--diff", "a.parquet", "b.parquet"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
+    for wanted in [
+        "made from source.payments.offsets: A 0:0-0, B 0:0-1",
+        "made from service.sql, line 2: A `",
+        "column spend_1h: A Float64, B nothing",
+        "column spent_1h: A nothing, B Float64",
+        "column payments_1h: 1 row differs; the first is row 2: A 1, B 2",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    project.write("labels.csv", SPINE);
+    build("c.parquet");
+    let said = text(&project.run(&["training-set", "--diff", "b.parquet", "c.parquet"]).stdout);
+    assert!(said.contains("rows: A 2, B 1"), "{said}");
+    let output = project.run(&["training-set", "--diff", "a.parquet", "labels.csv"]);
+    assert!(text(&output.stderr).contains("labels.csv"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn files_that_can_not_matter_are_not_read() {
     let project = shop_project(1);
     let args = ["--commit-every", "0.1"];
