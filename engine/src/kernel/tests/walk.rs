@@ -73,6 +73,45 @@ fn a_walk_equals_the_evaluation_of_each_timeline() {
     assert!(answers > 10_000 && slid > 500, "{answers} answers, {slid} timelines");
 }
 
+/// 28 March 23:00 less a month is later than 31 March 10:00 less a month: the frame begins earlier again.
+#[test]
+fn a_frame_of_months_may_begin_earlier_later_on() {
+    let spec = TimelineSpec {
+        columns: vec![],
+        frames: vec![Frame::Range {
+            start: Some(Interval { months: 1, days: 0, micros: 0 }),
+            end: Interval::default(),
+        }],
+        aggregates: vec![Aggregate {
+            function: Function::Udaf(datafusion::functions_aggregate::count::count_udaf()),
+            args: vec![],
+            filter: None,
+            distinct: false,
+            ignore_nulls: false,
+            frame: 0,
+            output: Arc::new(arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, false)),
+        }],
+        tile: None,
+        lateness: 0,
+        ahead: 0,
+        event_id: None,
+    };
+    let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+    let kernel = Arc::new(Kernel::new(spec).unwrap());
+    let rows = KeyedRows {
+        keys: vec![0, 0],
+        times: vec![at("2025-02-28T12:00:00Z"), at("2025-03-01T00:00:00Z")].into(),
+        partitions: vec![0, 0].into(),
+        offsets: vec![0, 1].into(),
+        ids: None,
+        columns: vec![],
+    };
+    let walk = kernel.walk(kernel.timelines(rows, 1).unwrap()).unwrap();
+    let questions = ["2025-03-28T23:00:00Z", "2025-03-31T10:00:00Z"].map(|text| Question { key: 0, at: at(text) });
+    let found = walk.answer(&questions).unwrap();
+    assert_eq!(found[0].as_primitive::<Int64Type>().values().to_vec(), [1, 2]);
+}
+
 /// Stretches a case's frames and times to months: a later instant less a month may be an earlier one.
 fn in_months(case: &mut Case) {
     for frame in &mut case.spec.frames {
