@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -70,20 +69,9 @@ impl TableProvider for FilesTable {
             .iter()
             .map(|field| field.as_ref().clone().with_nullable(field.is_nullable() || !only.contains(field.name())));
         let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
-        let parts = session.config().target_partitions().max(1);
-        let part = |part| -> Arc<dyn PartitionStream> {
-            let (source, columns, config) = (self.source.clone(), self.columns.clone(), self.config.clone());
-            Arc::new(Events {
-                source,
-                columns,
-                config,
-                only: only.clone(),
-                schema: schema.clone(),
-                part: (part, parts),
-            })
-        };
-        let table = StreamingTable::try_new(schema.clone(), (0..parts).map(part).collect())?;
-        table.scan(session, projection, filters, limit).await
+        let (source, columns, config) = (self.source.clone(), self.columns.clone(), self.config.clone());
+        let events = Events { source, columns, config, only, schema: schema.clone() };
+        StreamingTable::try_new(schema, vec![Arc::new(events)])?.scan(session, projection, filters, limit).await
     }
 }
 
@@ -95,8 +83,6 @@ struct Events {
     config: FilesConfig,
     only: BTreeSet<String>,
     schema: SchemaRef,
-    /// Which part of the files, and of how many.
-    part: (usize, usize),
 }
 
 impl PartitionStream for Events {
@@ -106,8 +92,7 @@ impl PartitionStream for Events {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (source, columns) = (self.source.clone(), self.columns.clone());
-        let part = self.part;
-        let open = move |config, only| Reading::open(source.clone(), config, columns.clone(), only, part);
+        let open = move |config, only| Reading::open(source.clone(), config, columns.clone(), only);
         let start = Pass::Start(self.config.clone(), self.only.clone());
         let rows = try_unfold(start, move |pass| {
             let open = open.clone();
@@ -136,8 +121,8 @@ enum Pass {
 
 struct Reading {
     files: FileSource,
-    /// Offsets that are still to be read, the next ones last.
-    spans: Vec<(i64, i64)>,
+    partitions: Vec<i32>,
+    next: i64,
     rejected: usize,
     reason: Option<String>,
 }
@@ -148,26 +133,23 @@ impl Reading {
         config: FilesConfig,
         columns: SchemaRef,
         only: BTreeSet<String>,
-        (part, parts): (usize, usize),
     ) -> Result<Self, SourceError> {
-        let files = FileSource::with_only(&source, config, columns, only)?;
-        let spans = files.spans().await?;
-        // Neighbours stay together: a part opens few files.
-        let at = |part: usize| part * spans.len() / parts;
-        let mut spans = spans.get(at(part)..at(part + 1)).unwrap_or_default().to_vec();
-        spans.reverse();
-        Ok(Self { files, spans, rejected: 0, reason: None })
+        let mut files = FileSource::with_only(&source, config, columns, only)?;
+        let partitions = files.partitions().await?;
+        Ok(Self { files, partitions, next: 0, rejected: 0, reason: None })
     }
 
-    async fn next(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        while let Some(span) = self.spans.last_mut() {
-            if let Some(batch) = self.files.read_span(span, ROWS).await? {
+    async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>, SourceError> {
+        while let Some(partition) = self.partitions.last() {
+            if let Some(batch) = self.files.read(*partition, self.next, ROWS).await? {
+                self.next = batch.next_offset;
                 self.rejected += batch.rejects.len();
-                let first = batch.rejects.into_iter().next().map(|reject| reject.reason);
-                self.reason = self.reason.take().or(first);
+                self.reason =
+                    self.reason.take().or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
                 return Ok(Some(batch.events));
             }
-            self.spans.pop();
+            self.partitions.pop();
+            self.next = 0;
         }
         if let Some(first) = self.reason.take() {
             let (source, rejected) = (self.files.name(), self.rejected);

@@ -270,11 +270,6 @@ impl Listing {
         numbers.iter().filter_map(|number| self.stretches.get(*number)).filter(|stretch| stretch.kind == Kind::Events)
     }
 
-    /// Where a stretch's file is, whatever has become of it.
-    pub(super) fn path_of(&self, stretch: &Stretch) -> Option<PathBuf> {
-        self.known.get(&stretch.file)?.path.clone()
-    }
-
     /// Where a stretch can be read; nothing, if its file has turned into something else and nothing was read of it.
     /// `anew`: compares the bytes even if the file seems untouched.
     pub(super) fn readable(&self, stretch: &Stretch, anew: bool) -> Result<Option<PathBuf>, SourceError> {

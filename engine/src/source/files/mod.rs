@@ -123,30 +123,6 @@ impl FileSource {
         Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })
     }
 
-    /// Offsets between which the events can be read apart from each other: from one on, to before another.
-    pub async fn spans(&self) -> Result<Vec<(i64, i64)>, SourceError> {
-        self.blocking(Reader::spans).await
-    }
-
-    /// Events of a span, which becomes what is left of it; nothing at its end.
-    pub async fn read_span(
-        &mut self,
-        span: &mut (i64, i64),
-        max_records: usize,
-    ) -> Result<Option<SourceBatch>, SourceError> {
-        let (from, to) = *span;
-        if from >= to {
-            return Ok(None);
-        }
-        // Within a file, offsets count rows.
-        let most = usize::try_from(to - from).unwrap_or(max_records).min(max_records);
-        let batch = self.read(0, from, most).await?;
-        // Where a span has nothing (more), reading goes on with another one's events.
-        let batch = batch.filter(|batch| batch.next_offset <= to);
-        span.0 = batch.as_ref().map_or(to, |batch| batch.next_offset);
-        Ok(batch)
-    }
-
     async fn blocking<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Reader) -> Result<T, SourceError> + Send + 'static,

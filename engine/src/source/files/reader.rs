@@ -68,33 +68,6 @@ impl Reader {
         Ok(offset(self.numbers(), 0))
     }
 
-    /// Offsets of stretches that can be read apart from each other, from one to before another: of Parquet, row groups.
-    pub(super) fn spans(&mut self) -> Result<Vec<(i64, i64)>, SourceError> {
-        self.listing.refresh()?;
-        let mut spans = vec![];
-        let of = &self.listing.config.of;
-        for (number, stretch) in self.listing.stretches.iter().enumerate().filter(|(_, stretch)| stretch.of == *of) {
-            let end = offset(number + 1, 0);
-            let mut next = offset(number, 0);
-            // What can't be read in parts says so when it is read.
-            for rows in self
-                .listing
-                .path_of(stretch)
-                .map(|path| rows::groups(&path, self.listing.config.format))
-                .unwrap_or_default()
-            {
-                spans.push((next, next + i64::from(rows)));
-                next += i64::from(rows);
-            }
-            // The last one goes to the next stretch.
-            match spans.last_mut().filter(|(_, to)| *to == next && next > offset(number, 0)) {
-                Some((_, to)) => *to = end,
-                None => spans.push((next, end)),
-            }
-        }
-        Ok(spans)
-    }
-
     /// About how many rows lie between two offsets; at least one, if there is anything.
     pub(super) fn between(&self, from: i64, to: i64) -> i64 {
         let before = |at: i64| self.listing.rows_before((at >> ROW_BITS) as usize, (at & ROW_MASK) as u32);

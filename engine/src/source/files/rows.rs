@@ -79,22 +79,9 @@ fn parquet(file: File, columns: SchemaRef, only: Option<&BTreeSet<String>>, from
         builder = builder.with_projection(mask);
         columns = shown;
     }
-    // Who reads few columns reads all rows.
-    let size = if only.is_some() { 4 * CHUNK_ROWS } else { CHUNK_ROWS };
-    let reader = builder.with_batch_size(size).with_offset(from as usize).build().map_err(|e| e.to_string())?;
+    let reader = builder.with_batch_size(CHUNK_ROWS).with_offset(from as usize).build().map_err(|e| e.to_string())?;
     let mut next = from;
     Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))
-}
-
-/// The rows of each row group of a Parquet file; none of another file, or one that can't be read.
-pub(super) fn groups(path: &Path, format: Option<Format>) -> Vec<u32> {
-    if format.or_else(|| Format::of(path)) != Some(Format::Parquet) {
-        return vec![];
-    }
-    let reader = File::open(path).ok().and_then(|file| ParquetRecordBatchReaderBuilder::try_new(file).ok());
-    let groups =
-        reader.map(|reader| reader.metadata().row_groups().iter().map(|g| u32::try_from(g.num_rows())).collect());
-    groups.and_then(Result::ok).unwrap_or_default()
 }
 
 fn avro(file: Take<File>, columns: SchemaRef, from: u32) -> Result<Rows, String> {

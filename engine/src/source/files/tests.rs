@@ -235,52 +235,6 @@ async fn who_reads_few_columns_gets_the_same_events_and_rejects() {
 }
 
 #[tokio::test]
-async fn spans_read_apart_are_the_whole_once() {
-    let dir = tempfile::tempdir().unwrap();
-    ten(&dir.path().join("0.parquet"), 0);
-    // Nothing of it can be read; the next one has no rows; then one of several row groups, and text.
-    fs::write(dir.path().join("1.parquet"), &fs::read(dir.path().join("0.parquet")).unwrap()[..200]).unwrap();
-    let none: Vec<(&str, ArrayRef)> = vec![
-        ("at", Arc::new(TimestampMillisecondArray::from(Vec::<i64>::new()))),
-        ("id", Arc::new(Int64Array::from(Vec::<i64>::new()))),
-        ("name", Arc::new(StringArray::from(Vec::<&str>::new()))),
-    ];
-    write_parquet(&dir.path().join("2.parquet"), none);
-    ten(&dir.path().join("whole.tmp"), 100);
-    let file = fs::File::open(dir.path().join("whole.tmp")).unwrap();
-    let rows: Vec<_> = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 100).unwrap().collect();
-    let rows = rows[0].as_ref().unwrap();
-    let groups = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(3)).build();
-    let file = fs::File::create(dir.path().join("3.parquet")).unwrap();
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(groups)).unwrap();
-    writer.write(rows).unwrap();
-    writer.close().unwrap();
-    fs::write(dir.path().join("4.csv"), "at,id,name\n1970-01-01T00:00:01Z,1,a\n1970-01-01T00:00:01Z,x,b\n").unwrap();
-    fs::remove_file(dir.path().join("whole.tmp")).unwrap();
-
-    let mut whole = open(dir.path());
-    let (events, rejects) = drain(&mut whole).await;
-    assert_eq!((events.num_rows(), rejects.len()), (21, 2));
-    let spans = open(dir.path()).spans().await.unwrap();
-    assert_eq!(spans.len(), 1 + 1 + 1 + 4 + 1);
-    let (mut batches, mut refused) = (vec![], vec![]);
-    // In any order, each by a reader of its own.
-    for span in spans.iter().rev() {
-        let (mut source, mut span) = (open(dir.path()), *span);
-        while let Some(batch) = source.read_span(&mut span, 2).await.unwrap() {
-            assert!(batch.events.num_rows() <= 2);
-            batches.push(batch.events);
-            refused.extend(batch.rejects.into_iter().map(|reject| reject.offset));
-        }
-    }
-    let apart = arrow::compute::concat_batches(&whole.schema(), &batches).unwrap();
-    let order = arrow::compute::sort_to_indices(&apart[OFFSET], None, None).unwrap();
-    assert_eq!(arrow::compute::take_record_batch(&apart, &order).unwrap(), events);
-    refused.sort_unstable();
-    assert_eq!(refused, rejects.iter().map(|(number, row, _)| number << 32 | row).collect::<Vec<_>>());
-}
-
-#[tokio::test]
 async fn a_column_of_type_null_is_null_in_every_row() {
     let dir = tempfile::tempdir().unwrap();
     let at = || -> ArrayRef { Arc::new(TimestampMillisecondArray::from(vec![1000, 2000])) };
