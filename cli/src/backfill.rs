@@ -12,7 +12,7 @@ use tidemark_training::{Backfill, Step, backfill};
 use crate::console::{bytes, count, counted};
 use crate::run;
 use crate::settings::Settings;
-use crate::training_set::check_archive;
+use crate::training_set::{Lacking, check_archive};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,7 +22,7 @@ pub struct Args {
     /// The first date, such as 2026-01-01
     #[arg(long, value_name = "DATE")]
     from: NaiveDate,
-    /// The last date; it must be over, since a snapshot is as of a date's end (UTC)
+    /// The last date; a snapshot is as of a date's end (UTC), which must lie back as far as the view takes late events
     #[arg(long, value_name = "DATE")]
     to: NaiveDate,
     /// How many passes over the events run at once, eight dates each
@@ -31,8 +31,8 @@ pub struct Args {
     /// Make dates again that are there already
     #[arg(long)]
     force: bool,
-    /// What the joins and sorts of a pass may take of memory, such as 512MB or 2GB; what they need beyond it they write to
-    /// temporary files
+    /// What the joins and sorts of a pass may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. The
+    /// part that is worked on, and the entities' keys, come on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
     memory_limit: Option<usize>,
 }
@@ -41,14 +41,20 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     if args.to < args.from {
         bail!("--to {} is before --from {}; expected the first date, then the last", args.to, args.from);
     }
-    let today = chrono::Utc::now().date_naive();
-    if args.to >= today {
-        bail!("--to {} is not over (UTC); expected {} or earlier", args.to, today.pred_opt().unwrap_or(today));
-    }
     let project = settings.project().await?;
     let folder = settings.folder();
     if let Some(view) = project.views.get(&args.view) {
-        check_archive(&folder, [view.source.clone()]).await?;
+        // A date is made once: what comes late must be in, and archived.
+        let settled = chrono::Utc::now() - chrono::Duration::microseconds(view.options.lateness);
+        let last = settled.date_naive().pred_opt().unwrap_or_default();
+        if args.to > last {
+            bail!(
+                "--to {}: events of that date may still come, since view {} takes them late; expected {last} or earlier (UTC)",
+                args.to,
+                view.name
+            );
+        }
+        check_archive(&folder, [view.source.clone()], Lacking::IsAnError).await?;
     }
     let what = Backfill {
         view: args.view.clone(),

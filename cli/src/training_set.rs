@@ -48,7 +48,8 @@ pub struct Args {
     /// Only a part of the rows, such as 0.1 for a tenth; the same ones each time
     #[arg(long, value_name = "PART", value_parser = part)]
     sample: Option<f64>,
-    /// What joins and sorts may take of memory, such as 512MB or 2GB; what they need beyond it they write to temporary files
+    /// What joins and sorts may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. The part that is worked
+    /// on comes on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
     memory_limit: Option<usize>,
 }
@@ -79,7 +80,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     let folder = settings.folder();
     let sources = service(&project, &request)?.views().into_iter().map(|(view, _)| view.source.clone());
-    check_archive(&folder, sources).await?;
+    check_archive(&folder, sources, Lacking::IsSaid).await?;
     let format = match args.format {
         FileFormat::Parquet => Format::Parquet,
         FileFormat::Csv => Format::Csv,
@@ -127,9 +128,20 @@ fn explain(settings: &Settings, a: &Path, b: &Path) -> Result<ExitCode> {
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says on stderr what the archive lacks of the event log; an error if it lacks all. A training set without the events
-/// would be wrong without a word.
-pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Arc<Source>>) -> Result<()> {
+/// What to do where the archive lacks some of the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    IsSaid,
+    IsAnError,
+}
+
+/// Says on stderr what the archive lacks of the event log; an error if it lacks all. What is made without the events would be wrong
+/// without a word.
+pub async fn check_archive(
+    folder: &Folder,
+    sources: impl IntoIterator<Item = Arc<Source>>,
+    lacking: Lacking,
+) -> Result<()> {
     const HINT: &str = "run `tidemark stream --until-end` first";
     let sources: BTreeMap<_, _> = sources.into_iter().map(|source| (source.name.clone(), source)).collect();
     let found = match folder.open_log() {
@@ -137,8 +149,8 @@ pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Ar
         Ok(Some(log)) => behind(&log, &folder.offline(), sources.into_values()).await.map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
-    let lacking = match found {
-        Ok(lacking) => lacking,
+    let found = match found {
+        Ok(found) => found,
         Err(cause) => {
             eprintln!(
                 "warning: can't tell whether the archive has every event of the log: {cause}\n\
@@ -147,7 +159,7 @@ pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Ar
             return Ok(());
         }
     };
-    for source in lacking {
+    for source in found {
         let events = count(source.events);
         if source.empty {
             bail!(
@@ -156,6 +168,9 @@ pub async fn check_archive(folder: &Folder, sources: impl IntoIterator<Item = Ar
                 source.source,
                 folder.offline().display()
             );
+        }
+        if lacking == Lacking::IsAnError {
+            bail!("source {}: {events} events of the log are not in the archive yet; hint: {HINT}", source.source);
         }
         eprintln!(
             "warning: source {}: {events} events of the log are not in the archive yet, and so not in what is made now; \

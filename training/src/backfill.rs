@@ -19,7 +19,7 @@ use datafusion::parquet::file::metadata::KeyValue;
 use futures::channel::mpsc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidemark_engine::batch::{
-    Entities, entities, session, session_within, snapshot_plan, snapshot_schema, snapshot_times,
+    Entities, SNAPSHOT_TIME, entities, session, session_within, snapshot_plan, snapshot_schema, snapshot_times,
 };
 use tidemark_engine::offline::{Past, Storage};
 use tidemark_engine::plan::{FeatureView, Project};
@@ -81,12 +81,17 @@ pub async fn backfill(
     let view = project.views.get(&what.view);
     let view = view.ok_or_else(|| unknown("feature view", &what.view, project.views.keys()))?;
     let storage = Storage::open(&offline.to_string_lossy())?;
+    if view.schema.field_with_name(SNAPSHOT_TIME).is_ok() {
+        let cause =
+            format!("it has a column {SNAPSHOT_TIME}, as every snapshot has; hint: give the view's another name");
+        return Err(Error::Run { what: format!("view {}", view.name), cause });
+    }
     let job = Job { view: view.clone(), storage, memory: what.memory };
     let days = what.from.iter_days().take_while(|date| *date <= what.to);
     let mut todo: Vec<NaiveDate> = days.collect();
     let dates = todo.len();
     if !what.force {
-        let there = job.made().await?;
+        let there = job.made(what.from, what.to).await?;
         todo.retain(|date| !there.contains(date));
     }
     let mut made = Made { there: dates - todo.len(), ..Made::default() };
@@ -150,17 +155,24 @@ impl Job {
         self.storage.path(&["snapshots", &self.view.name])
     }
 
-    /// The dates whose files are there, of this version of the view.
-    async fn made(&self) -> Result<BTreeSet<NaiveDate>> {
+    /// Those of some dates whose files are there, of this version of the view. What can't be read isn't made.
+    async fn made(&self, from: NaiveDate, to: NaiveDate) -> Result<BTreeSet<NaiveDate>> {
+        self.storage.sweep(&self.folder()).await?;
         let mut dates = BTreeSet::new();
         for file in self.storage.list(&self.folder(), "parquet").await? {
             let date =
                 file.location.parts().find_map(|part| part.as_ref().strip_prefix("date=")?.parse::<NaiveDate>().ok());
-            let footer = self.storage.footer(&file).await?;
-            let pairs = footer.file_metadata().key_value_metadata();
-            let of =
-                pairs.into_iter().flatten().find(|pair| pair.key == FINGERPRINT).and_then(|pair| pair.value.as_ref());
-            dates.extend(date.filter(|_| of == Some(&self.view.fingerprint)));
+            let Some(date) = date.filter(|date| (from..=to).contains(date)) else { continue };
+            match self.storage.footer(&file).await {
+                Ok(footer) => {
+                    let mut pairs = footer.file_metadata().key_value_metadata().into_iter().flatten();
+                    let of = pairs.find(|pair| pair.key == FINGERPRINT).and_then(|pair| pair.value.as_ref());
+                    dates.extend((of == Some(&self.view.fingerprint)).then_some(date));
+                }
+                Err(error) => {
+                    tracing::warn!(file = %file.location, %error, "a snapshot can't be read: it is made again")
+                }
+            }
         }
         Ok(dates)
     }

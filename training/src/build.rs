@@ -8,7 +8,7 @@ use std::time::Instant;
 use datafusion::common::plan_datafusion_err;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use tidemark_engine::batch::{Cut, session, session_within, spilled, training_plan};
+use tidemark_engine::batch::{Cut, session, session_in_order, session_within, spilled, training_plan};
 use tidemark_engine::offline::Past;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
 use tidemark_engine::platform::event_table;
@@ -70,15 +70,16 @@ pub async fn build(
         None => session(),
     };
     let service = service(project, request)?;
+    let rows = session_in_order();
     let (name, spine, sql) = match request {
         Request::Named(name) => {
             let set = set(project, name)?;
-            let spine = spine::of_set(project, &session, set).await?;
+            let spine = spine::of_set(project, &rows, set).await?;
             (format!("training set {name}"), spine, Some(set.sql.clone()))
         }
         Request::File { spine, timestamp, .. } => {
-            let rows = spine::of_file(&session, spine, service, timestamp).await?;
-            (format!("spine {}", spine.display()), rows, None)
+            let read = spine::of_file(&rows, spine, service, timestamp).await?;
+            (format!("spine {}", spine.display()), read, None)
         }
     };
 

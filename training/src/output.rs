@@ -26,7 +26,7 @@ pub enum Format {
     /// With zstd, and what it was made from in the footer.
     #[default]
     Parquet,
-    /// With a header. NULL is an empty field, an instant is RFC 3339.
+    /// With a header. NULL is an empty field, and so is an empty text; an instant is RFC 3339.
     Csv,
 }
 
@@ -41,8 +41,14 @@ impl Output {
         Ok(match format {
             Format::Parquet => Self::Parquet(Box::new(ParquetFile::create(path, schema)?)),
             Format::Csv => {
+                if let Some(field) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
+                    let cause = format!("column {} is {}, which CSV has no form for", field.name(), field.data_type());
+                    return Err(failed(path, format!("{cause}; hint: --format parquet, or leave the column out")));
+                }
                 let (draft, file) = Draft::create(path)?;
-                let writer = csv::WriterBuilder::new().with_header(true).build(file);
+                let mut writer = csv::WriterBuilder::new().with_header(true).build(file);
+                // The header is there also where no row is.
+                writer.write(&RecordBatch::new_empty(schema)).map_err(|e| failed(path, e))?;
                 Self::Csv(draft, path.into(), Box::new(writer))
             }
         })

@@ -119,10 +119,16 @@ fn snapshots_hold_what_a_training_set_holds_and_are_made_once() {
     assert_eq!(text(&said.stderr).lines().filter(|line| line.contains(" left")).count(), 2, "{}", text(&said.stderr));
     let events = project.ok(&[&["--json"][..], &BACKFILL, &["--force"]].concat());
     assert_eq!(events.lines().filter(|line| line.contains("\"event\":\"made\"")).count(), 16, "{events}");
+    // What can't be read isn't made; a file of another date is nobody's business.
+    std::fs::write(project.path("data/offline/snapshots/seen/date=2024-05-05/part-0.parquet"), "no Parquet").unwrap();
+    std::fs::write(project.path("data/offline/snapshots/seen/date=2024-05-20/part-0.parquet"), "").unwrap();
+    assert!(project.ok(&BACKFILL).contains("1 date made, 15 there already"));
     // Another version of the view makes its own.
     project.write("features/devices.sql", FEATURES.replace("INTERVAL '1 day'", "INTERVAL '2 days'"));
     assert!(project.ok(&BACKFILL).contains("16 dates made, 0 there already"));
-    assert_ne!(snapshots(&project).values().last(), made.values().last());
+    std::fs::remove_dir_all(project.path("data/offline/snapshots/seen/date=2024-05-20")).unwrap();
+    let date = PathBuf::from("seen/date=2024-05-18/part-0.parquet");
+    assert_ne!(snapshots(&project).get(&date), made.get(&date));
 }
 
 #[test]
@@ -172,6 +178,14 @@ fn what_can_not_be_is_said() {
     assert!(said.contains("no feature view `sen`") && said.contains("hint") && said.contains("seen"), "{said}");
     let said = refused(["backfill", "--view", "seen", "--from", "2024-05-18", "--to", "2024-05-03"]);
     assert!(said.contains("2024-05-03 is before"), "{said}");
+    project.write(
+        "features/devices.sql",
+        FEATURES
+            .replace("LAST_VALUE(kind) OVER day AS last_kind", "COUNT(*) OVER day AS snapshot_time")
+            .replace(", v.last_kind", ""),
+    );
+    let said = refused(["backfill", "--view", "seen", "--from", "2024-05-03", "--to", "2024-05-18"]);
+    assert!(said.contains("snapshot_time") && said.contains("another name"), "{said}");
     let said = refused(["backfill", "--view", "seen", "--from", "2024-05-18", "--to", "2999-01-01"]);
-    assert!(said.contains("is not over"), "{said}");
+    assert!(said.contains("may still come") && said.contains("or earlier"), "{said}");
 }

@@ -27,6 +27,12 @@ SELECT v.pings, v.bytes, v.largest, s.small_pings
 FROM request LEFT JOIN seen v ON v.device = request.device LEFT JOIN small s ON s.device = request.device;
 ";
 
+const LABELS_SQL: &str = "
+CREATE EXTERNAL TABLE labels STORED AS PARQUET LOCATION 'labels/';
+CREATE TRAINING SET small_labels WITH (service = 'device_v1', timestamp = 'at') AS
+SELECT device, at, size FROM labels WHERE size < 0.5;
+";
+
 const EVENTS: usize = 400_000;
 const LABELS: usize = 80_000;
 
@@ -150,11 +156,38 @@ fn rows_between_instants_a_sample_of_them_and_csv() {
     assert_eq!(csv.lines().next(), Some("device,at,size,pings,bytes,largest,small_pings"));
     assert_eq!(csv.lines().count(), expected.num_rows() + 1);
 
+    // No row is a header all the same.
+    project.ok(&[&SET[..], &["--out", "none.csv", "--format", "csv", "--from", to, "--to", from]].concat());
+    let none = std::fs::read_to_string(project.path("none.csv")).unwrap();
+    assert_eq!(none.trim_end(), "device,at,size,pings,bytes,largest,small_pings");
+
     for wrong in [["--from", "soon"], ["--sample", "2"], ["--memory-limit", "much"]] {
         let output = project.run(&[&SET[..], &["--out", "x.parquet"], &wrong].concat());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(text(&output.stderr).contains("expected"), "{}", text(&output.stderr));
     }
+}
+
+/// Several files, several stretches of each: rows have the same numbers each time, so that a sample is the same one.
+#[test]
+fn the_rows_of_a_spine_of_many_files_keep_their_order() {
+    let project =
+        Project::new(&[("features/devices.sql", FEATURES), ("labels/x", ""), ("features/labels.sql", LABELS_SQL)]);
+    std::fs::remove_file(project.path("labels/x")).unwrap();
+    write(&project, "pings.parquet", 2_000, 0);
+    let parts: Vec<RecordBatch> =
+        (0..6).map(|i| write(&project, &format!("labels/{i}.parquet"), 300, 300 * i)).collect();
+    let all = concat_batches(&parts[0].schema(), &parts).unwrap();
+    for out in ["a.parquet", "b.parquet"] {
+        project.ok(&["training-set", "small_labels", "--out", out, "--sample", "0.5"]);
+    }
+    assert_eq!(rows(&project, "a.parquet"), rows(&project, "b.parquet"));
+    project.ok(&["training-set", "small_labels", "--out", "all.parquet"]);
+    let kept = all["size"].as_primitive::<Float64Type>().iter().map(|size| size.map(|size| size < 0.5)).collect();
+    assert_eq!(
+        &rows(&project, "all.parquet")["device"],
+        &arrow::compute::filter_record_batch(&all, &kept).unwrap()["device"]
+    );
 }
 
 #[test]

@@ -9,11 +9,11 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{interleave, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::execution::{SpillFile, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::SpillMetrics;
+use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::TryStreamExt;
 
 use crate::plan::pipeline::batch;
@@ -22,13 +22,11 @@ use crate::plan::pipeline::batch;
 pub(super) const BUCKETS: usize = 64;
 /// Batches whose rows are shared out at once: enough for a bucket's share not to be a crumb.
 const AT_ONCE: usize = 8;
-const HASHES: RandomState = RandomState::with_seed(0x71de_3a4b);
 
 /// Takes rows and shares them out.
 pub(super) struct Buckets {
     schema: SchemaRef,
-    spill: SpillManager,
-    what: String,
+    spill: Arc<SpillManager>,
     reservation: MemoryReservation,
     waiting: Vec<RecordBatch>,
     /// For each bucket, which rows of the batches that wait are its.
@@ -42,24 +40,19 @@ pub(super) struct Buckets {
 #[derive(Default)]
 pub(super) struct Bucket {
     rows: Vec<RecordBatch>,
-    spilled: Vec<Arc<dyn SpillFile>>,
+    /// A file, where it is written, and its rows.
+    spilled: Option<(SpillPoolSink, SendableRecordBatchStream)>,
     count: usize,
-}
-
-/// The filled buckets, and the memory that they take.
-pub(super) struct Filled {
-    buckets: Vec<Bucket>,
-    spill: SpillManager,
-    _reservation: MemoryReservation,
+    /// The memory that all buckets take, given back with the last of them.
+    _held: Option<Arc<MemoryReservation>>,
 }
 
 impl Buckets {
     pub fn new(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics) -> Self {
-        let reservation = MemoryConsumer::new(what.clone()).with_can_spill(true).register(context.memory_pool());
+        let reservation = MemoryConsumer::new(what).with_can_spill(true).register(context.memory_pool());
         Self {
-            spill: SpillManager::new(context.runtime_env(), metrics, schema.clone()),
+            spill: Arc::new(SpillManager::new(context.runtime_env(), metrics, schema.clone())),
             schema,
-            what,
             reservation,
             waiting: vec![],
             shares: vec![vec![]; BUCKETS],
@@ -88,13 +81,15 @@ impl Buckets {
         if self.rows >= self.at_once { self.share_out() } else { Ok(()) }
     }
 
-    pub fn finish(mut self) -> Result<Filled> {
+    pub fn finish(mut self) -> Result<Vec<Bucket>> {
         self.share_out()?;
-        if self.buckets.iter().any(|bucket| !bucket.spilled.is_empty()) {
+        if self.buckets.iter().any(|bucket| bucket.spilled.is_some()) {
             // What is on disk is read back a bucket at a time: that needs the memory more.
             self.spill()?;
         }
-        Ok(Filled { buckets: self.buckets, spill: self.spill, _reservation: self.reservation })
+        let held = Arc::new(self.reservation);
+        let buckets = self.buckets.into_iter();
+        Ok(buckets.map(|bucket| Bucket { _held: Some(held.clone()), ..bucket }).collect())
     }
 
     /// Puts the rows that wait into their buckets, side by side in one batch.
@@ -127,11 +122,11 @@ impl Buckets {
         if granted { Ok(()) } else { self.spill() }
     }
 
-    /// Writes what is in memory to disk, a file a bucket.
+    /// Writes what is in memory to disk, a file a bucket however often it comes to that: open files are few.
     fn spill(&mut self) -> Result<()> {
-        for bucket in &mut self.buckets {
-            let rows = std::mem::take(&mut bucket.rows);
-            bucket.spilled.extend(self.spill.spill_record_batch_and_finish(&rows, &self.what)?);
+        for bucket in self.buckets.iter_mut().filter(|bucket| !bucket.rows.is_empty()) {
+            let (file, _) = bucket.spilled.get_or_insert_with(|| spsc_channel(usize::MAX, self.spill.clone()));
+            bucket.rows.drain(..).try_for_each(|rows| file.push_batch(&rows))?;
         }
         self.reservation.free();
         Ok(())
@@ -143,31 +138,17 @@ impl Bucket {
     pub fn count(&self) -> usize {
         self.count
     }
-}
 
-impl Filled {
-    /// The buckets, and what reads them.
-    pub fn take(mut self) -> (Arc<Self>, Vec<Bucket>) {
-        let buckets = std::mem::take(&mut self.buckets);
-        (Arc::new(self), buckets)
-    }
-
-    /// Takes the rows of a bucket out, from disk if they are there.
-    pub async fn load(&self, bucket: Bucket) -> Result<Vec<RecordBatch>> {
-        let mut rows = bucket.rows;
-        for file in bucket.spilled {
-            let stream = self.spill.read_spill_as_stream_unbuffered(file, None)?;
-            rows.extend(stream.try_collect::<Vec<_>>().await?);
+    /// The rows, from disk if they are there.
+    pub async fn load(self) -> Result<Vec<RecordBatch>> {
+        let mut rows = self.rows;
+        if let Some((file, spilled)) = self.spilled {
+            // Reading ends where writing does.
+            drop(file);
+            rows.extend(spilled.try_collect::<Vec<_>>().await?);
         }
         Ok(rows)
     }
-}
-
-/// A hash for each row of some key columns, which must have a row each.
-pub(super) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
-    let mut hashes = vec![0; rows];
-    create_hashes(keys, &HASHES, &mut hashes)?;
-    Ok(hashes)
 }
 
 fn bucket_of(hash: u64) -> usize {

@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, not, nullif, take_record_batch};
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
-use datafusion::common::{Result, exec_datafusion_err};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::sides::{EventColumns, key_fields, row_number, spine_schema};
+use super::keys::{Numbers, key_fields};
+use super::sides::{keyed, row_number, spine_schema};
 use super::step::first_failing;
-use crate::kernel::{KeyedRows, Question, Walk, WalkError, encode_keys};
+use crate::kernel::{Question, Walk, WalkError, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::pipeline::batch;
 
@@ -54,7 +54,7 @@ impl Joined {
         let keys = spine.columns()[own..own + key_fields.len()].to_vec();
         let mut numbers = Numbers::new(&key_fields)?;
         let of = numbers.of(&keys)?;
-        let count = numbers.values.len();
+        let count = numbers.count();
         let known = |row: usize| keys.iter().all(|key| key.is_valid(row));
         let instants = spine.column(own + keys.len()).as_primitive::<Int64Type>();
         let mut order: Vec<(Question, u32)> = (0u32..)
@@ -67,15 +67,7 @@ impl Joined {
         let order = UInt32Array::from(order);
         let mut walks = vec![];
         for (view, events) in views.iter().zip(&events) {
-            let events = gather(view, events)?;
-            let events = KeyedRows {
-                keys: numbers.of(&events.keys)?,
-                times: events.times.as_primitive().clone(),
-                partitions: events.partitions.as_primitive().clone(),
-                offsets: events.offsets.as_primitive().clone(),
-                ids: events.ids,
-                columns: events.columns,
-            };
+            let events = keyed(view, events, &mut numbers)?;
             let failed = |e| exec_datafusion_err!("view {}: {e}", view.name);
             let timelines = view.kernel.timelines(events, count).map_err(failed)?;
             walks.push(view.kernel.walk(timelines).map_err(failed)?);
@@ -94,25 +86,22 @@ impl Joined {
         // A copy, so that who holds a part doesn't hold all.
         let spine = take_record_batch(&self.spine, &self.order.slice(from, n))?;
         let (columns, hidden) = spine.columns().split_at(self.own);
-        let (keys, live) = hidden.split_at(hidden.len() - 2);
-        let live = live
-            .iter()
-            .rev()
-            .find_map(|c| c.as_boolean_opt())
-            .cloned()
-            .unwrap_or_else(|| BooleanArray::from(vec![true; n]));
+        let Some((keys, [_, live])) = hidden.split_last_chunk() else {
+            return internal_err!("a bucket of the spine without instants");
+        };
+        let live = as_boolean_array(live)?;
         let mut columns = columns.to_vec();
         for (view, walk) in self.views.iter().zip(&self.walks) {
             let failed = |error: WalkError| {
-                let row = spine.slice(error.question, usize::from(error.question < n));
-                of_row(view, &keys_of(&row, self.own, keys.len()), &row, error.source.to_string())
+                let row = error.question.map(|question| spine.slice(question, 1));
+                of_row(view, self.own, row, error.source.to_string())
             };
             let results = walk.answer(&self.questions[from..from + n]).map_err(failed)?;
             let results = if live.true_count() == n {
                 results
             } else {
                 // A row without a key is about nobody: nothing is computed of it.
-                let dead = not(&live)?;
+                let dead = not(live)?;
                 results.iter().map(|column| Ok(nullif(column, &dead)?)).collect::<Result<_>>()?
             };
             let project = |at, n| {
@@ -135,10 +124,6 @@ fn typed_keys(view: &FeatureView, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     keys.iter().zip(&view.keys).map(|(key, field)| Ok(cast(key, field.data_type())?)).collect()
 }
 
-fn keys_of(rows: &RecordBatch, own: usize, keys: usize) -> Vec<ArrayRef> {
-    rows.columns()[own..own + keys].to_vec()
-}
-
 /// The projection's error, with the first row that has it.
 fn blame(
     view: &FeatureView,
@@ -148,42 +133,18 @@ fn blame(
     project: impl Fn(usize, usize) -> Result<RecordBatch>,
 ) -> DataFusionError {
     match first_failing(spine.num_rows(), project) {
-        Some((row, failure)) => {
-            let row = spine.slice(row, 1);
-            of_row(view, &keys_of(&row, own, view.keys.len()), &row, failure.to_string())
-        }
+        Some((row, failure)) => of_row(view, own, Some(spine.slice(row, 1)), failure.to_string()),
         None => error,
     }
 }
 
-/// An error of one row of the spine.
-fn of_row(view: &FeatureView, keys: &[ArrayRef], row: &RecordBatch, cause: String) -> DataFusionError {
-    let key = encode_keys(keys).ok().and_then(|keys| keys.get(0).map(|key| format!(", key {key}"))).unwrap_or_default();
-    let number = row_number(row, 0).map(|number| format!(", row {} of the spine", number + 1)).unwrap_or_default();
-    exec_datafusion_err!("view {}{key}{number}: {cause}", view.name)
-}
-
-/// Events of several batches one after the other.
-fn gather(view: &FeatureView, events: &[RecordBatch]) -> Result<EventColumns> {
-    match events.first() {
-        Some(first) => EventColumns::of(view, &concat_batches(&first.schema(), events)?),
-        None => EventColumns::none(view),
+/// An error, of one row of the spine if it is known.
+fn of_row(view: &FeatureView, own: usize, row: Option<RecordBatch>, cause: String) -> DataFusionError {
+    let mut place = format!("view {}", view.name);
+    if let Some(row) = row {
+        let keys = row.columns().get(own..own + view.keys.len()).and_then(|keys| encode_keys(keys).ok());
+        place.extend(keys.iter().flat_map(|keys| keys.get(0)).map(|key| format!(", key {key}")));
+        place.extend(row_number(&row, 0).map(|number| format!(", row {} of the spine", number + 1)));
     }
-}
-
-/// Numbers for keys, from 0 in the order in which they are met.
-struct Numbers {
-    values: Box<dyn GroupValues>,
-}
-
-impl Numbers {
-    fn new(keys: &[Field]) -> Result<Self> {
-        Ok(Self { values: new_group_values(Arc::new(Schema::new(keys.to_vec())), &GroupOrdering::None)? })
-    }
-
-    fn of(&mut self, keys: &[ArrayRef]) -> Result<Vec<u32>> {
-        let mut groups = vec![];
-        self.values.intern(keys, &mut groups)?;
-        Ok(groups.into_iter().map(|group| group as u32).collect())
-    }
+    exec_datafusion_err!("{place}: {cause}")
 }

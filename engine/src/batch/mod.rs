@@ -7,6 +7,7 @@
 
 mod buckets;
 mod join;
+mod keys;
 mod node;
 mod operator;
 mod run;
@@ -19,7 +20,7 @@ mod training;
 
 pub use node::PointInTimeJoin;
 pub use operator::PointInTimeExec;
-pub use session::{session, session_within, spilled};
+pub use session::{session, session_in_order, session_within, spilled};
 pub use snapshot::{Entities, SNAPSHOT_TIME, entities, snapshot_plan, snapshot_schema, snapshot_times};
 pub use spine::{Cut, Spine, TrainingError};
 pub use step::{ServiceStep, ServiceStepExec};

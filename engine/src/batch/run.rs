@@ -19,7 +19,7 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 
-use super::buckets::{BUCKETS, Bucket, Filled};
+use super::buckets::{BUCKETS, Bucket};
 use super::join::Joined;
 use super::sides::{EventSide, SpineSide, Wanted, whole};
 use crate::plan::FeatureView;
@@ -57,6 +57,7 @@ impl Run {
 
         let rows = self.context.session_config().batch_size().max(1);
         let metrics = BaselineMetrics::new(&self.metrics, 0);
+        let tasks = self.context.session_config().target_partitions().max(1);
         let work = Arc::new(Work {
             buckets: Mutex::new(shared_out(spine, events)),
             views: self.views,
@@ -65,16 +66,17 @@ impl Run {
             output,
             metrics,
             rows,
+            tasks,
         });
-        let mut tasks = JoinSet::new();
-        for _ in 0..self.context.session_config().target_partitions().max(1) {
-            tasks.spawn(Arc::clone(&work).buckets());
+        let mut running = JoinSet::new();
+        for _ in 0..tasks {
+            running.spawn(Arc::clone(&work).buckets());
         }
-        all(tasks).await.map(drop)
+        all(running).await.map(drop)
     }
 
-    /// For each task that read events, what it has of each view.
-    async fn events(&self, wanted: Arc<Wanted>) -> Result<Vec<Vec<Filled>>> {
+    /// For each task that read events, and each view, its buckets.
+    async fn events(&self, wanted: Arc<Wanted>) -> Result<Vec<Vec<Vec<Bucket>>>> {
         let mut tasks = JoinSet::new();
         for partition in 0..self.events.properties().output_partitioning().partition_count() {
             let mut events = self.events.execute(partition, self.context.clone())?;
@@ -100,8 +102,8 @@ impl Run {
 
 /// A bucket of the spine, and those of the same hashes of events: for each view, from each task that read some.
 struct Pair {
-    spine: (Arc<Filled>, Bucket),
-    events: Vec<Vec<(Arc<Filled>, Bucket)>>,
+    spine: Bucket,
+    events: Vec<Vec<Bucket>>,
 }
 
 /// What the tasks that walk buckets share.
@@ -115,18 +117,19 @@ struct Work {
     metrics: BaselineMetrics,
     /// Of a batch.
     rows: usize,
+    tasks: usize,
 }
 
 impl Work {
     async fn buckets(self: Arc<Self>) -> Result<()> {
         // A lock is poisoned by a panic in another task, which ends the join anyway.
         while let Some(pair) = self.buckets.lock().ok().and_then(|mut buckets| buckets.pop()) {
-            let spine = pair.spine.0.load(pair.spine.1).await?;
+            let spine = pair.spine.load().await?;
             let mut events = vec![];
             for parts in pair.events {
                 let mut rows = vec![];
-                for (from, bucket) in parts {
-                    rows.extend(from.load(bucket).await?);
+                for bucket in parts {
+                    rows.extend(bucket.load().await?);
                 }
                 events.push(rows);
             }
@@ -135,16 +138,15 @@ impl Work {
                 Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, events, self.rows)?)
             };
             drop(spine);
-            let mut parts = joined.parts();
-            let first = parts.next();
-            let mut others = JoinSet::new();
-            for from in parts {
-                others.spawn(Arc::clone(&self).part(joined.clone(), from));
+            // The parts of a hot key are shared out too, but not more than can be at work.
+            let mut parts = JoinSet::new();
+            for from in joined.parts() {
+                if parts.len() >= self.tasks {
+                    one(&mut parts).await?;
+                }
+                parts.spawn(Arc::clone(&self).part(joined.clone(), from));
             }
-            if let Some(from) = first {
-                Arc::clone(&self).part(joined, from).await?;
-            }
-            all(others).await?;
+            while one(&mut parts).await?.is_some() {}
         }
         Ok(())
     }
@@ -162,37 +164,37 @@ impl Work {
 }
 
 /// Brings together what belongs together, the fullest bucket last.
-fn shared_out(spine: Filled, events: Vec<Vec<Filled>>) -> Vec<Pair> {
-    let (spine, buckets) = spine.take();
+fn shared_out(spine: Vec<Bucket>, events: Vec<Vec<Vec<Bucket>>>) -> Vec<Pair> {
     let views = events.first().map_or(0, Vec::len);
-    let mut pairs: Vec<Pair> = buckets
-        .into_iter()
-        .map(|bucket| Pair { spine: (spine.clone(), bucket), events: (0..views).map(|_| vec![]).collect() })
-        .collect();
+    let none = || (0..views).map(|_| vec![]).collect();
+    let mut pairs: Vec<Pair> = spine.into_iter().map(|spine| Pair { spine, events: none() }).collect();
     for task in events {
-        for (view, filled) in task.into_iter().enumerate() {
-            let (filled, buckets) = filled.take();
+        for (view, buckets) in task.into_iter().enumerate() {
             for (pair, bucket) in pairs.iter_mut().zip(buckets) {
                 if let Some(parts) = pair.events.get_mut(view) {
-                    parts.push((filled.clone(), bucket));
+                    parts.push(bucket);
                 }
             }
         }
     }
     debug_assert_eq!(pairs.len(), BUCKETS);
-    pairs.retain(|pair| pair.spine.1.count() > 0);
-    let weight = |pair: &Pair| {
-        pair.spine.1.count() + pair.events.iter().flatten().map(|(_, bucket)| bucket.count()).sum::<usize>()
-    };
-    pairs.sort_by_cached_key(weight);
+    pairs.retain(|pair| pair.spine.count() > 0);
+    pairs
+        .sort_by_cached_key(|pair| pair.spine.count() + pair.events.iter().flatten().map(Bucket::count).sum::<usize>());
     pairs
 }
 
 /// What tasks came to, or the first error.
 async fn all<T: Send + 'static>(mut tasks: JoinSet<Result<T>>) -> Result<Vec<T>> {
     let mut done = vec![];
-    while let Some(task) = tasks.join_next().await {
-        done.push(task.map_err(|e| exec_datafusion_err!("a task of a point-in-time join was ended: {e}"))??);
+    while let Some(task) = one(&mut tasks).await? {
+        done.push(task);
     }
     Ok(done)
+}
+
+/// What the next task came to that is over; nothing when all are.
+async fn one<T: Send + 'static>(tasks: &mut JoinSet<Result<T>>) -> Result<Option<T>> {
+    let Some(task) = tasks.join_next().await else { return Ok(None) };
+    task.map_err(|e| exec_datafusion_err!("a task of a point-in-time join was ended: {e}"))?.map(Some)
 }

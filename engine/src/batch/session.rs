@@ -26,6 +26,11 @@ pub fn session() -> SessionContext {
     with_runtime(Arc::new(RuntimeEnv::default()), session_config())
 }
 
+/// A session whose plans give their rows in the same order each time: what numbers a spine's rows.
+pub fn session_in_order() -> SessionContext {
+    with_runtime(Arc::new(RuntimeEnv::default()), session_config().with_target_partitions(1))
+}
+
 /// So much of the memory limit stands for each row of a batch.
 const BYTES_A_ROW: usize = 4096;
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::execution::TaskContext;
@@ -14,7 +14,9 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 use datafusion::physical_plan::metrics::SpillMetrics;
 
-use super::buckets::{Buckets, Filled, Sieve, hashes};
+use super::buckets::{Bucket, Buckets, Sieve};
+use super::keys::{Numbers, hashes, key_columns, key_fields};
+use crate::kernel::KeyedRows;
 use crate::plan::FeatureView;
 use crate::plan::pipeline::{batch, nullable};
 use crate::plan::service::ROW;
@@ -122,7 +124,7 @@ impl SpineSide {
         self.buckets.push(batch(self.schema.clone(), columns, n)?, &(0u32..).zip(hashes).collect::<Vec<_>>())
     }
 
-    pub fn finish(self) -> Result<(Filled, Wanted)> {
+    pub fn finish(self) -> Result<(Vec<Bucket>, Wanted)> {
         Ok((self.buckets.finish()?, self.wanted))
     }
 }
@@ -136,19 +138,10 @@ pub(super) fn row_number(rows: &RecordBatch, row: usize) -> Option<usize> {
 /// The events of one view, while they are read.
 pub(super) struct EventSide {
     view: Arc<FeatureView>,
+    key_fields: Vec<Field>,
     wanted: Arc<Wanted>,
     schema: SchemaRef,
     buckets: Buckets,
-}
-
-/// A view's key columns, without their names: what both sides of a join hold.
-pub(super) fn key_fields(view: &FeatureView) -> Vec<Field> {
-    let types = view.keys.iter().map(|key| match key.data_type() {
-        // Whatever a column's encoding, equal values are equal keys.
-        DataType::Dictionary(_, values) => values.as_ref().clone(),
-        other => other.clone(),
-    });
-    types.enumerate().map(|(i, data_type)| Field::new(format!("key_{i}"), data_type, true)).collect()
 }
 
 /// A view's rows: key, event time, partition, offset, perhaps an event id, then the timeline's columns.
@@ -166,6 +159,7 @@ impl EventSide {
         let schema = event_columns(view);
         Self {
             view: view.clone(),
+            key_fields: key_fields(view),
             wanted: wanted.clone(),
             schema: schema.clone(),
             buckets: Buckets::new(format!("PointInTimeExec[{}]", view.name), schema, context, metrics),
@@ -176,8 +170,7 @@ impl EventSide {
     pub fn push(&mut self, events: &RecordBatch) -> Result<()> {
         let rows = self.view.rows(events)?;
         let n = rows.times.len();
-        let keys = rows.keys.iter().zip(self.schema.fields()).map(|(key, field)| Ok(cast(key, field.data_type())?));
-        let keys = keys.collect::<Result<Vec<ArrayRef>>>()?;
+        let keys = key_columns(&rows.keys, &self.key_fields)?;
         let hashes = hashes(&keys, n)?;
         let window = self.wanted.earliest(&self.view)..=self.wanted.latest;
         let nulls: Vec<&ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).collect();
@@ -193,7 +186,7 @@ impl EventSide {
         self.buckets.push(batch(self.schema.clone(), columns, n)?, &kept)
     }
 
-    pub fn finish(self) -> Result<Filled> {
+    pub fn finish(self) -> Result<Vec<Bucket>> {
         self.buckets.finish()
     }
 }
@@ -213,28 +206,20 @@ pub(super) fn whole(view: &FeatureView, events: &RecordBatch) -> Result<RecordBa
     batch(nullable(&source), columns, events.num_rows())
 }
 
-/// The columns of a view's rows taken apart again.
-pub(super) struct EventColumns {
-    pub keys: Vec<ArrayRef>,
-    pub times: ArrayRef,
-    pub partitions: ArrayRef,
-    pub offsets: ArrayRef,
-    pub ids: Option<ArrayRef>,
-    pub columns: Vec<ArrayRef>,
-}
-
-impl EventColumns {
-    pub fn of(view: &FeatureView, rows: &RecordBatch) -> Result<Self> {
-        let mut columns = rows.columns().iter().cloned();
-        let keys = columns.by_ref().take(view.keys.len()).collect();
-        let mut next =
-            || columns.next().ok_or_else(|| exec_datafusion_err!("view {}: a row of events is cut", view.name));
-        let (times, partitions, offsets) = (next()?, next()?, next()?);
-        let ids = view.kernel.spec().event_id.as_ref().map(|_| next()).transpose()?;
-        Ok(Self { keys, times, partitions, offsets, ids, columns: columns.collect() })
-    }
-
-    pub fn none(view: &FeatureView) -> Result<Self> {
-        Self::of(view, &RecordBatch::new_empty(event_columns(view)))
-    }
+/// A view's rows, as they lie in a bucket, with the numbers of their keys.
+pub(super) fn keyed(view: &FeatureView, events: &[RecordBatch], numbers: &mut Numbers) -> Result<KeyedRows> {
+    let rows = concat_batches(&event_columns(view), events)?;
+    let mut columns = rows.columns().iter().cloned();
+    let keys: Vec<ArrayRef> = columns.by_ref().take(view.keys.len()).collect();
+    let mut next = || columns.next().ok_or_else(|| exec_datafusion_err!("view {}: a row of events is cut", view.name));
+    let (times, partitions, offsets) = (next()?, next()?, next()?);
+    let ids = view.kernel.spec().event_id.as_ref().map(|_| next()).transpose()?;
+    Ok(KeyedRows {
+        keys: numbers.of(&keys)?,
+        times: times.as_primitive().clone(),
+        partitions: partitions.as_primitive().clone(),
+        offsets: offsets.as_primitive().clone(),
+        ids,
+        columns: columns.collect(),
+    })
 }

@@ -6,19 +6,18 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{cast, concat, take};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{EmitTo, Expr, Extension, LogicalPlan, LogicalPlanBuilder, cast as cast_to};
-use datafusion::physical_plan::aggregates::group_values::new_group_values;
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, cast as cast_to};
 use futures::TryStreamExt;
 
 use super::PointInTimeJoin;
-use super::sides::{key_fields, whole};
+use super::keys::{Numbers, key_columns, key_fields};
+use super::sides::whole;
 use super::training::events_plan;
 use crate::plan::pipeline::{batch, nullable};
 use crate::plan::{FeatureView, timestamp_type};
@@ -40,23 +39,20 @@ pub async fn entities(
     events: Arc<dyn TableProvider>,
 ) -> Result<Entities> {
     let fields = key_fields(view);
-    let mut groups = new_group_values(Arc::new(Schema::new(fields.clone())), &GroupOrdering::None)?;
-    let (mut first, mut of): (Vec<i64>, Vec<usize>) = (vec![], vec![]);
+    let (mut numbers, mut first) = (Numbers::new(&fields)?, vec![]);
     let plan = events_plan([view], events)?;
     let mut rows = session.execute_logical_plan(plan).await?.execute_stream().await?;
     while let Some(events) = rows.try_next().await? {
         let rows = view.rows(&whole(view, &events)?)?;
-        let keys = rows.keys.iter().zip(&fields).map(|(key, field)| Ok(cast(key, field.data_type())?));
-        groups.intern(&keys.collect::<Result<Vec<_>>>()?, &mut of)?;
-        first.resize(groups.len(), i64::MAX);
-        for (group, time) in of.iter().zip(rows.times.values()) {
-            if let Some(first) = first.get_mut(*group) {
+        let of = numbers.of(&key_columns(&rows.keys, &fields)?)?;
+        first.resize(numbers.count(), i64::MAX);
+        for (number, time) in of.into_iter().zip(rows.times.values()) {
+            if let Some(first) = first.get_mut(number as usize) {
                 *first = (*first).min(*time);
             }
         }
     }
-    let keys = groups.emit(EmitTo::All)?;
-    Ok(Entities { keys, first })
+    Ok(Entities { keys: numbers.into_keys()?, first })
 }
 
 impl Entities {

@@ -2,16 +2,13 @@
 
 use std::fmt;
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take;
-use datafusion::common::ScalarValue;
+use arrow::array::ArrayRef;
 
 use super::KernelError;
 use super::compile::{Kernel, Plan};
-use super::fold::generic::to_type;
-use super::fold::value::{Value, build};
-use super::fold::{Input, State, input, position_nth};
+use super::fold::{Input, State, input};
 use super::frame::Cover;
+use super::results::Results;
 use super::timeline::Timeline;
 
 /// Whether a key's values at an instant are known.
@@ -46,13 +43,6 @@ pub struct Evaluation {
     pub newest: Vec<Option<i64>>,
 }
 
-/// The results of one aggregate, before they are a column.
-enum Results {
-    Values(Vec<Option<Value>>),
-    Rows(Vec<Option<u32>>),
-    Scalars(Vec<Option<ScalarValue>>),
-}
-
 impl Kernel {
     /// Evaluates all aggregates at each instant (microseconds UTC, in any order).
     pub fn evaluate(&self, timeline: &Timeline, instants: &[i64]) -> Result<Evaluation, KernelError> {
@@ -83,10 +73,8 @@ impl Kernel {
             }
         }
         let outputs = self.plans.iter().zip(results).zip(&plan_inputs).zip(&self.spec.aggregates);
-        let columns = outputs.map(|(((plan, results), input), aggregate)| {
-            let column = results.finish(plan, input.as_ref())?;
-            to_type(column, aggregate.output.data_type())
-        });
+        let columns =
+            outputs.map(|(((plan, results), input), aggregate)| results.finish(plan, input.as_ref(), aggregate));
         Ok(Evaluation { columns: columns.collect::<Result<_, KernelError>>()?, status, newest })
     }
 
@@ -104,19 +92,13 @@ impl Kernel {
         for (((plan, input), aggregate), results) in
             self.plans.iter().zip(plan_inputs).zip(&self.spec.aggregates).zip(results)
         {
-            match (plan, input, results) {
-                (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => {
+            match (plan, results) {
+                (Plan::Typed { cell, finish, .. }, Results::Values(values)) => {
                     values.push(cells[*cell].finish(finish).map_err(|error| named(error, aggregate.output.name()))?);
                 }
-                (Plan::Nth { frame, n, .. }, Some(input), Results::Rows(rows)) => {
-                    let row = position_nth(input.mask.as_ref(), covers[*frame].rows.clone(), *n);
-                    rows.push(row.map(|row| row as u32));
+                (plan, results) => {
+                    results.push_window(plan, input.as_ref(), |frame| covers[frame].rows.clone())?;
                 }
-                (Plan::Generic { frame, generic, .. }, Some(input), Results::Scalars(scalars)) => {
-                    scalars.push(Some(generic.evaluate(input, covers[*frame].rows.clone())?));
-                }
-                // Results and inputs are made from the plans, so that they agree.
-                (_, _, results) => results.push_null(),
             }
         }
         Ok(())
@@ -154,35 +136,6 @@ impl Timeline {
         let tiles = self.tiles.iter().filter(|tile| tile.min <= t);
         let tile = tiles.map(|tile| if tile.max <= t { tile.max } else { tile.min }).max();
         row.max(tile).max(self.complete_after)
-    }
-}
-
-impl Results {
-    fn new(plan: &Plan, capacity: usize) -> Self {
-        match plan {
-            Plan::Typed { .. } => Results::Values(Vec::with_capacity(capacity)),
-            Plan::Nth { .. } => Results::Rows(Vec::with_capacity(capacity)),
-            Plan::Generic { .. } => Results::Scalars(Vec::with_capacity(capacity)),
-        }
-    }
-
-    fn push_null(&mut self) {
-        match self {
-            Results::Values(values) => values.push(None),
-            Results::Rows(rows) => rows.push(None),
-            Results::Scalars(scalars) => scalars.push(None),
-        }
-    }
-
-    fn finish(self, plan: &Plan, input: Option<&Input>) -> Result<ArrayRef, KernelError> {
-        match (self, plan, input) {
-            (Results::Values(values), Plan::Typed { result, .. }, _) => build(result, &values),
-            (Results::Rows(rows), Plan::Nth { .. }, Some(input)) => {
-                Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
-            }
-            (Results::Scalars(scalars), Plan::Generic { generic, .. }, _) => generic.build(scalars),
-            _ => Err(KernelError::Spec("results of another plan".to_owned())),
-        }
     }
 }
 

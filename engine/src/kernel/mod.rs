@@ -34,6 +34,7 @@ mod interval;
 pub mod key;
 mod needs;
 mod piece;
+mod results;
 mod rows;
 mod slide;
 pub mod spec;

@@ -90,13 +90,17 @@ impl Slider {
                 distinct.change(input, shared, enters, true);
             }
             Held::Row(row) => {
-                let held = row.take().filter(|row| !anew && to.contains(&(*row as usize))).map(|row| row as usize);
+                let before = row.take().filter(|_| !anew);
+                let held = before.map(|row| row as usize).filter(|row| to.contains(row));
                 let mask = input.mask.as_ref();
                 let counts = |row: &usize| mask.is_none_or(|mask| mask.value(*row));
                 *row = match (fold.kind, held) {
                     (Kind::First, Some(held)) => Some(held),
-                    // What lies before the first row that counts has been looked at.
-                    (Kind::First, None) => to.clone().find(counts),
+                    // The next one behind the row that left; or, where none counted, among those that enter.
+                    (Kind::First, None) => {
+                        let from = before.map_or(enters.start, |row| row as usize + 1);
+                        (from.max(to.start)..to.end).find(counts)
+                    }
                     (_, held) => enters.rev().find(counts).or(held),
                 }
                 .map(|row| row as u32);

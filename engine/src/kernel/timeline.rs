@@ -1,10 +1,12 @@
-//! What is read from: a key's events in order, put together from its pieces or straight from rows.
+//! What is read from: a key's events in order, put together from its pieces.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array, new_empty_array};
+#[cfg(test)]
+use arrow::array::Array;
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array, new_empty_array};
 use arrow::compute::take;
 use arrow::datatypes::{Int32Type, Int64Type};
 
@@ -131,8 +133,9 @@ impl Kernel {
         timeline.ordered(ids.as_ref(), &elsewhere)
     }
 
-    /// A timeline of every row of one key, for reads offline: rows of any partitions, in any order. Parallel arrays;
-    /// rows with the event time and id of another count once.
+    /// A timeline of every row of one key: what the offline side is held against. Rows of any partitions, in any order. Parallel
+    /// arrays; rows with the event time and id of another count once.
+    #[cfg(test)]
     pub fn timeline_from_rows(
         &self,
         times: Int64Array,

@@ -8,17 +8,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take;
-use datafusion::common::ScalarValue;
+use arrow::array::ArrayRef;
 
 use super::KernelError;
 use super::compile::{Kernel, Plan};
 use super::evaluate::{named, plan_input};
-use super::fold::generic::to_type;
-use super::fold::value::{Value, build};
-use super::fold::{Input, Kind, position_nth};
+use super::fold::{Input, Kind};
 use super::frame::gallop;
+use super::results::Results;
 use super::slide::{Shared, Slider};
 use super::timelines::Timelines;
 
@@ -42,18 +39,11 @@ pub struct Walk {
     plans: Vec<Option<Input>>,
 }
 
-/// Why questions have no answer, and the first of them.
+/// Why questions have no answer, and the first of them where it is known.
 #[derive(Debug)]
 pub struct WalkError {
-    pub question: usize,
+    pub question: Option<usize>,
     pub source: KernelError,
-}
-
-/// The results of one aggregate, before they are a column.
-enum Results {
-    Values(Vec<Option<Value>>),
-    Rows(Vec<Option<u32>>),
-    Scalars(Vec<Option<ScalarValue>>),
 }
 
 impl Kernel {
@@ -85,7 +75,7 @@ impl Walk {
                 seen = 0;
                 covers.fill(0..0);
             }
-            let failed = |source| WalkError { question: place, source };
+            let failed = |source| WalkError { question: Some(place), source };
             let times = &self.timelines.times()[rows.clone()];
             seen = gallop(times, seen, |time| time <= question.at);
             for (cover, frame) in covers.iter_mut().zip(&self.kernel.spec.frames) {
@@ -104,10 +94,11 @@ impl Walk {
             }
         }
         let outputs = self.plans().zip(results).zip(&self.kernel.spec.aggregates);
-        let columns = outputs.map(|(((plan, input), results), aggregate)| {
-            to_type(self.finish(plan, input, results)?, aggregate.output.data_type())
+        let columns = outputs.map(|(((plan, input), results), aggregate)| match plan {
+            Plan::Typed { cell, .. } => results.finish(plan, Some(self.input(*cell)), aggregate),
+            _ => results.finish(plan, input, aggregate),
         });
-        columns.collect::<Result<_, KernelError>>().map_err(|source| WalkError { question: 0, source })
+        columns.collect::<Result<_, KernelError>>().map_err(|source| WalkError { question: None, source })
     }
 
     fn slider(&self, cell: usize) -> Slider {
@@ -131,47 +122,28 @@ impl Walk {
         covered: &impl Fn(usize) -> Range<usize>,
         results: &mut Results,
     ) -> Result<(), KernelError> {
-        match (plan, input, results) {
-            (Plan::Typed { cell, .. }, _, Results::Rows(rows)) => rows.push(sliders[*cell].row()),
-            (Plan::Typed { cell, finish, .. }, _, Results::Values(values)) => {
-                values.push(sliders[*cell].finish(finish)?)
+        match (plan, results) {
+            (Plan::Typed { cell, .. }, Results::Rows(rows)) => rows.push(sliders[*cell].row()),
+            (Plan::Typed { cell, finish, .. }, Results::Values(values)) => {
+                values.push(sliders[*cell].finish(finish)?);
             }
-            (Plan::Nth { frame, n, .. }, Some(input), Results::Rows(rows)) => {
-                rows.push(position_nth(input.mask.as_ref(), covered(*frame), *n).map(|row| row as u32));
-            }
-            (Plan::Generic { frame, generic, .. }, Some(input), Results::Scalars(scalars)) => {
-                scalars.push(Some(generic.evaluate(input, covered(*frame))?));
-            }
-            // Results and inputs are made from the plans, so that they agree.
-            _ => {}
+            (plan, results) => results.push_window(plan, input, covered)?,
         }
         Ok(())
     }
 
-    /// What is a row of a column is taken from there at the end: a string is copied once.
+    /// The least, the greatest, the first and the last are rows of their column.
     fn results(&self, plan: &Plan, questions: usize) -> Results {
+        let rows = [Kind::Min, Kind::Max, Kind::First, Kind::Last];
         match plan {
-            Plan::Typed { cell, .. } => match self.kernel.folds[self.kernel.cells[*cell].fold].kind {
-                Kind::Min | Kind::Max | Kind::First | Kind::Last => Results::Rows(Vec::with_capacity(questions)),
-                _ => Results::Values(Vec::with_capacity(questions)),
-            },
-            Plan::Nth { .. } => Results::Rows(Vec::with_capacity(questions)),
-            Plan::Generic { .. } => Results::Scalars(Vec::with_capacity(questions)),
+            Plan::Typed { cell, .. } if rows.contains(&self.kernel.folds[self.kernel.cells[*cell].fold].kind) => {
+                Results::Rows(Vec::with_capacity(questions))
+            }
+            _ => Results::new(plan, questions),
         }
     }
 
-    fn finish(&self, plan: &Plan, input: Option<&Input>, results: Results) -> Result<ArrayRef, KernelError> {
-        match (results, plan, input) {
-            (Results::Values(values), Plan::Typed { result, .. }, _) => build(result, &values),
-            (Results::Rows(rows), Plan::Typed { cell, .. }, _) => {
-                let (input, _) = &self.folds[self.kernel.cells[*cell].fold];
-                Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
-            }
-            (Results::Rows(rows), Plan::Nth { .. }, Some(input)) => {
-                Ok(take(&input.args[0], &UInt32Array::from(rows), None)?)
-            }
-            (Results::Scalars(scalars), Plan::Generic { generic, .. }, _) => generic.build(scalars),
-            _ => Err(KernelError::Spec("results of another plan".to_owned())),
-        }
+    fn input(&self, cell: usize) -> &Input {
+        &self.folds[self.kernel.cells[cell].fold].0
     }
 }

@@ -96,7 +96,8 @@ impl FileSource {
     }
 
     /// As [`FileSource::with_columns`], for who reads only some of the columns: others may be NULL, whatever the schema says.
-    /// The same events come, and the same rejects.
+    /// The same events come, and the same
+    /// rejects, but for a columnar file of which a column that isn't read is broken: that one's events come here.
     pub fn with_only(
         name: &str,
         config: FilesConfig,
