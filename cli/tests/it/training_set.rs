@@ -171,9 +171,8 @@ fn rows_between_instants_a_sample_of_them_and_csv() {
 /// Several files, several stretches of each: rows have the same numbers each time, so that a sample is the same one.
 #[test]
 fn the_rows_of_a_spine_of_many_files_keep_their_order() {
-    let project =
-        Project::new(&[("features/devices.sql", FEATURES), ("labels/x", ""), ("features/labels.sql", LABELS_SQL)]);
-    std::fs::remove_file(project.path("labels/x")).unwrap();
+    let project = Project::new(&[("features/devices.sql", FEATURES), ("features/labels.sql", LABELS_SQL)]);
+    std::fs::create_dir(project.path("labels")).unwrap();
     write(&project, "pings.parquet", 2_000, 0);
     let parts: Vec<RecordBatch> =
         (0..6).map(|i| write(&project, &format!("labels/{i}.parquet"), 300, 300 * i)).collect();
