@@ -77,9 +77,19 @@ impl ArchiveReader {
         Ok(())
     }
 
+    /// Of the rows that are read.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
     /// The offset below which every event of a partition was archived or refused.
     pub fn end(&self, partition: i32) -> i64 {
         self.partitions.get(&partition).map_or(0, |held| held.end)
+    }
+
+    /// The [end](Self::end) of each partition.
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.partitions.iter().map(|(partition, held)| (*partition, held.end)).collect()
     }
 
     /// Events at and after an offset below the [end](Self::end), at least one and at most `most`; none where all that there is up

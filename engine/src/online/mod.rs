@@ -168,7 +168,8 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
 
-    /// Forgets the progress and then the pieces of some partitions of a view.
+    /// Forgets the progress and then the pieces of some partitions of a view. If there are any, sessions of other processes end: one that was
+    /// on its way with what came after them would write it on top of nothing.
     async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError>;
 
     /// Forgets a view: its pieces and its progress.

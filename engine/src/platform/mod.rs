@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::catalog::Source;
 use crate::metrics::Metrics;
-use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveReader, ArchiveWriter, DeadLetterWriter, OfflineError, Storage};
+use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage};
 use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -30,7 +30,7 @@ use crate::source::{
     DeadLetters, EventLog, EventSource, FileSource, LogError, LogSource, RegistryError, SourceError, event_schema,
     files::Reading, kafka::KafkaError,
 };
-use crate::stream::{Archived, Progress, StreamError, Summary, Until, Worker, WorkerConfig};
+use crate::stream::{Progress, StreamError, Summary, Until, Worker, WorkerConfig};
 
 mod files_table;
 mod kafka;
@@ -41,7 +41,7 @@ pub use kafka::{Kafka, KafkaSettings};
 pub use past::{Behind, behind, event_table};
 pub use push::{Datum, Intake, Pushed};
 
-use past::files_config;
+use past::{files_config, stream_past};
 
 /// Bytes of events that a source holds until they are folded, unless the platform's memory is limited.
 const SOURCE_BYTES: usize = 64 << 20;
@@ -184,6 +184,7 @@ impl Platform {
         self.config.cache_bytes = bytes / 2 / views;
         self.source_bytes = bytes / 4 / sources;
         self.config.max_records = (bytes / 8 / views / ROW).clamp(1024, WorkerConfig::default().max_records);
+        self.config.fill_records = self.config.max_records;
     }
 
     pub fn reader(&self) -> Reader {
@@ -231,7 +232,6 @@ impl Platform {
         let (events, archive): (Box<dyn EventSource>, _) = match (&source.contract, &source.location) {
             (Some(contract), _) => {
                 let schema = event_schema(&source.schema);
-                let past = ArchiveReader::open(storage.clone(), &source.name, contract).await?;
                 let archive = ArchiveWriter::open(storage.clone(), &source.name, schema, ARCHIVE_ROWS_PER_FILE).await?;
                 let now: Box<dyn EventSource> = match &self.intake.events {
                     Events::Log(log) => {
@@ -242,7 +242,7 @@ impl Platform {
                         Box::new(kafka.source(source, contract.clone(), self.source_bytes, self.metrics.clone())?)
                     }
                 };
-                (Box::new(Archived::new(now, past)), Some(archive))
+                (now, Some(archive))
             }
             // Files are their own archive.
             (None, Some(location)) => {
@@ -257,6 +257,7 @@ impl Platform {
         };
         let views = self.project.views_of(&source.name);
         let shared = (self.progress.clone(), self.metrics.clone());
-        Ok(Worker::new(events, views, self.store.clone(), archive, letters, shared, self.config.clone()))
+        let kept = (archive, stream_past(&self.folder.offline(), source)?);
+        Ok(Worker::new(events, views, self.store.clone(), kept, letters, shared, self.config.clone()))
     }
 }

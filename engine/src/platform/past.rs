@@ -11,10 +11,11 @@ use super::files_table::FilesTable;
 use crate::catalog::{Source, read_as};
 use crate::offline::{Past, Storage, archive_table, archived_ends};
 use crate::source::{
-    EventLog, EventSource, LogSource,
+    EventLog, EventSource, FileSource, LogSource,
     files::{FilesConfig, Reading},
 };
 use crate::sql::Connector;
+use crate::stream;
 
 /// The files of a source, numbered as the stream numbered them if it has read them.
 pub(super) fn files_config(offline: &Path, source: &Source, location: &str, reading: Reading) -> FilesConfig {
@@ -27,6 +28,24 @@ pub(super) fn files_config(offline: &Path, source: &Source, location: &str, read
         manifest: Some(offline.join("files").join(format!("{}.ndjson", source.name))),
         reading,
         clock: || chrono::Utc::now().timestamp_micros(),
+    }
+}
+
+/// What a source accepted, for views that fill from it.
+pub(super) fn stream_past(offline: &Path, source: &Source) -> Result<stream::Past, PlatformError> {
+    match (&source.contract, &source.location) {
+        (Some(contract), _) => {
+            let storage = Storage::open(&offline.to_string_lossy())?;
+            Ok(stream::Past::Archive { storage, contract: Arc::clone(contract) })
+        }
+        (None, Some(location)) => {
+            let config = files_config(offline, source, location, Reading::Looking);
+            let (name, columns) = (source.name.clone(), source.schema.clone());
+            Ok(stream::Past::Source(Arc::new(move || {
+                Ok(Box::new(FileSource::with_columns(&name, config.clone(), columns.clone())?))
+            })))
+        }
+        _ => Err(PlatformError::UnknownSource(source.name.clone())),
     }
 }
 

@@ -93,7 +93,11 @@ impl Worker {
                 let mut folded = vec![];
                 let mut failure = None;
                 for (partition, first, to_offset, events) in batches {
-                    let next = view.next.get(&partition).copied().unwrap_or(0);
+                    // What it fills from the archive, it will find there.
+                    let Some(next) = view.next.get(&partition).copied() else {
+                        folded.push(None);
+                        continue;
+                    };
                     let of_batch = match since(&events, next, first) {
                         _ if to_offset <= next => Ok(None),
                         Ok(events) => view.fold.apply(&to, partition, &events).await.map(Some),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::super::worker::Owned;
-use super::super::{Progress, Until, Worker, WorkerConfig};
+use super::super::{Past, Progress, Until, Worker, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveReader, ArchiveWriter, DeadLetterWriter, Storage, dead_letters};
 use crate::online::conformance::{Hook, Hooked};
@@ -80,7 +80,10 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
             Box::new(LogSource::new("e", log.clone(), contract.clone(), None).unwrap()),
             project.views_of("e"),
             store.clone(),
-            Some(ArchiveWriter::open(storage.clone(), "e", schema.clone(), 70).await.unwrap()),
+            (
+                Some(ArchiveWriter::open(storage.clone(), "e", schema.clone(), 70).await.unwrap()),
+                Past::Archive { storage: storage.clone(), contract: contract.clone() },
+            ),
             Box::new(DeadLetterWriter::open(storage.clone(), "e").await.unwrap()),
             (Arc::new(Progress::default()), Metrics::new().unwrap()),
             WorkerConfig { max_records, commit_events: 150, ..WorkerConfig::default() },
@@ -159,7 +162,7 @@ async fn who_begins_again_has_nothing_on_the_way() {
     let log = Arc::new(EventLog::open(folder.path().join("log.redb")).unwrap());
     let event = Encoder::new(contract.clone()).encode(&json!({"k": 1, "x": 1, "at": 1_000_000})).unwrap();
     log.append("e", 1, vec![(0, event)]).await.unwrap();
-    let mut source = LogSource::new("e", log, contract, None).unwrap();
+    let mut source = LogSource::new("e", log, contract.clone(), None).unwrap();
     let batch = source.read(1, 0, 10).await.unwrap().unwrap();
     let mut archive = ArchiveWriter::open(storage.clone(), "e", source.schema(), 70).await.unwrap();
     archive.append(1, &batch.events, batch.next_offset).await.unwrap();
@@ -168,7 +171,7 @@ async fn who_begins_again_has_nothing_on_the_way() {
         Box::new(source),
         vec![],
         Arc::new(EmbeddedStore::open(folder.path().join("store.redb")).unwrap()),
-        Some(archive),
+        (Some(archive), Past::Archive { storage: storage.clone(), contract }),
         Box::new(DeadLetterWriter::open(storage, "e").await.unwrap()),
         (Arc::new(Progress::default()), Metrics::new().unwrap()),
         WorkerConfig::default(),

@@ -34,7 +34,7 @@ impl Worker {
         }
         self.progressed(session, steps.clone()).await?;
         for (id, partition, _, kept) in steps {
-            let of_view = self.views.iter_mut().filter(|view| view.fold.view.name == id.name);
+            let of_view = self.views.iter_mut().filter(|view| view.fold.view.id() == id);
             of_view.for_each(|view| _ = view.stored.insert(partition, kept));
         }
         let id = source_id(self.source.name());
@@ -55,6 +55,7 @@ impl Worker {
         self.pending_since = None;
         self.summary.commits += 1;
         timer.observe_duration();
+        self.hand_over().await?;
         self.tidy().await
     }
 
@@ -84,8 +85,10 @@ impl Worker {
         self.letters.clear();
         self.pending = 0;
         self.pending_since = None;
+        self.catch_up.stop();
         for view in &mut self.views {
             view.next.clear();
+            view.filling.clear();
             view.fold.forget(None);
         }
     }

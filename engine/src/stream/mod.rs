@@ -18,18 +18,25 @@
 //! So a crash anywhere replays a little and changes nothing.
 
 mod absorb;
-mod archived;
 mod cache;
+mod catch_up;
 mod commit;
 mod error;
 mod events;
+mod fill;
 mod fold;
+mod known;
+mod load;
 mod owned;
+mod past;
 mod progress;
 mod share;
 mod worker;
 
-pub use archived::Archived;
 pub use error::StreamError;
+pub use fill::Reached;
+pub use fold::Folded;
+pub use load::Load;
+pub use past::Past;
 pub use progress::{Progress, ViewProgress};
 pub use worker::{Summary, Until, Worker, WorkerConfig};

@@ -1,19 +1,20 @@
 //! Which partitions a worker owns, and where it begins with each.
 //!
-//! Guarantees: a partition begins where the archive and every view have what lies before, as the store and the archive
-//! say it *now*: never as a worker remembers it from before it lost the partition, or from before the store was
-//! restarted. State without progress (somebody emptied the store while it was written to) is never built on: it is
-//! dropped, and the view fills from the archive.
+//! Guarantees: a partition begins where the archive ends (or the commit, for files, which are their own archive); a view that lacks what lies before fills from it (see
+//! [`super::catch_up`]). Where each is, the store and the archive say *now*: never as a worker remembers it from before it
+//! lost the partition, or from before the store was restarted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::StreamError;
+use super::known::{history_id, known};
 use super::progress::ViewProgress;
+use super::share::Writing;
 use super::worker::{Owned, View, Worker, source_id};
 use crate::offline::ArchiveWriter;
 use crate::online::{Session, StoreError, ViewId, WriteOutcome};
-use crate::plan::FeatureView;
 
 /// How often to look how far other instances are with a view that fills.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl View {
     /// What each partition still has of its history: from one offset to another.
     pub fn missing(&self) -> Vec<(i32, i64, i64)> {
-        let held = |partition: &i32| self.next.get(partition).or(self.stored.get(partition)).copied().unwrap_or(0);
+        let held = |partition: &i32| {
+            let known = self.next.get(partition).or(self.filling.get(partition)).or(self.stored.get(partition));
+            known.copied().unwrap_or(0)
+        };
         let missing = self.history.iter().map(|(partition, end)| (*partition, held(partition), *end));
         missing.filter(|(_, held, end)| held < end).collect()
     }
@@ -64,8 +68,10 @@ impl Worker {
             archive.release(partition);
         }
         self.dead_letters.release(partition);
+        self.catch_up.stop();
         for view in &mut self.views {
             view.next.remove(&partition);
+            view.filling.remove(&partition);
             view.fold.forget(Some(partition));
         }
         self.drop_lag(partition);
@@ -77,6 +83,7 @@ impl Worker {
         if self.session.is_some_and(|known| known != session) {
             fresh.extend(self.owned.keys());
             self.owned.clear();
+            self.catch_up.stop();
         }
         if let Some(archive) = &mut self.archive {
             archive.adopt(&fresh).await?;
@@ -93,14 +100,20 @@ impl Worker {
         }
         let source = self.name();
         let starts = self.known(session, &start_id(&source), &fresh).await?;
-        for i in 0..self.views.len() {
-            self.admit_view(session, i, &starts, &ends).await?;
-        }
         let committed = self.commits(session, &source_id(&source), &starts).await?;
+        let past = self.archived().unwrap_or_else(|| committed.clone());
+        for i in 0..self.views.len() {
+            self.admit_view(session, i, &starts, (&past, &ends)).await?;
+        }
         for (partition, start) in starts {
             let committed = committed.get(&partition).copied().unwrap_or(start);
-            let next = self.position(partition, committed).max(start);
+            let next = past.get(&partition).copied().unwrap_or(0).max(start);
             self.owned.insert(partition, Owned { next, committed });
+            if next > committed {
+                // What was durable before a crash is committed again, though nothing may come any more.
+                self.pending += 1;
+                self.pending_since.get_or_insert_with(Instant::now);
+            }
             self.report_lag(partition).await?;
         }
         self.session = Some(session);
@@ -119,7 +132,7 @@ impl Worker {
         let stored = self.store.progress(id).await?;
         // A partition that a source got later is read from its beginning: `start` is about what there was at first.
         let known_source = !stored.is_empty();
-        let archived = self.archive.as_ref().map(ArchiveWriter::durable).unwrap_or_default();
+        let archived = self.archived().unwrap_or_default();
         let mut known = BTreeMap::new();
         for partition in partitions {
             let next = match stored.get(partition) {
@@ -159,12 +172,16 @@ impl Worker {
         Ok(committed)
     }
 
-    /// The next offset to read: where the archive and every view have what lies before it. The archive is asked itself:
-    /// files that are gone since the commit come back from the source.
-    fn position(&self, partition: i32, committed: i64) -> i64 {
-        let held = |next: &BTreeMap<i32, i64>| next.get(&partition).copied().unwrap_or(0);
-        let archived = self.archive.as_ref().map(|archive| held(&archive.durable()));
-        self.views.iter().map(|v| held(&v.next)).chain(archived).fold(committed, i64::min)
+    /// By partition, the offset below which every event is in the archive, which is asked itself: files that are gone since the
+    /// commit come back from the source. None for files, which are their own archive.
+    fn archived(&self) -> Option<BTreeMap<i32, i64>> {
+        self.archive.as_ref().map(ArchiveWriter::durable)
+    }
+
+    /// By partition, the offset below which every event is read from the past, and from which on from the source.
+    pub(super) fn past_ends(&self) -> BTreeMap<i32, i64> {
+        let committed = || self.owned.iter().map(|(partition, owned)| (*partition, owned.committed)).collect();
+        self.archived().unwrap_or_else(committed)
     }
 
     async fn admit_view(
@@ -172,45 +189,29 @@ impl Worker {
         session: Session,
         i: usize,
         starts: &BTreeMap<i32, i64>,
-        ends: &BTreeMap<i32, i64>,
+        (past, ends): (&BTreeMap<i32, i64>, &BTreeMap<i32, i64>),
     ) -> Result<(), StreamError> {
+        let to = Writing { store: Arc::clone(&self.store), session };
         let Some(view) = self.views.get_mut(i) else { return Ok(()) };
-        let (id, history_id) = (view.fold.view.id(), history_id(&view.fold.view));
-        view.stored = self.store.progress(&id).await?;
-        view.history = self.store.progress(&history_id).await?;
-        if view.stored.is_empty() {
-            // What is left of one that a server lost would say that less is missing.
-            let partitions: Vec<i32> = ends.keys().copied().collect();
-            self.store.drop_partitions(&history_id, &partitions).await?;
-            view.history.clear();
-            for (partition, end) in ends.iter().filter(|(p, _)| !view.history.contains_key(p)) {
-                // Whoever comes first says what the history is.
-                self.store.set_progress(session, &history_id, *partition, None, *end).await?;
-            }
-            view.history = self.store.progress(&history_id).await?;
-        }
-        let new: Vec<i32> = starts.keys().filter(|p| !view.stored.contains_key(p)).copied().collect();
-        if !new.is_empty() {
-            self.store.drop_partitions(&id, &new).await?;
-        }
+        let known = known(&to, &view.fold.view, starts, ends).await?;
+        (view.stored, view.history) = (known.stored, known.history);
         for (partition, start) in starts {
             view.fold.forget(Some(*partition));
-            if new.contains(partition) {
-                match self.store.set_progress(session, &id, *partition, None, *start).await? {
-                    WriteOutcome::Written => view.stored.insert(*partition, *start),
-                    WriteOutcome::Fenced { .. } => {
-                        return Err(StreamError::Fenced { view: id.name, partition: *partition });
-                    }
-                };
-            }
-            view.next.insert(*partition, view.stored.get(partition).copied().unwrap_or(*start));
+            let next = view.stored.get(partition).copied().unwrap_or(*start);
+            let behind = next < past.get(partition).copied().unwrap_or(0);
+            let (to, from) = match behind {
+                true => (&mut view.filling, &mut view.next),
+                false => (&mut view.next, &mut view.filling),
+            };
+            from.remove(partition);
+            to.insert(*partition, next);
         }
         Ok(())
     }
 
     /// New events in a source that was emptied would have old offsets, and be skipped in silence.
     async fn check_source(&mut self, partitions: &[i32]) -> Result<(), StreamError> {
-        let mut held = self.archive.as_ref().map(ArchiveWriter::durable).unwrap_or_default();
+        let mut held = self.archived().unwrap_or_default();
         for (partition, committed) in self.store.progress(&source_id(self.source.name())).await? {
             let held = held.entry(partition).or_insert(0);
             *held = (*held).max(committed);
@@ -290,6 +291,7 @@ impl Worker {
         }
         for view in &mut self.views {
             let id = view.fold.view.id();
+            view.history = self.store.progress(&history_id(&view.fold.view)).await?;
             for (partition, next) in self.store.progress(&id).await? {
                 if !self.owned.contains_key(&partition) {
                     view.stored.insert(partition, next);
@@ -301,7 +303,7 @@ impl Worker {
 
     /// Forgets the earlier versions of views that are filled: nobody reads them any more.
     pub(super) async fn tidy(&mut self) -> Result<(), StreamError> {
-        if self.tidied || self.views.iter().any(|view| !view.missing().is_empty()) {
+        if self.tidied || self.catches_up() || self.views.iter().any(|view| !view.missing().is_empty()) {
             return Ok(());
         }
         let current: Vec<ViewId> =
@@ -319,9 +321,4 @@ impl Worker {
 /// Under which the store keeps where a source's partitions began.
 fn start_id(source: &str) -> ViewId {
     ViewId { name: format!("@{source}"), fingerprint: "start".to_owned() }
-}
-
-/// Under which the store keeps what a source held when a view was new.
-fn history_id(view: &FeatureView) -> ViewId {
-    ViewId { name: format!("@history of {}", view.name), fingerprint: view.fingerprint.clone() }
 }

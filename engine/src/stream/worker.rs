@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::catch_up::CatchUp;
 use super::error::StreamError;
 use super::fold::ViewFold;
+use super::past::Past;
 use super::progress::Progress;
 use crate::metrics::Metrics;
 use crate::offline::ArchiveWriter;
@@ -25,6 +27,8 @@ pub struct WorkerConfig {
     pub commit_every: Duration,
     /// Bytes of pieces to keep in memory, for each view.
     pub cache_bytes: usize,
+    /// Events that a view which fills takes from the archive at once.
+    pub fill_records: usize,
 }
 
 impl Default for WorkerConfig {
@@ -34,6 +38,7 @@ impl Default for WorkerConfig {
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
+            fill_records: 524_288,
         }
     }
 }
@@ -63,10 +68,12 @@ pub struct Worker {
     pub(super) store: Arc<dyn OnlineStore>,
     /// None where the source's files are the archive themselves.
     pub(super) archive: Option<ArchiveWriter>,
+    /// What was accepted before.
+    pub(super) past: Past,
     pub(super) dead_letters: Box<dyn DeadLetters>,
     pub(super) progress: Arc<Progress>,
     pub(super) metrics: Metrics,
-    config: WorkerConfig,
+    pub(super) config: WorkerConfig,
     /// None before it knows what is stored, or once that is no longer so.
     pub(super) session: Option<Session>,
     pub(super) owned: BTreeMap<i32, Owned>,
@@ -84,13 +91,16 @@ pub struct Worker {
     pub(super) letters: BTreeMap<i32, BTreeMap<i64, Reject>>,
     /// Whether the state of views' earlier versions is gone.
     pub(super) tidied: bool,
+    pub(super) catch_up: CatchUp,
 }
 
 #[derive(Debug)]
 pub(super) struct View {
     pub fold: ViewFold,
-    /// Offset after the last event that it has absorbed, of the partitions that the worker owns.
+    /// Offset after the last event that it has absorbed, of the partitions that the worker owns and feeds it.
     pub next: BTreeMap<i32, i64>,
+    /// The same of those that it owns and fills from the archive first.
+    pub filling: BTreeMap<i32, i64>,
     /// What the store says of that, of all partitions.
     pub stored: BTreeMap<i32, i64>,
     /// What the source held when the view was new: until the view has absorbed that, its values would be wrong.
@@ -113,7 +123,7 @@ impl Worker {
         source: Box<dyn EventSource>,
         views: Vec<Arc<FeatureView>>,
         store: Arc<dyn OnlineStore>,
-        archive: Option<ArchiveWriter>,
+        (archive, past): (Option<ArchiveWriter>, Past),
         dead_letters: Box<dyn DeadLetters>,
         shared: (Arc<Progress>, Metrics),
         config: WorkerConfig,
@@ -122,6 +132,7 @@ impl Worker {
         let views = views.into_iter().filter(|view| !view.fingerprint.is_empty()).map(|view| View {
             fold: ViewFold::new(view, config.cache_bytes),
             next: BTreeMap::new(),
+            filling: BTreeMap::new(),
             stored: BTreeMap::new(),
             history: BTreeMap::new(),
         });
@@ -130,6 +141,7 @@ impl Worker {
             views: views.collect(),
             store,
             archive,
+            past,
             dead_letters,
             progress,
             metrics,
@@ -144,6 +156,7 @@ impl Worker {
             summary: Summary::default(),
             letters: BTreeMap::new(),
             tidied: false,
+            catch_up: CatchUp::default(),
         }
     }
 
@@ -190,7 +203,7 @@ impl Worker {
         }
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
-            if self.others_are_done().await? {
+            if !self.catches_up() && self.others_are_done().await? {
                 return Ok(Worked::Done);
             }
         }
@@ -210,6 +223,7 @@ impl Worker {
         };
         tokio::select! {
             () = self.source.wait() => {}
+            () = self.catch_up.wait() => {}
             () = stopped => {}
             () = timer => {}
         }
@@ -220,7 +234,7 @@ impl Worker {
     }
 
     /// Reads and absorbs one batch of each partition, and commits if it is time. True if there was anything.
-    async fn step(&mut self) -> Result<bool, StreamError> {
+    pub(super) async fn step(&mut self) -> Result<bool, StreamError> {
         let mut advanced = false;
         let partitions = self.source.partitions().await?;
         self.own(&partitions).await?;
@@ -245,9 +259,10 @@ impl Worker {
         }
         let due = self.pending >= self.config.commit_events
             || self.pending_since.is_some_and(|since| since.elapsed() >= self.config.commit_every);
-        if due {
+        if due || self.waits_for_commit() {
             self.commit().await?;
         }
+        advanced |= self.catch_up().await?;
         self.look_around().await?;
         Ok(advanced)
     }

@@ -75,6 +75,26 @@ impl RedisStore {
             delete
         });
         self.all(what, progress.collect()).await?;
+        if self.pieces_of(view, partitions, what).await?.is_empty() {
+            return Ok(());
+        }
+        self.end_sessions().await?;
+        // Anew, with what was written until then.
+        let deletes = self.pieces_of(view, partitions, what).await?.into_iter().map(|(key, fields)| {
+            let mut delete = cmd("HDEL");
+            delete.arg(key).arg(fields);
+            delete
+        });
+        self.all(what, deletes.collect()).await.map(|_| ())
+    }
+
+    /// The fields of some partitions, by key.
+    async fn pieces_of(
+        &self,
+        view: &ViewId,
+        partitions: &[i32],
+        what: &'static str,
+    ) -> Result<Vec<(String, Vec<String>)>, StoreError> {
         let keys: Vec<String> = self.scan(&self.layout.pattern(view)).await?.into_iter().collect();
         let fields = keys.iter().map(|key| {
             let mut fields = cmd("HKEYS");
@@ -82,18 +102,16 @@ impl RedisStore {
             fields
         });
         let fields = self.all(what, fields.collect()).await?;
-        let mut deletes = vec![];
-        for (key, fields) in keys.iter().zip(fields) {
+        let mut pieces = vec![];
+        for (key, fields) in keys.into_iter().zip(fields) {
             let fields: Vec<String> = from_redis_value(fields).map_err(|e| self.failed(what)(RedisError::from(e)))?;
             let of_partition = |field: &String| layout::partition(field).is_some_and(|p| partitions.contains(&p));
-            let dropped: Vec<String> = fields.into_iter().filter(of_partition).collect();
-            if !dropped.is_empty() {
-                let mut delete = cmd("HDEL");
-                delete.arg(key).arg(dropped);
-                deletes.push(delete);
+            let fields: Vec<String> = fields.into_iter().filter(of_partition).collect();
+            if !fields.is_empty() {
+                pieces.push((key, fields));
             }
         }
-        self.all(what, deletes).await.map(|_| ())
+        Ok(pieces)
     }
 
     pub(super) async fn forget_view(&self, view: &ViewId) -> Result<(), StoreError> {

@@ -52,6 +52,7 @@ impl Coverage {
             ("stream: late events", world.events.windows(2).any(|w| w[0].time > w[1].time)),
             ("stream: interrupted", run.interrupted > 0),
             ("stream: store reopened", run.reopened > 0),
+            ("stream: filled from the past", run.filled > 0),
         ] {
             if is {
                 self.count(what);
@@ -212,6 +213,7 @@ const MUST: &[&str] = &[
     "stream: late events",
     "stream: interrupted",
     "stream: store reopened",
+    "stream: filled from the past",
     "status PRESENT",
     "status NOT_FOUND",
     "status OUTSIDE_RETENTION",

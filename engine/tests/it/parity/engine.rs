@@ -23,7 +23,7 @@ use tidemark_engine::plan::{FeatureService, FeatureView, Project};
 use tidemark_engine::platform::{Events, Folder, Platform, event_table};
 use tidemark_engine::request::{Answer, Reader};
 use tidemark_engine::source::{Encoder, event_schema};
-use tidemark_engine::stream::{Progress, Until, Worker, WorkerConfig};
+use tidemark_engine::stream::{Past, Progress, Until, Worker, WorkerConfig};
 
 use super::events::{Event, avro, batch};
 use super::services;
@@ -36,6 +36,7 @@ use super::world::{SpineRow, Way, World};
 pub struct Run {
     pub interrupted: usize,
     pub reopened: usize,
+    pub filled: usize,
 }
 
 /// What a stream leaves behind.
@@ -48,7 +49,7 @@ pub struct Streamed {
 /// Takes the events in, in one way or the other.
 pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &mut Run) -> Result<Streamed, String> {
     match world.way {
-        Way::Log => return house(world, project, folder).await,
+        Way::Log => return house(world, project, folder, run).await,
         Way::Services => return services::stream(world, project, folder).await,
         Way::Memory => {}
     }
@@ -61,10 +62,11 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &
 }
 
 /// Through the platform that `tidemark up` runs: Avro messages in the log, drained in several goes, archived as Parquet.
-async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<Streamed, String> {
+async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut Run) -> Result<Streamed, String> {
     let mut rng = world.rng(3);
     let folder = Folder::new(folder.join("data"));
-    let embedded = Platform::embedded(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
+    let mut embedded = Platform::embedded(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
+    embedded.config.fill_records = rng.random_range(1..60);
     let Events::Log(log) = &embedded.intake.events else { return Err("no log".into()) };
     let source = &project.sources["events"];
     let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
@@ -78,6 +80,9 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<S
                 log.append("events", partition, messages).await.map_err(|e| e.to_string())?;
             }
         }
+        if rng.random_bool(0.3) {
+            forget(project, embedded.store.as_ref(), run).await?;
+        }
         for (_, summary) in embedded.drain().await.map_err(|e| format!("the stream fails: {e}"))? {
             if summary.rejected > 0 {
                 return Err(format!("{} events were refused", summary.rejected));
@@ -88,6 +93,16 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path) -> Result<S
     let archive =
         event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: embedded.store.clone(), archive })
+}
+
+/// As if the views were new: what was before, they fill in from the past.
+async fn forget(project: &Project, store: &dyn OnlineStore, run: &mut Run) -> Result<(), String> {
+    for view in project.views.values() {
+        let known = store.progress(&view.id()).await.map_err(|e| e.to_string())?;
+        run.filled += usize::from(known.values().any(|next| *next > 0));
+        store.drop_view(&view.id()).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 /// From memory into a store, with crashes on the way.
@@ -105,6 +120,7 @@ async fn in_memory(
         let schema = event_schema(&project.sources["events"].schema);
         let most = *[1, 3, 10, 1000].choose(&mut rng).unwrap();
         let mut source = Memory::new(&world.events, world.shape.partitions, schema, world.rng(10 + life), most);
+        let again = source.clone();
         if life < lives {
             source.fails_after = Some(rng.random_range(0..world.events.len() + 2));
         }
@@ -113,6 +129,7 @@ async fn in_memory(
             commit_events: rng.random_range(1..40),
             commit_every: Duration::from_secs(3600),
             cache_bytes: *[0, 2000, 1 << 20].choose(&mut rng).unwrap(),
+            fill_records: rng.random_range(1..60),
         };
         let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;
         let letters = DeadLetterWriter::open(letters, "events").await.map_err(|e| e.to_string())?;
@@ -121,7 +138,7 @@ async fn in_memory(
             Box::new(source),
             project.views_of("events"),
             store.clone(),
-            None,
+            (None, Past::Source(Arc::new(move || Ok(Box::new(again.clone()))))),
             Box::new(letters),
             shared,
             config,
@@ -135,8 +152,17 @@ async fn in_memory(
         }
         drop(worker);
         if life < lives && rng.random_bool(0.3) {
+            forget(project, store.as_ref(), run).await?;
+        }
+        if life < lives && rng.random_bool(0.3) {
             drop(store);
-            store = Arc::new(EmbeddedStore::open(&path).map_err(|e| e.to_string())?);
+            store = loop {
+                // What a fill was just writing has it open until it is written.
+                match EmbeddedStore::open(&path) {
+                    Ok(store) => break Arc::new(store),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
             run.reopened += 1;
         }
     }

@@ -10,7 +10,7 @@ use tidemark_engine::source::{EventSource, OFFSET, SourceBatch, SourceError};
 
 use super::events::{Event, batch};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Memory {
     schema: SchemaRef,
     /// By partition, in offset order.
@@ -81,5 +81,8 @@ impl EventSource for Memory {
         }))
     }
 
-    async fn wait(&mut self) {}
+    async fn wait(&mut self) {
+        // A fill that runs beside has its turn.
+        tokio::task::yield_now().await;
+    }
 }

@@ -1,0 +1,215 @@
+//! The hand-over: views that lack a part of the source's past fill from it beside the stream, and then join it.
+//!
+//! Guarantees: the stream goes on meanwhile, for the views that have everything. A view joins it at the very offset below which it has
+//! every event: when a commit has made all that was read a part of the past, what the view still lacks of that (no more than came since the commit
+//! before) is filled at once, and the next batch finds it there. So no event is lost between past and stream, and none
+//! counts twice. What a view can't evaluate of events that it fills from is counted, and no dead letter: the past keeps the event.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::error::StreamError;
+use super::fill::{Fill, Gap, Reached};
+use super::fold::{Folded, joined};
+use super::known::history_id;
+use super::share::Writing;
+use super::worker::Worker;
+use crate::metrics::Metrics;
+use crate::online::WriteOutcome;
+use crate::plan::FeatureView;
+
+/// A fill that runs beside the stream, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    running: Option<JoinHandle<Result<(), StreamError>>>,
+    /// What it came to, until that is taken up.
+    ended: Option<Result<(), StreamError>>,
+    reached: Reached,
+}
+
+impl CatchUp {
+    /// Ends what runs; what it has done so far is stored.
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+        (self.ended, self.reached) = (None, Reached::default());
+    }
+
+    /// Returns once what runs has ended; never, if nothing does. Safe to cancel.
+    pub async fn wait(&mut self) {
+        match &mut self.running {
+            Some(running) => {
+                self.ended = Some(joined(running.await));
+                self.running = None;
+            }
+            None if self.ended.is_some() => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What it came to, if it has ended.
+    async fn take_ended(&mut self) -> Option<Result<(), StreamError>> {
+        if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.wait().await;
+        }
+        self.ended.take()
+    }
+
+    fn runs(&self) -> bool {
+        self.running.is_some() || self.ended.is_some()
+    }
+}
+
+impl Drop for CatchUp {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Worker {
+    /// Whether a view fills from the past.
+    pub(super) fn catches_up(&self) -> bool {
+        self.views.iter().any(|view| !view.filling.is_empty())
+    }
+
+    /// Whether a view has all that is past, and waits for the rest of what was read to be.
+    pub(super) fn waits_for_commit(&self) -> bool {
+        self.pending > 0 && !self.catch_up.runs() && self.catches_up() && self.gaps().is_empty()
+    }
+
+    /// What views lack of the past.
+    fn gaps(&self) -> Vec<Gap> {
+        let past = self.past_ends();
+        let lacks = |(partition, from): &(&i32, &i64)| past.get(partition).is_some_and(|end| *from < end);
+        let of_view = |view: &super::worker::View| -> Vec<Gap> {
+            let gap = |(partition, from): (&i32, &i64)| Gap {
+                view: Arc::clone(&view.fold.view),
+                partition: *partition,
+                from: *from,
+            };
+            view.filling.iter().filter(lacks).map(gap).collect()
+        };
+        self.views.iter().flat_map(of_view).collect()
+    }
+
+    /// Takes up what the fill that runs has come to, lets views join the stream that have everything, and fills what is left.
+    /// True if something ended.
+    pub(super) async fn catch_up(&mut self) -> Result<bool, StreamError> {
+        if !self.catches_up() {
+            return Ok(false);
+        }
+        let ended = self.catch_up.take_ended().await;
+        self.take_up();
+        let advanced = ended.is_some();
+        ended.unwrap_or(Ok(()))?;
+        if !self.catch_up.runs() {
+            self.join();
+            let gaps = self.gaps();
+            if !gaps.is_empty() {
+                self.raise_history(&gaps).await?;
+                let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+                let heard = move |view: &FeatureView, folded: &Folded| count(&metrics, view, folded);
+                self.catch_up.running = Some(tokio::spawn(async move { fill.run(gaps, &heard).await }));
+            }
+        }
+        Ok(advanced)
+    }
+
+    /// After a commit everything that was read is past: what little views lack of it is filled here and now.
+    pub(super) async fn hand_over(&mut self) -> Result<(), StreamError> {
+        if self.catch_up.runs() || !self.catches_up() {
+            return Ok(());
+        }
+        let few = |gap: &Gap, end: i64| end.saturating_sub(gap.from) <= self.config.commit_events as i64;
+        let past = self.past_ends();
+        let gaps = self.gaps();
+        if gaps.iter().all(|gap| past.get(&gap.partition).is_some_and(|end| few(gap, *end))) {
+            let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+            fill.run(gaps, &|view, folded| count(&metrics, view, folded)).await?;
+            self.take_up();
+            self.join();
+        }
+        Ok(())
+    }
+
+    async fn begin_fill(&self) -> Result<Fill, StreamError> {
+        let session = self.session.ok_or_else(|| self.not_begun())?;
+        Ok(Fill {
+            to: Writing { store: Arc::clone(&self.store), session },
+            past: self.past.open(self.source.name()).await?,
+            ends: self.past_ends(),
+            records: self.config.fill_records,
+            reached: self.catch_up.reached.clone(),
+        })
+    }
+
+    fn take_up(&mut self) {
+        for view in &mut self.views {
+            let id = view.fold.view.id();
+            for (partition, from) in &mut view.filling {
+                if let Some(reached) = self.catch_up.reached.of(&id, *partition) {
+                    *from = reached.max(*from);
+                    view.stored.insert(*partition, *from);
+                }
+            }
+        }
+    }
+
+    /// Views that have everything which was read of a partition get the next batch.
+    fn join(&mut self) {
+        for view in &mut self.views {
+            let read = |partition: &i32| self.owned.get(partition).map_or(i64::MAX, |owned| owned.next);
+            let whole: Vec<i32> =
+                view.filling.iter().filter(|(partition, next)| **next >= read(partition)).map(|(p, _)| *p).collect();
+            for partition in whole {
+                if let Some(next) = view.filling.remove(&partition) {
+                    view.next.insert(partition, next);
+                    tracing::info!(view = view.fold.view.name, partition, offset = next, "filled; joins the stream");
+                }
+            }
+        }
+    }
+
+    /// A view that can't be read yet has as its history all that is past by now: it is read once it has caught up, not as of when
+    /// it was new.
+    async fn raise_history(&mut self, gaps: &[Gap]) -> Result<(), StreamError> {
+        let session = self.session.ok_or_else(|| self.not_begun())?;
+        let past = self.past_ends();
+        for view in self.views.iter_mut().filter(|view| !view.missing().is_empty()) {
+            let id = view.fold.view.id();
+            for gap in gaps.iter().filter(|gap| gap.view.id() == id) {
+                let (Some(end), Some(known)) = (past.get(&gap.partition), view.history.get(&gap.partition).copied())
+                else {
+                    continue;
+                };
+                if known >= *end {
+                    continue;
+                }
+                let history = history_id(&view.fold.view);
+                let raised = self.store.set_progress(session, &history, gap.partition, Some(known), *end).await?;
+                if let WriteOutcome::Written = raised {
+                    view.history.insert(gap.partition, *end);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(metrics: &Metrics, view: &FeatureView, folded: &Folded) {
+    let count = |outcome: &str, n: usize| {
+        metrics.view_events.with_label_values(&[view.name.as_str(), outcome]).inc_by(n as u64);
+    };
+    count("folded", folded.counts.folded);
+    count("late", folded.counts.late);
+    count("duplicate", folded.counts.duplicate);
+    count("replayed", folded.counts.skipped);
+    count("null_key", folded.null_keys);
+    count("failed", folded.failed.len());
+}
+
+#[cfg(test)]
+#[path = "catch_up_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+//! A view that is new while events come: whenever it is killed, whoever loads it beside, it ends up with what it would have had from the
+//! beginning, and the stream doesn't wait for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng};
+use serde_json::json;
+
+use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig};
+use crate::metrics::Metrics;
+use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
+use crate::online::{EmbeddedStore, OnlineStore};
+use crate::plan::Project;
+use crate::request::Reader;
+use crate::source::{Contract, Encoder, EventLog, LogSource, event_schema};
+
+const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k", "type": "long"}, {"name": "x", "type": "long"},
+  {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
+const SOURCE: &str = "CREATE SOURCE e WITH (schema = 'e.v1', timestamp = 'at');";
+const OLD: &str = "CREATE FEATURE VIEW old AS SELECT k, COUNT(*) OVER w AS n FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);";
+const NEW: &str =
+    "CREATE FEATURE VIEW new AS SELECT k, COUNT(*) OVER w AS n, SUM(x) OVER w AS s, LAST_VALUE(x) OVER w AS last FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);";
+const PARTITIONS: i32 = 2;
+const KEYS: i64 = 5;
+
+struct House {
+    folder: PathBuf,
+    log: Arc<EventLog>,
+    contract: Arc<Contract>,
+    sent: i64,
+}
+
+impl House {
+    fn new(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder.join("schemas")).unwrap();
+        std::fs::write(folder.join("schemas/e.v1.avsc"), CONTRACT).unwrap();
+        let log = Arc::new(EventLog::open(folder.join("log.redb")).unwrap());
+        let contract = Arc::new(Contract::parse("e.v1", CONTRACT).unwrap());
+        Self { folder: folder.to_owned(), log, contract, sent: 0 }
+    }
+
+    async fn project(&self, views: &[&str]) -> Project {
+        let features = self.folder.join("features");
+        std::fs::create_dir_all(&features).unwrap();
+        std::fs::write(features.join("e.sql"), format!("{SOURCE}\n{}", views.join("\n"))).unwrap();
+        Project::load(&self.folder, &features).await.unwrap()
+    }
+
+    /// Events, every tenth of which is none.
+    async fn send(&mut self, n: i64) {
+        let encoder = Encoder::new(Arc::clone(&self.contract));
+        let event = |i: i64| match i % 10 {
+            3 => bytes::Bytes::from_static(b"not an event"),
+            _ => encoder.encode(&json!({"k": i % KEYS, "x": i, "at": i * 1_000_000})).unwrap(),
+        };
+        for partition in 0..PARTITIONS {
+            let sent = (self.sent..self.sent + n).filter(|i| *i as i32 % PARTITIONS == partition);
+            self.log.append("e", partition, sent.map(|i| (i * 1_000_000, event(i))).collect()).await.unwrap();
+        }
+        self.sent += n;
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::open(&self.folder.join("offline").to_string_lossy()).unwrap()
+    }
+
+    async fn worker(&self, project: &Project, store: &EmbeddedStore, records: usize) -> Worker {
+        let schema = event_schema(&project.sources["e"].schema);
+        Worker::new(
+            Box::new(LogSource::new("e", self.log.clone(), self.contract.clone(), None).unwrap()),
+            project.views_of("e"),
+            Arc::new(store.clone()),
+            (
+                Some(ArchiveWriter::open(self.storage(), "e", schema, 30).await.unwrap()),
+                Past::Archive { storage: self.storage(), contract: self.contract.clone() },
+            ),
+            Box::new(DeadLetterWriter::open(self.storage(), "e").await.unwrap()),
+            (Arc::new(Progress::default()), Metrics::new().unwrap()),
+            WorkerConfig { max_records: 7, commit_events: 40, fill_records: records, ..WorkerConfig::default() },
+        )
+    }
+
+    async fn values(&self, project: &Project, store: &EmbeddedStore) -> Vec<String> {
+        let reader = Reader::new(Arc::new(store.clone()));
+        let mut values = vec![];
+        for view in project.views.values() {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..KEYS));
+            let answer = reader.view(view, &[keys], &[self.sent * 1_000_000; KEYS as usize]).await.unwrap();
+            values.push(format!("{} {:?}", view.name, answer.values.columns()));
+        }
+        values
+    }
+
+    /// What a view has that was there from the beginning.
+    async fn expected(&self, project: &Project) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let other =
+            Self { folder: folder.path().to_owned(), log: self.log.clone(), contract: self.contract.clone(), ..*self };
+        let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
+        other.worker(project, &store, 1000).await.run(Until::End).await.unwrap();
+        self.values(project, &store).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_view_catches_up_while_events_come() {
+    let mut went_on = 0;
+    for seed in 0..20 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let mut house = House::new(folder.path());
+        let path = folder.path().join("online.redb");
+        let mut store = EmbeddedStore::open(&path).unwrap();
+        let before = house.project(&[OLD]).await;
+        house.send(rng.random_range(0..300)).await;
+        house.worker(&before, &store, 1000).await.run(Until::End).await.unwrap();
+
+        let project = house.project(&[OLD, NEW]).await;
+        for _ in 0..rng.random_range(1..4) {
+            let mut worker = house.worker(&project, &store, rng.random_range(1..50)).await;
+            for _ in 0..rng.random_range(0..8) {
+                house.send(rng.random_range(0..20)).await;
+                worker.step().await.unwrap();
+                // The stream has read what came, whatever the new view lacks.
+                let read: i64 = worker.owned.values().map(|owned| owned.next).sum();
+                went_on += usize::from(worker.catches_up() && read == house.sent);
+            }
+            if rng.random_bool(0.3) {
+                load(&house, &project, &store, rng.random_range(1..50)).await;
+            }
+            // Killed, with what the disk has or has not.
+            drop(worker);
+            if rng.random_bool(0.5) {
+                drop(store);
+                store = loop {
+                    // What the fill was just writing has it open until it is written.
+                    match EmbeddedStore::open(&path) {
+                        Ok(store) => break store,
+                        Err(_) => tokio::task::yield_now().await,
+                    }
+                };
+            }
+        }
+        let mut worker = house.worker(&project, &store, rng.random_range(1..50)).await;
+        house.send(rng.random_range(0..20)).await;
+        worker.run(Until::End).await.unwrap();
+        assert!(!worker.catches_up());
+        assert_eq!(house.values(&project, &store).await, house.expected(&project).await, "seed {seed}");
+    }
+    assert!(went_on > 20, "the stream went on {went_on} times while a view filled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_is_loaded_is_taken_up_where_it_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::new(folder.path());
+    let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
+    house.send(200).await;
+    let project = house.project(&[OLD]).await;
+    house.worker(&project, &store, 1000).await.run(Until::End).await.unwrap();
+    let project = house.project(&[OLD, NEW]).await;
+    load(&house, &project, &store, 33).await;
+    assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
+    let mut worker = house.worker(&project, &store, 1000).await;
+    worker.step().await.unwrap();
+    assert!(!worker.catches_up() && worker.views.iter().all(|view| view.missing().is_empty()));
+    house.send(50).await;
+    worker.run(Until::End).await.unwrap();
+    load(&house, &project, &store, 10).await;
+    assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
+}
+
+async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
+    let store: Arc<dyn OnlineStore> = Arc::new(store.clone());
+    let past = Past::Archive { storage: house.storage(), contract: house.contract.clone() };
+    let load = Load { view: &project.views["new"], store, past, records, reached: Default::default() };
+    load.run(&|_, _| ()).await.unwrap();
+}

@@ -1,0 +1,138 @@
+//! Views that lack a part of the source's past: they fill from it.
+//!
+//! Guarantees: a view that fills sees exactly the events that a training set sees (see [`super::past`]). After each stretch the store's progress says how far a view is, and its pieces have
+//! absorbed no less: interrupted anywhere, whoever fills next goes on from there. Several may fill the same view, and one may fill
+//! what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use futures::future::try_join_all;
+
+use super::error::StreamError;
+use super::events::since;
+use super::fold::{Folded, ViewFold};
+use super::past::PastReader;
+use super::share::Writing;
+use crate::online::{ViewId, WriteOutcome};
+use crate::plan::FeatureView;
+
+/// A view that lacks events of a partition, from an offset on.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    pub view: Arc<FeatureView>,
+    pub partition: i32,
+    pub from: i64,
+}
+
+/// How far views are, by partition: for whoever watches a fill.
+#[derive(Debug, Clone, Default)]
+pub struct Reached(Arc<Mutex<BTreeMap<(ViewId, i32), i64>>>);
+
+impl Reached {
+    /// The offset below which a view has every event of a partition, if it got anywhere.
+    pub fn of(&self, view: &ViewId, partition: i32) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(view.clone(), partition)).copied()
+    }
+
+    fn set(&self, view: ViewId, partition: i32, next: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((view, partition), next);
+    }
+}
+
+/// Fills views of one source.
+#[derive(Debug)]
+pub struct Fill {
+    pub to: Writing,
+    pub past: PastReader,
+    /// By partition, the offset up to which to fill.
+    pub ends: BTreeMap<i32, i64>,
+    /// Events that are folded at once: a key is written once for all that it has among them.
+    pub records: usize,
+    pub reached: Reached,
+}
+
+/// A view on its way through a partition.
+#[derive(Debug)]
+struct Filling {
+    fold: ViewFold,
+    next: i64,
+}
+
+impl Fill {
+    /// Fills gaps. `heard` is told what became of each stretch's events.
+    pub async fn run(
+        mut self,
+        gaps: Vec<Gap>,
+        heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
+    ) -> Result<(), StreamError> {
+        let mut partitions: BTreeMap<i32, Vec<Filling>> = BTreeMap::new();
+        for Gap { view, partition, from } in gaps {
+            let views = partitions.entry(partition).or_default();
+            // Nothing to keep: the next stretch has other keys, or the same ones with much that is new.
+            views.push(Filling { fold: ViewFold::new(view, 0), next: from });
+        }
+        for (partition, mut views) in partitions {
+            self.partition(partition, &mut views, heard).await?;
+        }
+        Ok(())
+    }
+
+    async fn partition(
+        &mut self,
+        partition: i32,
+        views: &mut [Filling],
+        heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
+    ) -> Result<(), StreamError> {
+        let end = self.ends.get(&partition).copied().unwrap_or(0);
+        while let Some(from) = views.iter().map(|view| view.next).min().filter(|from| *from < end) {
+            let (events, next) = self.stretch(partition, from, end).await?;
+            let (to, reached) = (&self.to, &self.reached);
+            let filled = views.iter_mut().map(async |view| {
+                if view.next >= next {
+                    return Ok(());
+                }
+                let folded = view.fold.apply(to, partition, &since(&events, view.next, from)?).await?;
+                heard(&view.fold.view, &folded);
+                view.next = advance(to, &view.fold.view.id(), partition, view.next, next).await?;
+                reached.set(view.fold.view.id(), partition, view.next);
+                Ok::<_, StreamError>(())
+            });
+            try_join_all(filled).await?;
+            // Not left to the next commit: what a restart would do again is bounded by a stretch.
+            self.to.store.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Events from an offset on, and the offset below which there is nothing more to read.
+    async fn stretch(&mut self, partition: i32, from: i64, end: i64) -> Result<(RecordBatch, i64), StreamError> {
+        let (mut parts, mut rows, mut next) = (vec![], 0, from);
+        while rows < self.records && next < end {
+            match self.past.read(partition, next, self.records - rows).await? {
+                Some((events, after)) => {
+                    next = after;
+                    rows += events.num_rows();
+                    parts.push(events);
+                }
+                // What is left was refused.
+                None => next = end,
+            }
+        }
+        let schema = self.past.schema();
+        let events = concat_batches(&schema, &parts)
+            .map_err(|e| StreamError::View { view: "-".to_owned(), source: e.into() })?;
+        Ok((events, next))
+    }
+}
+
+/// Writes down how far a view is; further, if somebody else got further.
+async fn advance(to: &Writing, view: &ViewId, partition: i32, from: i64, next: i64) -> Result<i64, StreamError> {
+    match to.store.set_progress(to.session, view, partition, Some(from), next).await? {
+        WriteOutcome::Written => Ok(next),
+        WriteOutcome::Fenced { holds: Some(holds) } if holds > next => Ok(holds),
+        WriteOutcome::Fenced { .. } => Err(StreamError::StateLost { view: view.name.clone(), partition }),
+    }
+}

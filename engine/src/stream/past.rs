@@ -1,0 +1,99 @@
+//! What a source accepted, read again: from its archive, or from the source itself where that is one.
+//!
+//! Guarantees: events come once, in offset order, as they came the first time. What was accepted is not judged again under
+//! today's limits and contract, and what was refused stays refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+
+use super::error::StreamError;
+use crate::offline::{ArchiveReader, Storage};
+use crate::source::{Contract, EventSource, OFFSET, SourceError};
+
+/// Where it is.
+#[derive(Clone)]
+pub enum Past {
+    Archive {
+        storage: Storage,
+        contract: Arc<Contract>,
+    },
+    /// Opens a source that gives the same events again.
+    Source(Arc<dyn Fn() -> Result<Box<dyn EventSource>, SourceError> + Send + Sync>),
+}
+
+impl fmt::Debug for Past {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Archive { .. } => "Archive",
+            Self::Source(_) => "Source",
+        })
+    }
+}
+
+impl Past {
+    /// Opens a source's past as it is now.
+    pub async fn open(&self, source: &str) -> Result<PastReader, StreamError> {
+        Ok(match self {
+            Self::Archive { storage, contract } => {
+                PastReader::Archive(Box::new(ArchiveReader::open(storage.clone(), source, contract).await?))
+            }
+            Self::Source(open) => PastReader::Source(open()?),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub enum PastReader {
+    Archive(Box<ArchiveReader>),
+    Source(Box<dyn EventSource>),
+}
+
+impl PastReader {
+    pub(super) fn schema(&self) -> SchemaRef {
+        match self {
+            Self::Archive(archive) => archive.schema(),
+            Self::Source(events) => events.schema(),
+        }
+    }
+
+    /// By partition, the offset below which there is nothing more to come.
+    pub(super) async fn ends(&mut self) -> Result<BTreeMap<i32, i64>, StreamError> {
+        match self {
+            Self::Archive(archive) => Ok(archive.ends()),
+            Self::Source(events) => {
+                let mut ends = BTreeMap::new();
+                for partition in events.all_partitions().await? {
+                    ends.insert(partition, events.end_offset(partition).await?);
+                }
+                Ok(ends)
+            }
+        }
+    }
+
+    /// Events from an offset on, `most` of them at most, and where the next ones begin; none where there are no more.
+    pub(super) async fn read(
+        &mut self,
+        partition: i32,
+        from: i64,
+        most: usize,
+    ) -> Result<Option<(RecordBatch, i64)>, StreamError> {
+        match self {
+            Self::Archive(archive) => {
+                let events = archive.read(partition, from, most).await?;
+                Ok(events.and_then(|events| last_offset(&events).map(|last| (events, last + 1))))
+            }
+            Self::Source(events) => {
+                let batch = events.read(partition, from, most).await?;
+                Ok(batch.map(|batch| (batch.events, batch.next_offset)))
+            }
+        }
+    }
+}
+
+fn last_offset(events: &RecordBatch) -> Option<i64> {
+    events.column_by_name(OFFSET)?.as_primitive_opt::<Int64Type>()?.values().last().copied()
+}
