@@ -1,4 +1,4 @@
-//! `tidemark backfill`: snapshots of a view, a Parquet file a date.
+//! `tidemark backfill`: snapshots of a view, a Parquet file a date; and with `--online` its state in the online store.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -7,12 +7,13 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use chrono::NaiveDate;
 use serde_json::json;
+use tidemark_engine::plan::Project;
 use tidemark_training::{Backfill, Step, backfill};
 
 use crate::console::{bytes, count, counted};
-use crate::run;
 use crate::settings::Settings;
 use crate::training_set::{Lacking, check_archive};
+use crate::{load, run, services};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,11 +21,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     view: String,
     /// The first date, such as 2026-01-01
-    #[arg(long, value_name = "DATE")]
-    from: NaiveDate,
+    #[arg(long, value_name = "DATE", requires = "to", required_unless_present = "online")]
+    from: Option<NaiveDate>,
     /// The last date; a snapshot is as of a date's end (UTC), which must lie back as far as the view takes late events
-    #[arg(long, value_name = "DATE")]
-    to: NaiveDate,
+    #[arg(long, value_name = "DATE", requires = "from", required_unless_present = "online")]
+    to: Option<NaiveDate>,
+    /// Load the online store from history: all that the view needs, up to where the archive ends, from where a stream goes on.
+    /// Streams and reads may go on meanwhile; interrupted and run again, it goes on where it was. Without dates, nothing else is done
+    #[arg(long)]
+    online: bool,
+    #[command(flatten)]
+    redis: services::Redis,
     /// How many passes over the events run at once, eight dates each
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: u16,
@@ -38,19 +45,35 @@ pub struct Args {
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    if args.to < args.from {
-        bail!("--to {} is before --from {}; expected the first date, then the last", args.to, args.from);
+    let dates = args.from.zip(args.to);
+    if let Some((from, to)) = dates.filter(|(from, to)| to < from) {
+        bail!("--to {to} is before --from {from}; expected the first date, then the last");
     }
     let project = settings.project().await?;
+    if args.online {
+        load::run(settings, &project, &args.view, args.redis.config(settings).as_ref(), args.memory_limit).await?;
+    }
+    if let Some(dates) = dates {
+        snapshots(settings, &project, args, dates).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn snapshots(
+    settings: &Settings,
+    project: &Project,
+    args: &Args,
+    (from, to): (NaiveDate, NaiveDate),
+) -> Result<()> {
     let folder = settings.folder();
     if let Some(view) = project.views.get(&args.view) {
         // A date is made once: what comes late must be in, and archived.
         let settled = chrono::Utc::now() - chrono::Duration::microseconds(view.options.lateness);
         let last = settled.date_naive().pred_opt().unwrap_or_default();
-        if args.to > last {
+        if to > last {
             bail!(
                 "--to {}: events of that date may still come, since view {} takes them late; expected {last} or earlier (UTC)",
-                args.to,
+                to,
                 view.name
             );
         }
@@ -58,14 +81,14 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     }
     let what = Backfill {
         view: args.view.clone(),
-        from: args.from,
-        to: args.to,
+        from,
+        to,
         parallel: args.parallel.into(),
         force: args.force,
         memory: args.memory_limit,
     };
     let mut shown = Progress::new(settings.json);
-    let made = backfill(&project, &folder.offline(), &what, &mut |step| shown.step(step)).await;
+    let made = backfill(project, &folder.offline(), &what, &mut |step| shown.step(step)).await;
     shown.end();
     let made = made?;
     let seconds = made.elapsed.as_secs_f64();
@@ -85,7 +108,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             bytes(made.bytes)
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// What is seen while dates are made: a bar on a terminal, a line a date elsewhere, events for programs.

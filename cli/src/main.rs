@@ -11,6 +11,7 @@ mod dead_letters;
 mod explain;
 mod generate;
 mod get;
+mod load;
 mod quickstart;
 mod run;
 mod schemas;
@@ -57,7 +58,7 @@ enum Verb {
     Generate(generate::Args),
     /// Builds a point-in-time-correct training set as Parquet
     TrainingSet(training_set::Args),
-    /// Makes snapshots of a view: its values for every entity at the end of each date, as Parquet
+    /// Makes snapshots of a view: its values for every entity at the end of each date, as Parquet; or loads the online store
     Backfill(backfill::Args),
     /// Reads a service or a view from a running platform
     Get(get::Args),

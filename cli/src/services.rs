@@ -27,12 +27,27 @@ pub struct Connections {
     /// URL of the schema registry (Confluent's API)
     #[arg(long, value_name = "URL", env = "SCHEMA_REGISTRY_URL", hide_env_values = true)]
     schema_registry_url: Option<String>,
+    #[command(flatten)]
+    redis: Redis,
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Redis {
     /// URL of Redis: redis://host:port, rediss:// for TLS; a cluster's nodes with commas between
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
     /// Keep keys in Redis that have had no event for longer than a view looks back
     #[arg(long, env = "REDIS_KEEP_IDLE")]
     redis_keep_idle: bool,
+}
+
+impl Redis {
+    /// Redis, if it is known.
+    pub fn config(&self, settings: &Settings) -> Option<RedisConfig> {
+        let url = self.redis_url.clone().or_else(|| settings.services.redis.url.clone());
+        let url = url.filter(|url| !url.is_empty())?;
+        Some(RedisConfig { url, project: settings.name.clone(), keep_idle: self.redis_keep_idle })
+    }
 }
 
 /// `[kafka]`, `[schema_registry]` and `[redis]` of `tidemark.toml`.
@@ -53,12 +68,9 @@ pub struct Url {
 impl Connections {
     /// The services of production, each of which must be known.
     pub fn production(&self, settings: &Settings) -> Result<Services> {
-        let redis =
-            self.redis_url.clone().or_else(|| settings.services.redis.url.clone()).filter(|url| !url.is_empty());
-        let Some(url) = redis else {
+        let Some(redis) = self.redis.config(settings) else {
             bail!("Redis is not known; expected --redis-url, REDIS_URL, or [redis] url in tidemark.toml");
         };
-        let redis = RedisConfig { url, project: settings.name.clone(), keep_idle: self.redis_keep_idle };
         Ok(Services { kafka: Some(self.kafka(settings)?), redis: Some(redis) })
     }
 

@@ -78,8 +78,7 @@ pub async fn backfill(
     step: &mut (dyn FnMut(&Step) + Send),
 ) -> Result<Made> {
     let started = Instant::now();
-    let view = project.views.get(&what.view);
-    let view = view.ok_or_else(|| unknown("feature view", &what.view, project.views.keys()))?;
+    let view = view(project, &what.view)?;
     let storage = Storage::open(&offline.to_string_lossy())?;
     if view.schema.field_with_name(SNAPSHOT_TIME).is_ok() {
         let cause =
@@ -124,6 +123,11 @@ pub async fn backfill(
     }
     made.elapsed = started.elapsed();
     Ok(made)
+}
+
+/// A view by its name.
+pub fn view<'a>(project: &'a Project, name: &str) -> Result<&'a Arc<FeatureView>> {
+    project.views.get(name).ok_or_else(|| unknown("feature view", name, project.views.keys()))
 }
 
 /// The last instant of a date, in microseconds: what its snapshot is as of.

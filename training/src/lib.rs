@@ -13,7 +13,7 @@ mod error;
 mod output;
 mod spine;
 
-pub use backfill::{Backfill, Made, Step, backfill};
+pub use backfill::{Backfill, Made, Step, backfill, view};
 pub use build::{Options, Request, Summary, build, service};
 pub use diff::{Difference, diff};
 pub use error::Error;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::catalog::Source;
 use crate::metrics::Metrics;
 use crate::offline::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, DeadLetterWriter, OfflineError, Storage};
-use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore, StoreError};
+use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, StoreError};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::{
@@ -34,10 +34,12 @@ use crate::stream::{Progress, StreamError, Summary, Until, Worker, WorkerConfig}
 
 mod files_table;
 mod kafka;
+mod load;
 mod past;
 mod push;
 
 pub use kafka::{Kafka, KafkaSettings};
+pub use load::load;
 pub use past::{Behind, behind, event_table};
 pub use push::{Datum, Intake, Pushed};
 
@@ -155,10 +157,7 @@ impl Platform {
             Some(settings) => Events::Kafka(Kafka::new(settings)?),
             None => Events::Log(Arc::new(EventLog::open(folder.log())?)),
         };
-        let store: Arc<dyn OnlineStore> = match &services.redis {
-            Some(config) => Arc::new(RedisStore::open(config).await?),
-            None => Arc::new(EmbeddedStore::open(folder.online())?),
-        };
+        let store = load::open_store(&folder, services.redis.as_ref()).await?;
         Self::over(project, folder, events, store)
     }
 
@@ -257,7 +256,7 @@ impl Platform {
         };
         let views = self.project.views_of(&source.name);
         let shared = (self.progress.clone(), self.metrics.clone());
-        let kept = (archive, stream_past(&self.folder.offline(), source)?);
+        let kept = (archive, stream_past(&self.folder.offline(), source, Reading::Looking)?);
         Ok(Worker::new(events, views, self.store.clone(), kept, letters, shared, self.config.clone()))
     }
 }

@@ -31,15 +31,18 @@ pub(super) fn files_config(offline: &Path, source: &Source, location: &str, read
     }
 }
 
-/// What a source accepted, for views that fill from it.
-pub(super) fn stream_past(offline: &Path, source: &Source) -> Result<stream::Past, PlatformError> {
+/// What a source accepted, for views that fill from it. `reading`: what for files are read that no stream has numbered.
+pub(super) fn stream_past(offline: &Path, source: &Source, reading: Reading) -> Result<stream::Past, PlatformError> {
     match (&source.contract, &source.location) {
         (Some(contract), _) => {
             let storage = Storage::open(&offline.to_string_lossy())?;
             Ok(stream::Past::Archive { storage, contract: Arc::clone(contract) })
         }
         (None, Some(location)) => {
-            let config = files_config(offline, source, location, Reading::Looking);
+            let mut config = files_config(offline, source, location, reading);
+            if config.manifest.as_ref().is_some_and(|manifest| manifest.exists()) {
+                config.reading = Reading::Looking;
+            }
             let (name, columns) = (source.name.clone(), source.schema.clone());
             Ok(stream::Past::Source(Arc::new(move || {
                 Ok(Box::new(FileSource::with_columns(&name, config.clone(), columns.clone())?))

@@ -178,6 +178,6 @@ async fn a_view_that_is_loaded_is_taken_up_where_it_was_left() {
 async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
     let store: Arc<dyn OnlineStore> = Arc::new(store.clone());
     let past = Past::Archive { storage: house.storage(), contract: house.contract.clone() };
-    let load = Load { view: &project.views["new"], store, past, records, reached: Default::default() };
+    let load = Load { view: project.views["new"].clone(), store, past, records, reached: Default::default() };
     load.run(&|_, _| ()).await.unwrap();
 }

@@ -21,8 +21,8 @@ const ATTEMPTS: usize = 8;
 
 /// A view that is loaded.
 #[derive(Debug)]
-pub struct Load<'a> {
-    pub view: &'a Arc<FeatureView>,
+pub struct Load {
+    pub view: Arc<FeatureView>,
     pub store: Arc<dyn OnlineStore>,
     pub past: Past,
     /// Events that are folded at once.
@@ -31,7 +31,7 @@ pub struct Load<'a> {
     pub reached: Reached,
 }
 
-impl Load<'_> {
+impl Load {
     /// Loads what the view lacks, up to where the past ends now: by partition, from where to where. `heard` is told what became of each stretch's events.
     pub async fn run(
         &self,
@@ -56,12 +56,12 @@ impl Load<'_> {
         let mut past = self.past.open(&self.view.source.name).await?;
         let ends = past.ends().await?;
         let starts = ends.keys().map(|partition| (*partition, 0)).collect();
-        let known = known(&to, self.view, &starts, &ends).await?;
+        let known = known(&to, &self.view, &starts, &ends).await?;
         let mut gaps = vec![];
         for (partition, end) in &ends {
             let from = known.stored.get(partition).copied().unwrap_or(0);
             loaded.entry(*partition).or_insert((from, *end)).1 = from.max(*end);
-            gaps.push(Gap { view: Arc::clone(self.view), partition: *partition, from });
+            gaps.push(Gap { view: Arc::clone(&self.view), partition: *partition, from });
         }
         Fill { to, past, ends, records: self.records, reached: self.reached.clone() }.run(gaps, heard).await
     }

@@ -1,0 +1,66 @@
+//! `tidemark backfill --online`: a view's state from history into the online store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tidemark_engine::online::RedisConfig;
+use tidemark_engine::plan::{FeatureView, Project};
+use tidemark_engine::platform;
+use tidemark_engine::stream::Folded;
+use tidemark_training::view;
+
+use crate::console::{Progress, count, rate};
+use crate::settings::Settings;
+use crate::training_set::{Lacking, check_archive};
+
+/// How often to say how far it is.
+const TICK: Duration = Duration::from_millis(500);
+
+pub async fn run(
+    settings: &Settings,
+    project: &Project,
+    name: &str,
+    redis: Option<&RedisConfig>,
+    memory: Option<usize>,
+) -> Result<()> {
+    let view = view(project, name)?.clone();
+    let folder = settings.folder();
+    let load = platform::load(view.clone(), &folder, redis, memory).await;
+    let load = load.context("can't load the online store; a `tidemark up` that runs fills its views by itself")?;
+    check_archive(&folder, [view.source.clone()], Lacking::IsSaid).await?;
+    let (events, started) = (AtomicU64::new(0), Instant::now());
+    let heard = |_: &FeatureView, folded: &Folded| {
+        let counts = &folded.counts;
+        let all =
+            counts.folded + counts.late + counts.duplicate + counts.skipped + folded.null_keys + folded.failed.len();
+        events.fetch_add(all as u64, Ordering::Relaxed);
+    };
+    let mut shown = Progress::new();
+    let mut tick = tokio::time::interval(TICK);
+    let mut loading = std::pin::pin!(load.run(&heard));
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut loading => break loaded?,
+            _ = tick.tick() => {
+                let events = events.load(Ordering::Relaxed);
+                let a_second = rate(events, started.elapsed().as_secs_f64());
+                shown.show(&format!("{name}: {} events into the online store, {}/s", count(events), count(a_second)));
+            }
+        }
+    };
+    drop(shown);
+    let (events, seconds) = (events.load(Ordering::Relaxed), started.elapsed().as_secs_f64());
+    if settings.json {
+        let offsets: serde_json::Map<_, _> =
+            loaded.iter().map(|(partition, (from, to))| (partition.to_string(), json!([from, to]))).collect();
+        println!(
+            "{}",
+            json!({"event": "loaded", "view": name, "events": events, "seconds": seconds, "offsets": offsets})
+        );
+    } else {
+        println!("{name}: {} events into the online store in {seconds:.1} s", count(events));
+    }
+    Ok(())
+}

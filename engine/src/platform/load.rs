@@ -1,0 +1,40 @@
+//! A view's state from its source's past into the online store, by a process that streams nothing.
+
+use std::sync::Arc;
+
+use super::past::stream_past;
+use super::{Folder, PlatformError};
+use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
+use crate::plan::FeatureView;
+use crate::source::files::Reading;
+use crate::stream::{Load, WorkerConfig};
+
+/// Bytes that an event takes on its way into one view, about.
+const EVENT: usize = 640;
+
+/// The store of a folder, or what stands in for it.
+pub(super) async fn open_store(
+    folder: &Folder,
+    redis: Option<&RedisConfig>,
+) -> Result<Arc<dyn OnlineStore>, PlatformError> {
+    Ok(match redis {
+        Some(config) => Arc::new(RedisStore::open(config).await?),
+        None => Arc::new(EmbeddedStore::open(folder.online())?),
+    })
+}
+
+/// Opens the store and the past of a view's source. `memory`: bytes for events on their way.
+pub async fn load(
+    view: Arc<FeatureView>,
+    folder: &Folder,
+    redis: Option<&RedisConfig>,
+    memory: Option<usize>,
+) -> Result<Load, PlatformError> {
+    folder.make()?;
+    let store = open_store(folder, redis).await?;
+    // Files that no stream has read are numbered by who reads them first.
+    let past = stream_past(&folder.offline(), &view.source, Reading::Draining)?;
+    let most = WorkerConfig::default().fill_records;
+    let records = memory.map_or(most, |bytes| (bytes / EVENT).clamp(1024, most));
+    Ok(Load { view, store, past, records, reached: Default::default() })
+}
