@@ -27,7 +27,7 @@ backfill: build ## Make snapshots of a view (VIEW=user_spend FROM=2026-01-01 TO=
 	@test -n "$(VIEW)" -a -n "$(FROM)" -a -n "$(TO)" || { echo 'expected VIEW=, FROM= and TO=, such as: make backfill VIEW=user_spend FROM=2026-01-01 TO=2026-01-31' >&2; exit 2; }
 	@$(TIDEMARK) backfill --view $(VIEW) --from $(FROM) --to $(TO) $(BACKFILL)
 
-test: setup lint ## Run every check and every test, against a real Kafka, schema registry and Redis
+test: setup lint ## Run every check and every test, against a real Kafka, schema registry, Redis and S3 API
 	$(CARGO) test --workspace --no-run
 	infra/services run $(CARGO) test --workspace
 	$(CARGO) run --quiet --package tidemark -- check
@@ -40,7 +40,7 @@ bench-offline: setup ## Measure training sets against Polars, DuckDB, DataFusion
 	$(CARGO) build --release --package tidemark --package tidemark-benches
 	@$(or $(CARGO_TARGET_DIR),target)/release/bench-offline $(BENCH)
 
-services:       ## Start Kafka, a schema registry, Redis and a Redis cluster on loopback (infra/services stop ends them)
+services:       ## Start Kafka, a schema registry, Redis, a Redis cluster and an S3 API on loopback (infra/services stop ends them)
 	@infra/services start
 
 check: build    ## Check the definitions under features/

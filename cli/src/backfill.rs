@@ -88,7 +88,7 @@ async fn snapshots(
         memory: args.memory_limit,
     };
     let mut shown = Progress::new(settings.json);
-    let made = backfill(project, &folder.offline(), &what, &mut |step| shown.step(step)).await;
+    let made = backfill(project, &folder, &what, &mut |step| shown.step(step)).await;
     shown.end();
     let made = made?;
     let seconds = made.elapsed.as_secs_f64();

@@ -94,7 +94,7 @@ async fn letters(settings: &Settings, source: &Source, which: &Which) -> Result<
         let (client, topic) = (client(settings, source, which)?, source.dead_letter_topic());
         tokio::task::spawn_blocking(move || topic_letters(&client, &topic)).await??
     } else {
-        let storage = Storage::open(&settings.folder().offline().to_string_lossy())?;
+        let storage = Storage::open(settings.folder().offline())?;
         let letters = dead_letters(&storage, &source.name).await?.into_iter().map(|letter| TopicLetter {
             payload: letter.bytes().unwrap_or_default().into(),
             source: source.name.clone(),

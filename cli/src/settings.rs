@@ -25,6 +25,10 @@ pub struct Global {
     /// Folder of the platform's data [default: the project's data]
     #[arg(long, global = true, value_name = "DIR", env = "TIDEMARK_DATA")]
     data: Option<PathBuf>,
+    /// Where archive, dead letters and snapshots are: a folder, or a URL such as s3://bucket/path, with credentials in the
+    /// environment (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT, …) [default: offline in the data folder]
+    #[arg(long, global = true, value_name = "LOCATION", env = "TIDEMARK_OFFLINE")]
+    offline: Option<String>,
     /// The project's name: keys in Redis and consumer groups begin with it [default: the project folder's]
     #[arg(long = "project", global = true, value_name = "NAME", env = "TIDEMARK_PROJECT")]
     name: Option<String>,
@@ -40,6 +44,7 @@ struct File {
     name: Option<String>,
     features: Option<PathBuf>,
     data: Option<PathBuf>,
+    offline: Option<String>,
     listen: Option<SocketAddr>,
     #[serde(default)]
     kafka: BTreeMap<String, String>,
@@ -57,6 +62,8 @@ pub struct Settings {
     /// The project folder: relative paths in definitions start here.
     pub root: PathBuf,
     pub data: PathBuf,
+    /// Unless it is in the data folder.
+    offline: Option<String>,
     pub json: bool,
     /// From `tidemark.toml`.
     listen: Option<SocketAddr>,
@@ -69,19 +76,21 @@ impl Settings {
         let features = global.features.clone().or(file.features).unwrap_or_else(|| "features".into());
         let data = global.data.clone().or(file.data);
         let at = Self::at(&features, data.as_deref())?;
+        let offline = global.offline.clone().or(file.offline).filter(|location| !location.is_empty());
+        let offline = offline.map(|location| absolute_location(&location)).transpose()?;
         let services = services::File { kafka: file.kafka, schema_registry: file.schema_registry, redis: file.redis };
         let name = global.name.clone().or(file.name).unwrap_or_else(|| at.name.clone());
-        Ok(Self { name, listen: file.listen, json: global.json, services, ..at })
+        Ok(Self { name, offline, listen: file.listen, json: global.json, services, ..at })
     }
 
     /// The settings for another project.
     pub fn at(features: &Path, data: Option<&Path>) -> Result<Self> {
-        let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("folder {}", path.display()));
         let features = absolute(features)?;
         let root = features.parent().map_or_else(|| features.clone(), Path::to_owned);
         let data = data.map_or_else(|| Ok(root.join("data")), absolute)?;
         let name = root.file_name().map_or_else(|| "tidemark".to_owned(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, features, root, data, json: false, listen: None, services: services::File::default() })
+        let services = services::File::default();
+        Ok(Self { name, features, root, data, offline: None, json: false, listen: None, services })
     }
 
     /// The address that the platform listens on, unless a flag says otherwise.
@@ -95,7 +104,23 @@ impl Settings {
     }
 
     pub fn folder(&self) -> Folder {
-        Folder::new(&self.data)
+        let folder = Folder::new(&self.data);
+        match &self.offline {
+            Some(location) => folder.with_offline(location),
+            None => folder,
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("folder {}", path.display()))
+}
+
+/// A URL as it is, a folder from the root on.
+fn absolute_location(location: &str) -> Result<String> {
+    match location.contains("://") {
+        true => Ok(location.to_owned()),
+        false => Ok(absolute(Path::new(location))?.to_string_lossy().into_owned()),
     }
 }
 
@@ -103,7 +128,7 @@ fn read(path: &Path) -> Result<File> {
     match std::fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text).with_context(|| {
             format!(
-                "{}: expected the keys name, features, data, listen, [kafka], [schema_registry], [redis]",
+                "{}: expected the keys name, features, data, offline, listen, [kafka], [schema_registry], [redis]",
                 path.display()
             )
         }),

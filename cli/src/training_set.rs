@@ -87,7 +87,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     let cut = Cut { from: args.from, to: args.to, sample: args.sample };
     let options = Options { memory: args.memory_limit, cut, format };
-    let done = build(&project, &folder.offline(), &request, &options, out).await?;
+    let done = build(&project, &folder, &request, &options, out).await?;
     if settings.json {
         println!(
             "{}",
@@ -146,7 +146,7 @@ pub async fn check_archive(
     let sources: BTreeMap<_, _> = sources.into_iter().map(|source| (source.name.clone(), source)).collect();
     let found = match folder.open_log() {
         Ok(None) => return Ok(()),
-        Ok(Some(log)) => behind(&log, &folder.offline(), sources.into_values()).await.map_err(|e| e.to_string()),
+        Ok(Some(log)) => behind(&log, folder, sources.into_values()).await.map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     };
     let found = match found {
@@ -166,7 +166,7 @@ pub async fn check_archive(
                 "source {}: its archive under {} is empty, and the event log holds {events} events; expected the archive \
                  to hold them; hint: {HINT}",
                 source.source,
-                folder.offline().display()
+                folder.offline()
             );
         }
         if lacking == Lacking::IsAnError {

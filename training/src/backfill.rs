@@ -4,7 +4,6 @@
 //! anywhere goes on where it was. A file of another version of the view is made again, and so is every one if it is asked for.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use tidemark_engine::batch::{
 };
 use tidemark_engine::offline::{Past, Storage};
 use tidemark_engine::plan::{FeatureView, Project};
-use tidemark_engine::platform::event_table;
+use tidemark_engine::platform::{Folder, event_table};
 
 use crate::build::{offsets, unknown};
 use crate::output::properties;
@@ -69,17 +68,16 @@ pub struct Made {
     pub elapsed: Duration,
 }
 
-/// Makes the snapshots that are missing. `offline` is the root of the archive, where snapshots are kept too; `step` hears of
-/// each as it is done.
+/// Makes the snapshots that are missing, beside the archive that they are made from; `step` hears of each as it is done.
 pub async fn backfill(
     project: &Project,
-    offline: &Path,
+    folder: &Folder,
     what: &Backfill,
     step: &mut (dyn FnMut(&Step) + Send),
 ) -> Result<Made> {
     let started = Instant::now();
     let view = view(project, &what.view)?;
-    let storage = Storage::open(&offline.to_string_lossy())?;
+    let storage = Storage::open(folder.offline())?;
     if view.schema.field_with_name(SNAPSHOT_TIME).is_ok() {
         let cause =
             format!("it has a column {SNAPSHOT_TIME}, as every snapshot has; hint: give the view's another name");
@@ -97,7 +95,7 @@ pub async fn backfill(
     step(&Step::Begun { dates: todo.len(), there: made.there });
     if !todo.is_empty() {
         let failed = |e| Error::Events { source_name: view.source.name.clone(), source: e };
-        let past = event_table(offline, &view.source).await.map_err(failed)?;
+        let past = event_table(folder, &view.source).await.map_err(failed)?;
         let entities = entities(&job.session()?, view, past.table.clone()).await.map_err(job.run())?;
         let (done, mut steps) = mpsc::unbounded();
         let passes = stream::iter(todo.chunks(AT_ONCE).map(Ok));

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use tidemark_engine::batch::{Cut, session, session_in_order, session_within, spilled, training_plan};
 use tidemark_engine::offline::Past;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
-use tidemark_engine::platform::event_table;
+use tidemark_engine::platform::{Folder, event_table};
 use tidemark_engine::sql::did_you_mean;
 
 use crate::output::{Format, Output};
@@ -54,12 +54,10 @@ pub struct Summary {
     pub spilled: u64,
 }
 
-/// Evaluates a service over a spine and writes the rows to `out`.
-///
-/// `offline` is the root of the archive (see `tidemark_engine::platform::Folder::offline`).
+/// Evaluates a service over a spine and writes the rows to `out`. The events are those of the folder's archive.
 pub async fn build(
     project: &Project,
-    offline: &Path,
+    folder: &Folder,
     request: &Request,
     options: &Options,
     out: &Path,
@@ -84,7 +82,7 @@ pub async fn build(
     };
 
     let spine = spine.cut(options.cut.clone());
-    let events = events(offline, service).await?;
+    let events = events(folder, service).await?;
     let table = |source: &tidemark_engine::catalog::Source| {
         let past = events.get(&source.name).map(|past| past.table.clone());
         past.ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
@@ -128,13 +126,13 @@ fn set<'a>(project: &'a Project, name: &str) -> Result<&'a Arc<TrainingSet>> {
 }
 
 /// The past of every source that the service's views read.
-async fn events(offline: &Path, service: &FeatureService) -> Result<BTreeMap<String, Past>> {
+async fn events(folder: &Folder, service: &FeatureService) -> Result<BTreeMap<String, Past>> {
     let mut tables = BTreeMap::new();
     for (view, _) in service.views() {
         let source = &view.source;
         if !tables.contains_key(&source.name) {
             let failed = |e| Error::Events { source_name: source.name.clone(), source: e };
-            tables.insert(source.name.clone(), event_table(offline, source).await.map_err(failed)?);
+            tables.insert(source.name.clone(), event_table(folder, source).await.map_err(failed)?);
         }
     }
     Ok(tables)

@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
             count(events),
             count(rate(events, seconds))
         ));
-        say(&format!("archived as Parquet in {}", scratch.folder().offline().join("archive").display()));
+        say(&format!("archived as Parquet in {}", scratch.folder().path().join("offline/archive").display()));
     }
 
     section(3, "the platform starts, with live traffic");
@@ -97,7 +97,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     section(5, "the training set: every label, with the same features as of its own instant");
     let out = scratch.data.join("fraud_training.parquet");
     let request = Request::Named(TRAINING_SET.into());
-    let built = build(&project, &scratch.folder().offline(), &request, &Options::default(), &out).await?;
+    let built = build(&project, &scratch.folder(), &request, &Options::default(), &out).await?;
     say(&format!(
         "{} rows, {} columns, {} in {:.1} s: {}",
         count(built.rows),

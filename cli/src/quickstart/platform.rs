@@ -41,6 +41,8 @@ impl Platform {
             .arg(&project.features)
             .arg("--data")
             .arg(&project.data)
+            .arg("--offline")
+            .arg(project.folder().offline())
             .args(["--json", "up", "--listen", "127.0.0.1:0", "--generate", &live.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

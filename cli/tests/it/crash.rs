@@ -139,7 +139,7 @@ fn life(project: &Project, moment: &Moment, batches: &[Vec<Json>], next: &mut us
 }
 
 /// Everything that can be read: each view's values for each key at several instants.
-fn online(project: &Project) -> BTreeMap<String, Json> {
+pub fn online(project: &Project) -> BTreeMap<String, Json> {
     let up = project.up(&[]);
     up.wait_until_ready();
     let users: Vec<Json> = (0..USERS).map(|user| json!({ "user_id": user })).collect();

@@ -12,5 +12,6 @@ mod files;
 mod parity;
 mod production;
 mod schemas;
+mod stores;
 mod support;
 mod training_set;

@@ -15,20 +15,29 @@ use serde_json::Value as Json;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A project folder that is gone when the test ends.
-pub struct Project(tempfile::TempDir);
+pub struct Project {
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+}
 
 impl Project {
     /// With these files: (path, text).
     pub fn new(files: &[(&str, &str)]) -> Self {
-        let project = Self(tempfile::tempdir().unwrap());
+        let project = Self { folder: tempfile::tempdir().unwrap(), environment: vec![] };
         for (path, text) in files {
             project.write(path, text);
         }
         project
     }
 
+    /// Whatever is run in it has these variables.
+    pub fn with_environment(mut self, variables: Vec<(String, String)>) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
     pub fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
+        self.folder.path().join(path)
     }
 
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
@@ -44,7 +53,9 @@ impl Project {
 
     /// `tidemark` in the folder.
     pub fn command(&self) -> Command {
-        command(self.0.path())
+        let mut command = command(self.folder.path());
+        command.envs(self.environment.iter().cloned());
+        command
     }
 
     /// Runs it, expects it to succeed, and returns what it printed.
@@ -70,7 +81,8 @@ fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
     command.current_dir(folder).stdin(Stdio::null());
     let git = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
-    let ours = ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_LISTEN", "TIDEMARK_PROJECT", "LOG_LEVEL"];
+    let ours =
+        ["TIDEMARK_FEATURES", "TIDEMARK_DATA", "TIDEMARK_OFFLINE", "TIDEMARK_LISTEN", "TIDEMARK_PROJECT", "LOG_LEVEL"];
     let services = ["KAFKA_BROKERS", "KAFKA_OPTIONS", "SCHEMA_REGISTRY_URL", "REDIS_URL"];
     for name in ours.iter().chain(&services).chain(&git) {
         command.env_remove(name);

@@ -13,8 +13,8 @@ use datafusion::common::Result as DfResult;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::archive::{archive_files, last_offset};
@@ -122,9 +122,7 @@ impl ArchiveReader {
         let mut open = match self.open.take() {
             Some(open) if open.partition == partition && open.file == file && open.next <= from => open,
             _ => {
-                let bytes =
-                    self.storage.store().get(&meta.location).await.map_err(failed(&meta.location, "can't read"))?;
-                let bytes = bytes.bytes().await.map_err(failed(&meta.location, "can't read"))?;
+                let bytes = self.storage.get(&meta.location).await?;
                 let builder =
                     ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed(&meta.location, "can't read"))?;
                 let columns = self.columns(builder.schema()).map_err(failed(&meta.location, "can't read"))?;

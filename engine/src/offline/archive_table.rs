@@ -8,10 +8,16 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
 use object_store::path::Path;
 
 use super::archive::{archive_files, ranges_of};
@@ -29,15 +35,19 @@ pub struct Past {
 /// All events of a source's archive, with the contract's columns and the platform's own.
 ///
 /// For sessions that read no statistics, as ours don't: by a file's statistics, a column that it lacks is NULL all over.
-/// A location other than a folder must be registered with the session that reads the table, see [`Storage::store`].
-pub async fn archive_table(storage: &Storage, source: &str, contract: &Arc<Contract>) -> Result<Past, OfflineError> {
+pub async fn archive_table(
+    storage: &Storage,
+    source: &str,
+    contract: &Arc<Contract>,
+) -> std::result::Result<Past, OfflineError> {
     let schema = event_schema(contract.columns());
     let files = archive_files(storage, source).await?;
     if files.is_empty() {
         return Ok(Past { table: Arc::new(EmptyTable::new(schema)), offsets: BTreeMap::new() });
     }
     let place = Path::from(source);
-    let urls = files.iter().map(|(_, _, file)| storage.url_of(&file.location)).collect::<Result<_, _>>()?;
+    let urls =
+        files.iter().map(|(_, _, file)| storage.url_of(&file.location)).collect::<std::result::Result<_, _>>()?;
     // Of what is asked of the archive, only times are compared with statistics, and those have no NaN.
     let format = ParquetFormat::default().with_enable_pruning(true);
     let options = ListingOptions::new(Arc::new(format)).with_file_extension(".parquet");
@@ -47,5 +57,39 @@ pub async fn archive_table(storage: &Storage, source: &str, contract: &Arc<Contr
         .with_schema(schema)
         .with_expr_adapter_factory(Arc::new(older));
     let table = ListingTable::try_new(config).map_err(failed(&place, "no table"))?;
+    let table = ArchiveTable { storage: storage.clone(), files: table };
     Ok(Past { table: Arc::new(table), offsets: ranges_of(storage, files).await? })
+}
+
+/// Files of the archive, in whichever session they are read.
+#[derive(Debug)]
+struct ArchiveTable {
+    storage: Storage,
+    files: ListingTable,
+}
+
+#[async_trait]
+impl TableProvider for ArchiveTable {
+    fn schema(&self) -> SchemaRef {
+        self.files.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.files.supports_filters_pushdown(filters)
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.storage.register(session.runtime_env())?;
+        self.files.scan(session, projection, filters, limit).await
+    }
 }

@@ -1,8 +1,8 @@
 //! What is kept for ever: the archive of accepted events and the dead letters of refused ones.
 //!
 //! Both are plain files under one location, a folder or an object store's URL. A file is durable and whole,
-//! or not there: it is written under another name, synced, renamed, and its folder synced. What a location
-//! holds is read from its files, so that a replay after a crash adds what is missing and nothing twice.
+//! or not there: in a folder it is written under another name, synced, renamed, and its folder synced; in a store it is one
+//! put. What a location holds is read from its files, so that a replay after a crash adds what is missing and nothing twice.
 
 use std::fmt::Display;
 
@@ -12,6 +12,7 @@ mod archive_reader;
 pub mod archive_table;
 pub mod dead_letters;
 mod older_files;
+mod remote;
 mod storage;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ends};
@@ -22,7 +23,9 @@ pub use storage::Storage;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    #[error("offline location \"{location}\": {cause}; expected a folder or a URL such as s3://bucket/path")]
+    #[error(
+        "offline location \"{location}\": {cause}; expected a folder, or a URL such as s3://bucket/path, with credentials in the environment"
+    )]
     Location { location: String, cause: String },
     #[error("{path}: {what}: {cause}")]
     Storage { path: String, what: &'static str, cause: String },

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -15,7 +16,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::{OfflineError, failed};
+use super::{OfflineError, failed, remote};
 
 /// A file that nobody finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
@@ -40,8 +41,17 @@ struct LocalFolder {
 }
 
 impl Storage {
-    /// Opens a location: a folder (made if it is not there), or a URL of an object store whose support is built in.
+    /// Opens a location: a folder (made if it is not there), or a URL of an object store, which isn't asked yet. What the store
+    /// wants to know is in the environment.
     pub fn open(location: &str) -> Result<Storage, OfflineError> {
+        Storage::open_with(location, remote::environment())
+    }
+
+    /// As [`Storage::open`], with an object store's options by the names of its environment variables.
+    pub fn open_with(
+        location: &str,
+        options: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Storage, OfflineError> {
         let refused = |cause: String| OfflineError::Location { location: location.into(), cause };
         let folder = match location.strip_prefix("file://") {
             Some(path) => Some(PathBuf::from(path)),
@@ -58,8 +68,8 @@ impl Storage {
         }
         let url = ListingTableUrl::parse(format!("{}/", location.trim_end_matches('/')))
             .map_err(|e| refused(e.to_string()))?;
-        let (store, prefix) = object_store::parse_url(url.get_url()).map_err(|e| refused(e.to_string()))?;
-        Ok(Storage { store: Arc::from(store), prefix, local: None, url: url.as_str().into() })
+        let (store, prefix) = remote::connect(url.get_url(), options).map_err(|e| refused(e.to_string()))?;
+        Ok(Storage { store, prefix, local: None, url: url.as_str().into() })
     }
 
     /// Where a file is, as DataFusion names it.
@@ -68,8 +78,13 @@ impl Storage {
         ListingTableUrl::parse(format!("{}{relative}", self.url)).map_err(failed(path, "no URL"))
     }
 
-    pub fn store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.store)
+    /// Makes the location known to a session of DataFusion, which knows folders by itself.
+    pub fn register(&self, runtime: &RuntimeEnv) -> datafusion::common::Result<()> {
+        if self.local.is_none() {
+            let url = ListingTableUrl::parse(&self.url)?.object_store();
+            runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
+        }
+        Ok(())
     }
 
     /// The path of `parts` under this location.
@@ -197,50 +212,5 @@ fn write_durably(root: &FsPath, file: &FsPath, bytes: &[u8], replace: bool) -> s
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn files_are_whole_and_listed_by_extension() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&dir.path().join("new/folder").to_string_lossy()).unwrap();
-        let path = storage.path(&["archive", "odd name é", "a=1", "0-1.parquet"]);
-        storage.put(&path, Bytes::from_static(b"one")).await.unwrap();
-        storage.put(&path, Bytes::from_static(b"two")).await.unwrap();
-        assert!(matches!(storage.create(&path, Bytes::new()).await, Err(OfflineError::Conflict { .. })));
-        storage.create(&storage.path(&["archive", "once.csv"]), Bytes::new()).await.unwrap();
-        storage.put(&storage.path(&["archive", "note.txt"]), Bytes::new()).await.unwrap();
-        let listed = storage.list(&storage.path(&["archive"]), "parquet").await.unwrap();
-        assert_eq!(listed.iter().map(|f| (&f.location, f.size)).collect::<Vec<_>>(), [(&path, 3)]);
-        assert_eq!(storage.get(&path).await.unwrap(), "two");
-        assert_eq!(storage.list(&storage.path(&["nothing"]), "parquet").await.unwrap(), []);
-        let url = Storage::open(&format!("file://{}", dir.path().display())).unwrap();
-        assert_eq!(url.get(&url.path(&["new", "folder", "archive", "note.txt"])).await.unwrap(), "");
-    }
-
-    #[tokio::test]
-    async fn what_crashed_writers_left_is_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-        let (old, new) = ("archive/a=1/.0-1.parquet.7-1.tmp", "archive/a=1/.0-2.parquet.7-2.tmp");
-        for name in [old, new, "archive/a=1/0-1.parquet", "archive/notes.tmp"] {
-            std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
-            let file = File::create_new(dir.path().join(name)).unwrap();
-            if name != new {
-                file.set_modified(std::time::SystemTime::now() - ABANDONED - Duration::from_secs(9)).unwrap();
-            }
-        }
-        storage.sweep(&storage.path(&["archive"])).await.unwrap();
-        storage.sweep(&storage.path(&["nothing"])).await.unwrap();
-        let there = |name: &str| dir.path().join(name).exists();
-        assert!(!there(old) && there(new) && there("archive/a=1/0-1.parquet") && there("archive/notes.tmp"));
-    }
-
-    #[test]
-    fn what_is_no_location_is_refused() {
-        for location in ["gopher://there", "http://["] {
-            let error = Storage::open(location).unwrap_err().to_string();
-            assert!(error.contains("expected a folder or a URL"), "{error}");
-        }
-    }
-}
+#[path = "storage_tests.rs"]
+mod tests;

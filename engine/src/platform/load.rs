@@ -33,7 +33,7 @@ pub async fn load(
     folder.make()?;
     let store = open_store(folder, redis).await?;
     // Files that no stream has read are numbered by who reads them first.
-    let past = stream_past(&folder.offline(), &view.source, Reading::Draining)?;
+    let past = stream_past(folder, &view.source, Reading::Draining)?;
     let most = WorkerConfig::default().fill_records;
     let records = memory.map_or(most, |bytes| (bytes / EVENT).clamp(1024, most));
     Ok(Load { view, store, past, records, reached: Default::default() })

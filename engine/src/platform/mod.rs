@@ -5,7 +5,7 @@
 //! ```text
 //! <folder>/log.redb       events, durable before a push is answered
 //! <folder>/online.redb    timelines
-//! <folder>/offline/       archive/ and dead-letters/, ordinary Parquet and NDJSON files
+//! <folder>/offline/       archive/ and dead-letters/, ordinary Parquet and NDJSON files; may be elsewhere, in an object store too
 //! ```
 //!
 //! In production events are in Kafka and timelines in Redis, and as many processes as one likes share them; the archive
@@ -50,24 +50,40 @@ const SOURCE_BYTES: usize = 64 << 20;
 
 /// Where things are in a data folder.
 #[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    offline: String,
+}
 
 impl Folder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        let path = path.into();
+        let offline = path.join("offline").to_string_lossy().into_owned();
+        Self { path, offline }
+    }
+
+    /// With archive, dead letters and snapshots elsewhere: in another folder, or under the URL of an object store.
+    pub fn with_offline(self, location: impl Into<String>) -> Self {
+        Self { offline: location.into(), ..self }
     }
 
     fn make(&self) -> Result<(), PlatformError> {
-        std::fs::create_dir_all(&self.0).map_err(|source| PlatformError::Folder { path: self.0.clone(), source })
+        std::fs::create_dir_all(&self.path).map_err(|source| PlatformError::Folder { path: self.path.clone(), source })
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
-    /// The root of archive, dead letters and snapshots.
-    pub fn offline(&self) -> PathBuf {
-        self.0.join("offline")
+    /// The root of archive, dead letters and snapshots: a folder, or a URL.
+    pub fn offline(&self) -> &str {
+        &self.offline
+    }
+
+    /// Which files the sources that are files have read. Beside the files themselves and never in an object store: one
+    /// process writes it, line by line.
+    fn files(&self) -> PathBuf {
+        self.path.join("offline").join("files")
     }
 
     /// The event log, if there is one. One process at a time has it open.
@@ -76,11 +92,11 @@ impl Folder {
     }
 
     fn log(&self) -> PathBuf {
-        self.0.join("log.redb")
+        self.path.join("log.redb")
     }
 
     fn online(&self) -> PathBuf {
-        self.0.join("online.redb")
+        self.path.join("online.redb")
     }
 }
 
@@ -227,7 +243,7 @@ impl Platform {
     }
 
     async fn worker(&self, source: &Arc<Source>, reading: Reading) -> Result<Worker, PlatformError> {
-        let storage = Storage::open(&self.folder.offline().to_string_lossy())?;
+        let storage = Storage::open(self.folder.offline())?;
         let (events, archive): (Box<dyn EventSource>, _) = match (&source.contract, &source.location) {
             (Some(contract), _) => {
                 let schema = event_schema(&source.schema);
@@ -245,7 +261,7 @@ impl Platform {
             }
             // Files are their own archive.
             (None, Some(location)) => {
-                let config = files_config(&self.folder.offline(), source, location, reading);
+                let config = files_config(&self.folder, source, location, reading);
                 (Box::new(FileSource::with_columns(&source.name, config, source.schema.clone())?), None)
             }
             _ => return Err(PlatformError::UnknownSource(source.name.clone())),
@@ -256,7 +272,7 @@ impl Platform {
         };
         let views = self.project.views_of(&source.name);
         let shared = (self.progress.clone(), self.metrics.clone());
-        let kept = (archive, stream_past(&self.folder.offline(), source, Reading::Looking)?);
+        let kept = (archive, stream_past(&self.folder, source, Reading::Looking)?);
         Ok(Worker::new(events, views, self.store.clone(), kept, letters, shared, self.config.clone()))
     }
 }

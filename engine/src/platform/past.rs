@@ -1,13 +1,12 @@
 //! What was: a source's events for training sets, and what its archive lacks.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 
-use super::PlatformError;
 use super::files_table::FilesTable;
+use super::{Folder, PlatformError};
 use crate::catalog::{Source, read_as};
 use crate::offline::{Past, Storage, archive_table, archived_ends};
 use crate::source::{
@@ -18,28 +17,28 @@ use crate::sql::Connector;
 use crate::stream;
 
 /// The files of a source, numbered as the stream numbered them if it has read them.
-pub(super) fn files_config(offline: &Path, source: &Source, location: &str, reading: Reading) -> FilesConfig {
+pub(super) fn files_config(folder: &Folder, source: &Source, location: &str, reading: Reading) -> FilesConfig {
     FilesConfig {
         location: location.to_owned(),
         format: source.format.map(read_as),
         timestamp: source.timestamp.clone(),
         max_future: source.options.max_future,
         of: source.of.clone().unwrap_or_default(),
-        manifest: Some(offline.join("files").join(format!("{}.ndjson", source.name))),
+        manifest: Some(folder.files().join(format!("{}.ndjson", source.name))),
         reading,
         clock: || chrono::Utc::now().timestamp_micros(),
     }
 }
 
 /// What a source accepted, for views that fill from it. `reading`: what for files are read that no stream has numbered.
-pub(super) fn stream_past(offline: &Path, source: &Source, reading: Reading) -> Result<stream::Past, PlatformError> {
+pub(super) fn stream_past(folder: &Folder, source: &Source, reading: Reading) -> Result<stream::Past, PlatformError> {
     match (&source.contract, &source.location) {
         (Some(contract), _) => {
-            let storage = Storage::open(&offline.to_string_lossy())?;
+            let storage = Storage::open(folder.offline())?;
             Ok(stream::Past::Archive { storage, contract: Arc::clone(contract) })
         }
         (None, Some(location)) => {
-            let mut config = files_config(offline, source, location, reading);
+            let mut config = files_config(folder, source, location, reading);
             if config.manifest.as_ref().is_some_and(|manifest| manifest.exists()) {
                 config.reading = Reading::Looking;
             }
@@ -62,15 +61,15 @@ pub struct Behind {
     pub empty: bool,
 }
 
-/// Those of some sources whose archive under an offline root lacks events of the log. What the stream refused is not
+/// Those of some sources whose archive lacks events of the log. What the stream refused is not
 /// missed, so what lies behind the archive's end is decoded to be counted.
 pub async fn behind(
     log: &Arc<EventLog>,
-    offline: &Path,
+    folder: &Folder,
     sources: impl IntoIterator<Item = Arc<Source>>,
 ) -> Result<Vec<Behind>, PlatformError> {
     const RECORDS: usize = 8192;
-    let storage = Storage::open(&offline.to_string_lossy())?;
+    let storage = Storage::open(folder.offline())?;
     let mut found = vec![];
     for source in sources {
         let Some(contract) = &source.contract else { continue };
@@ -92,16 +91,16 @@ pub async fn behind(
     Ok(found)
 }
 
-/// A source's past: the archive under an offline root, or the source's own files.
-pub async fn event_table(offline: &Path, source: &Source) -> Result<Past, DataFusionError> {
+/// A source's past: its archive, or the source's own files.
+pub async fn event_table(folder: &Folder, source: &Source) -> Result<Past, DataFusionError> {
     let external = |e: Box<dyn std::error::Error + Send + Sync>| DataFusionError::External(e);
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
-            let config = files_config(offline, source, location, Reading::Looking);
+            let config = files_config(folder, source, location, Reading::Looking);
             Ok(Past { table: Arc::new(FilesTable::new(source, config)), offsets: BTreeMap::new() })
         }
         _ => {
-            let storage = Storage::open(&offline.to_string_lossy()).map_err(|e| external(e.into()))?;
+            let storage = Storage::open(folder.offline()).map_err(|e| external(e.into()))?;
             let contract = source.contract.as_ref();
             let contract =
                 contract.ok_or_else(|| external(PlatformError::UnknownSource(source.name.clone()).into()))?;

@@ -6,7 +6,7 @@
 
 mod cluster;
 mod faults;
-mod harness;
+pub mod harness;
 mod letters;
 mod moving;
 mod redis;

@@ -90,8 +90,7 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
         }
         left = later;
     }
-    let archive =
-        event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
+    let archive = event_table(&folder, source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: embedded.store.clone(), archive })
 }
 

@@ -73,7 +73,6 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path) -> Res
         }
         left = later;
     }
-    let archive =
-        event_table(&folder.offline(), source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
+    let archive = event_table(&folder, source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: platform.store.clone(), archive })
 }
