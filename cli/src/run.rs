@@ -45,6 +45,8 @@ pub async fn run(
     for (name, worker) in platform.start(&stopped) {
         parts.spawn_blocking(move || worker_ended(&name, worker));
     }
+    let (settling, stop_settling) = (platform.clone(), stopped.clone());
+    tokio::spawn(async move { settling.settle(stop_settling).await });
     let router = tidemark_serving::router(platform.clone(), tidemark_serving::Config::default())
         .context("metrics of the REST server")?;
     let server = tidemark_serving::serve(listener, router, told(stopped.clone()), GRACE);

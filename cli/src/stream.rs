@@ -33,6 +33,9 @@ pub struct Args {
     /// hold, and the allocator, come on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = run::bytes)]
     memory_limit: usize,
+    /// Seconds to keep the state of what was served before, once changed views have their history: instances that still run it read it
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = run::seconds)]
+    keep_previous: Duration,
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
@@ -53,8 +56,12 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let mut platform = Platform::open(project, settings.folder(), services).await?;
     platform.config.commit_every = args.commit_every;
     platform.limit_memory(args.memory_limit);
+    platform.config.retire_after = args.keep_previous;
     match listener {
-        Some(listener) => run::run(settings, platform, listener, None).await,
+        Some(listener) => {
+            platform.resume().await?;
+            run::run(settings, platform, listener, None).await
+        }
         None => until_end(settings, &platform).await,
     }
 }

@@ -23,6 +23,9 @@ pub struct Args {
     /// Seconds between commits: how much a restart after a crash does again
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
     commit_every: Duration,
+    /// Seconds to keep the state of what was served before, once changed views have their history
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = run::seconds)]
+    keep_previous: Duration,
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
@@ -31,6 +34,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let listener = run::listen(settings.listen(args.listen)).await?;
     let mut platform = Platform::embedded(project, settings.folder())?;
     platform.config.commit_every = args.commit_every;
+    platform.config.retire_after = args.keep_previous;
+    platform.resume().await?;
     let traffic =
         args.generate.map(|rate| live::Traffic::new(&platform.project, Config::default(), rate, None)).transpose()?;
     run::run(settings, platform, listener, traffic).await

@@ -136,12 +136,12 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 impl App {
     pub fn service(&self, name: &str) -> Result<&Arc<FeatureService>, Problem> {
         let services = &self.platform.project.services;
-        services.get(name).ok_or_else(|| Problem::unknown("feature service", name, services.keys()))
+        self.platform.service(name).ok_or_else(|| Problem::unknown("feature service", name, services.keys()))
     }
 
     pub fn view(&self, name: &str) -> Result<&Arc<FeatureView>, Problem> {
         let views = &self.platform.project.views;
-        views.get(name).ok_or_else(|| Problem::unknown("feature view", name, views.keys()))
+        self.platform.view(name).ok_or_else(|| Problem::unknown("feature view", name, views.keys()))
     }
 
     pub fn now(&self) -> i64 {
@@ -151,11 +151,11 @@ impl App {
     /// Refuses a read of a view that does not have all of its history: its values would be wrong.
     pub fn filled(&self, view: &FeatureView) -> Result<(), Problem> {
         let progress = &self.platform.progress;
-        if progress.filled(&view.name) || view.fingerprint.is_empty() {
+        if progress.filled(&view.id()) || view.fingerprint.is_empty() {
             // Without its tables it never fills; the reader says so better.
             return Ok(());
         }
-        let what = match progress.filling().get(&view.name) {
+        let what = match progress.filling().get(&view.id()) {
             Some(events) => format!("view {} is filling: {events} events to go", view.name),
             None => format!("view {} has not started yet: its source {} is being opened", view.name, view.source.name),
         };

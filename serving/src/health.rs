@@ -69,7 +69,9 @@ fn views(app: &App) -> Vec<Reason> {
     let views = app.platform.project.views.values();
     let reason = |kind, view: &str, detail: String| Some(Reason { kind, name: view.to_owned(), detail });
     views
-        .filter_map(|view| match filling.get(&view.name) {
+        // Its version before answers meanwhile.
+        .filter(|view| app.platform.view(&view.name).is_none_or(|answers| answers.fingerprint == view.fingerprint))
+        .filter_map(|view| match filling.get(&view.id()) {
             Some(events) => {
                 reason("filling", &view.name, format!("view {} is filling: {events} events to go", view.name))
             }
@@ -78,7 +80,7 @@ fn views(app: &App) -> Vec<Reason> {
                     format!("view {} can't run: the files of a dimension table that it joins are missing", view.name);
                 reason("not_loaded", &view.name, detail)
             }
-            None if !progress.filled(&view.name) => reason(
+            None if !progress.filled(&view.id()) => reason(
                 "starting",
                 &view.name,
                 format!("view {} has not started yet: its source {} is being opened", view.name, view.source.name),
@@ -116,7 +118,7 @@ impl Readiness {
                 (false, true) => format!("source {} is {behind} events behind", source.name),
                 (false, false) => {
                     // Without a worker nothing is known of it; its views say so.
-                    if app.platform.project.views_of(&source.name).iter().all(|v| app.platform.progress.filled(&v.name))
+                    if app.platform.project.views_of(&source.name).iter().all(|v| app.platform.progress.filled(&v.id()))
                     {
                         caught_up.insert(source.name.clone());
                     }

@@ -9,6 +9,7 @@ mod check;
 mod crash;
 mod explain;
 mod files;
+mod handover;
 mod parity;
 mod production;
 mod schemas;

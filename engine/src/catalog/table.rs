@@ -97,7 +97,7 @@ impl Table {
     }
 
     /// The files at a location on this machine, by path.
-    fn paths(&self) -> Vec<PathBuf> {
+    pub fn paths(&self) -> Vec<PathBuf> {
         let pattern = match Path::new(&self.location).is_dir() {
             true => format!("{}/**/*", self.location.trim_end_matches('/')),
             false => self.location.clone(),

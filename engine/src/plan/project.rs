@@ -18,6 +18,8 @@ use crate::sql::{self, Diagnostics};
 pub struct Project {
     /// The project folder: relative paths in definitions start here.
     pub root: PathBuf,
+    /// The folder of definitions.
+    pub features: PathBuf,
     pub sources: BTreeMap<String, Arc<Source>>,
     pub tables: BTreeMap<String, Arc<Table>>,
     pub views: BTreeMap<String, Arc<FeatureView>>,
@@ -68,7 +70,7 @@ impl Project {
         if !compiler.diagnostics.is_empty() {
             return Err(ProjectError::Definitions(compiler.diagnostics));
         }
-        Ok(compiler.project)
+        Ok(Self { features: features.to_owned(), ..compiler.project })
     }
 
     /// Views over a source.

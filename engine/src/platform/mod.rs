@@ -37,6 +37,8 @@ mod kafka;
 mod load;
 mod past;
 mod push;
+mod release;
+mod serve;
 
 pub use kafka::{Kafka, KafkaSettings};
 pub use load::load;
@@ -44,6 +46,7 @@ pub use past::{Behind, behind, event_table};
 pub use push::{Datum, Intake, Pushed};
 
 use past::{files_config, stream_past};
+use release::Release;
 
 /// Bytes of events that a source holds until they are folded, unless the platform's memory is limited.
 const SOURCE_BYTES: usize = 64 << 20;
@@ -153,6 +156,10 @@ pub struct Platform {
     pub progress: Arc<Progress>,
     pub metrics: Metrics,
     pub config: WorkerConfig,
+    /// What was live when the process started, if that is another version of the project.
+    previous: Option<Arc<Project>>,
+    /// The project's files; none if they can't be read.
+    release: Option<Release>,
     /// Bytes of events that a source holds until they are folded.
     source_bytes: usize,
 }
@@ -186,7 +193,10 @@ impl Platform {
         let metrics = Metrics::new()?;
         let (progress, config) = (Arc::default(), WorkerConfig::default());
         let intake = Intake { project: project.clone(), events };
-        Ok(Self { project, folder, intake, store, progress, metrics, config, source_bytes: SOURCE_BYTES })
+        let release =
+            Release::of(&project).inspect_err(|error| tracing::warn!(%error, "the definitions can't be kept")).ok();
+        let (previous, source_bytes) = (None, SOURCE_BYTES);
+        Ok(Self { project, folder, intake, store, progress, metrics, config, previous, release, source_bytes })
     }
 
     /// Bounds what the workers keep in memory: timelines of the views, events that wait, and by its length what a batch needs
@@ -239,6 +249,7 @@ impl Platform {
             let mut worker = self.worker(source, Reading::Draining).await?;
             done.push((source.name.clone(), worker.run(Until::End).await?));
         }
+        self.publish().await;
         Ok(done)
     }
 
@@ -273,6 +284,7 @@ impl Platform {
         let views = self.project.views_of(&source.name);
         let shared = (self.progress.clone(), self.metrics.clone());
         let kept = (archive, stream_past(&self.folder, source, Reading::Looking)?);
-        Ok(Worker::new(events, views, self.store.clone(), kept, letters, shared, self.config.clone()))
+        let worker = Worker::new(events, views, self.store.clone(), kept, letters, shared, self.config.clone());
+        Ok(worker.retain(self.retained(source).await?))
     }
 }

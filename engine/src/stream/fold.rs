@@ -1,8 +1,10 @@
 //! One batch into one view: row stage, group by key, and share by share into the store.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
+use datafusion::common::Result as DfResult;
 use tokio::task::{JoinError, JoinSet};
 
 use super::cache::Cache;
@@ -11,6 +13,7 @@ use super::share::{Group, Share, Writing};
 use crate::kernel::{EventRows, FoldCounts, KernelError, encode_keys};
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
+use crate::source::META_COLUMNS;
 
 /// How often a write that another writer got ahead of is folded anew before giving up.
 const FENCED_ATTEMPTS: usize = 8;
@@ -55,7 +58,8 @@ impl ViewFold {
     /// Folds a batch of one partition and stores the result. On an error nothing is half done: the caller may try the
     /// same batch again.
     pub async fn apply(&mut self, to: &Writing, partition: i32, events: &RecordBatch) -> Result<Folded, StreamError> {
-        let rows = self.view.rows(events).map_err(|e| StreamError::View { view: self.view.name.clone(), source: e })?;
+        let wrong = |e| StreamError::View { view: self.view.name.clone(), source: e };
+        let rows = own_columns(&self.view, events).and_then(|events| self.view.rows(&events)).map_err(wrong)?;
         let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
         let (mut groups, null_keys) =
             group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
@@ -103,6 +107,20 @@ impl ViewFold {
         }
         failure.map_or(Ok(fenced), Err)
     }
+}
+
+/// A source's events with the columns that it had when a view was compiled: it may be an earlier version of the view, and the contract may have
+/// grown since.
+fn own_columns<'a>(view: &FeatureView, events: &'a RecordBatch) -> DfResult<Cow<'a, RecordBatch>> {
+    let (own, given) = (view.source.schema.fields(), events.schema_ref().fields());
+    if own.iter().zip(given).all(|(own, given)| own.name() == given.name())
+        && given.len() == own.len() + META_COLUMNS.len()
+    {
+        return Ok(Cow::Borrowed(events));
+    }
+    let names = own.iter().map(|field| field.name().as_str()).chain(META_COLUMNS);
+    let places = names.map(|name| events.schema_ref().index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Cow::Owned(events.project(&places)?))
 }
 
 type Groups = (Vec<Group>, usize);

@@ -233,10 +233,12 @@ impl Worker {
             for (partition, from, to) in view.missing() {
                 missing.insert(partition, self.source.between(partition, from, to).await?);
             }
-            let name = &view.fold.view.name;
-            self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
-            self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
-            self.progress.set_view(name, ViewProgress { missing });
+            let (name, id) = (&view.fold.view.name, view.fold.view.id());
+            if !self.retained.contains(&id) {
+                self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
+                self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
+            }
+            self.progress.set_view(id, ViewProgress { missing });
         }
         Ok(())
     }
@@ -286,6 +288,7 @@ impl Worker {
             // The next step takes everything over anew.
             return Err(StreamError::Store(StoreError::SessionEnded { at: self.name() }));
         }
+        self.tidy().await?;
         if !self.waits_for_others() {
             return Ok(());
         }
@@ -306,13 +309,21 @@ impl Worker {
         if self.tidied || self.catches_up() || self.views.iter().any(|view| !view.missing().is_empty()) {
             return Ok(());
         }
+        let served = !self.retained.is_empty();
+        if served && self.progress.settled().is_none_or(|since| since < self.config.retire_after) {
+            return Ok(());
+        }
+        self.retained.iter().for_each(|id| self.progress.drop_view(id));
+        self.views.retain(|view| !self.retained.contains(&view.fold.view.id()));
         let current: Vec<ViewId> =
             self.views.iter().flat_map(|v| [v.fold.view.id(), history_id(&v.fold.view)]).collect();
         for id in self.store.views().await? {
-            if !current.contains(&id) && current.iter().any(|current| current.name == id.name) {
+            let former = self.retained.contains(&id) || current.iter().any(|current| current.name == id.name);
+            if former && !current.contains(&id) {
                 self.store.drop_view(&id).await?;
             }
         }
+        self.retained.clear();
         self.tidied = true;
         Ok(())
     }

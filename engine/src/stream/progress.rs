@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::online::ViewId;
 
 /// Shared between the workers, which write it, and whoever answers requests.
 #[derive(Debug, Default)]
 pub struct Progress {
-    views: Mutex<BTreeMap<String, ViewProgress>>,
+    views: Mutex<BTreeMap<ViewId, ViewProgress>>,
     /// Why a source's worker is waiting, while it is: a store or a disk that fails.
     stalled: Mutex<BTreeMap<String, String>>,
     lag: Mutex<BTreeMap<(String, i32), i64>>,
     /// Sources whose worker has looked at what there is.
     began: Mutex<BTreeSet<String>>,
+    /// Since when every view of the project can be read.
+    settled: Mutex<Option<Instant>>,
 }
 
 /// How far a view has absorbed its source.
@@ -24,17 +29,17 @@ pub struct ViewProgress {
 
 impl Progress {
     /// Whether a view has its history; until then its values would be wrong.
-    pub fn filled(&self, view: &str) -> bool {
+    pub fn filled(&self, view: &ViewId) -> bool {
         lock(&self.views).get(view).is_some_and(|v| v.missing.is_empty())
     }
 
     /// Views that fill, with the events that they still have to absorb.
-    pub fn filling(&self) -> BTreeMap<String, i64> {
+    pub fn filling(&self) -> BTreeMap<ViewId, i64> {
         let views = lock(&self.views);
         views
             .iter()
             .filter(|(_, v)| !v.missing.is_empty())
-            .map(|(n, v)| (n.clone(), v.missing.values().sum()))
+            .map(|(id, v)| (id.clone(), v.missing.values().sum()))
             .collect()
     }
 
@@ -56,8 +61,22 @@ impl Progress {
         lock(&self.began).insert(source.to_owned());
     }
 
-    pub(super) fn set_view(&self, view: &str, progress: ViewProgress) {
-        lock(&self.views).insert(view.to_owned(), progress);
+    /// Every view of the project can be read, and whoever comes next is told so: what was served in their place is not needed here.
+    pub fn settle(&self) {
+        lock(&self.settled).get_or_insert_with(Instant::now);
+    }
+
+    /// How long ago that was.
+    pub(super) fn settled(&self) -> Option<Duration> {
+        lock(&self.settled).map(|since| since.elapsed())
+    }
+
+    pub(super) fn set_view(&self, view: ViewId, progress: ViewProgress) {
+        lock(&self.views).insert(view, progress);
+    }
+
+    pub(super) fn drop_view(&self, view: &ViewId) {
+        lock(&self.views).remove(view);
     }
 
     pub(super) fn set_lag(&self, source: &str, partition: i32, lag: i64) {

@@ -1,6 +1,6 @@
 //! One source's worker: reads it, keeps its views fresh, archives, commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub struct WorkerConfig {
     pub cache_bytes: usize,
     /// Events that a view which fills takes from the archive at once.
     pub fill_records: usize,
+    /// How long the state of what was served before is kept once the project's own views are: other instances may still serve it.
+    pub retire_after: Duration,
 }
 
 impl Default for WorkerConfig {
@@ -39,6 +41,7 @@ impl Default for WorkerConfig {
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
             fill_records: 524_288,
+            retire_after: Duration::from_secs(600),
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Worker {
     /// Whether the state of views' earlier versions is gone.
     pub(super) tidied: bool,
     pub(super) catch_up: CatchUp,
+    /// Views that are kept fresh for as long as the project's own are not filled.
+    pub(super) retained: BTreeSet<ViewId>,
 }
 
 #[derive(Debug)]
@@ -105,6 +110,18 @@ pub(super) struct View {
     pub stored: BTreeMap<i32, i64>,
     /// What the source held when the view was new: until the view has absorbed that, its values would be wrong.
     pub history: BTreeMap<i32, i64>,
+}
+
+impl View {
+    fn new(view: Arc<FeatureView>, cache_bytes: usize) -> Self {
+        Self {
+            fold: ViewFold::new(view, cache_bytes),
+            next: BTreeMap::new(),
+            filling: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            history: BTreeMap::new(),
+        }
+    }
 }
 
 /// A partition that the worker reads.
@@ -129,13 +146,8 @@ impl Worker {
         config: WorkerConfig,
     ) -> Self {
         let (progress, metrics) = shared;
-        let views = views.into_iter().filter(|view| !view.fingerprint.is_empty()).map(|view| View {
-            fold: ViewFold::new(view, config.cache_bytes),
-            next: BTreeMap::new(),
-            filling: BTreeMap::new(),
-            stored: BTreeMap::new(),
-            history: BTreeMap::new(),
-        });
+        let views = views.into_iter().filter(|view| !view.fingerprint.is_empty());
+        let views = views.map(|view| View::new(view, config.cache_bytes));
         Self {
             source,
             views: views.collect(),
@@ -157,7 +169,16 @@ impl Worker {
             letters: BTreeMap::new(),
             tidied: false,
             catch_up: CatchUp::default(),
+            retained: BTreeSet::new(),
         }
+    }
+
+    /// Keeps earlier versions of views fresh too, until every view of the project is filled.
+    pub fn retain(mut self, views: Vec<Arc<FeatureView>>) -> Self {
+        self.retained = views.iter().map(|view| view.id()).collect();
+        let views = views.into_iter().map(|view| View::new(view, self.config.cache_bytes));
+        self.views.extend(views);
+        self
     }
 
     /// Runs to the end. A store, disk or source that fails stalls the worker, which tries again; a view whose state or

@@ -129,6 +129,7 @@ async fn in_memory(
             commit_every: Duration::from_secs(3600),
             cache_bytes: *[0, 2000, 1 << 20].choose(&mut rng).unwrap(),
             fill_records: rng.random_range(1..60),
+            ..WorkerConfig::default()
         };
         let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;
         let letters = DeadLetterWriter::open(letters, "events").await.map_err(|e| e.to_string())?;
