@@ -168,8 +168,7 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
 
-    /// Forgets the progress and then the pieces of some partitions of a view. If there are any, sessions of other processes end: one that was
-    /// on its way with what came after them would write it on top of nothing.
+    /// Forgets the progress and then the pieces of some partitions of a view; an error, if somebody else takes them up meanwhile.
     async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError>;
 
     /// Forgets a view: its pieces and its progress.

@@ -16,7 +16,7 @@ use super::known::history_id;
 use super::share::Writing;
 use super::worker::Worker;
 use crate::metrics::Metrics;
-use crate::online::WriteOutcome;
+use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
 /// A fill that runs beside the stream, one at a time.
@@ -104,34 +104,50 @@ impl Worker {
         self.take_up();
         let advanced = ended.is_some();
         ended.unwrap_or(Ok(()))?;
-        if !self.catch_up.runs() {
-            self.join();
-            let gaps = self.gaps();
-            if !gaps.is_empty() {
-                self.raise_history(&gaps).await?;
-                let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
-                let heard = move |view: &FeatureView, folded: &Folded| count(&metrics, view, folded);
-                self.catch_up.running = Some(tokio::spawn(async move { fill.run(gaps, &heard).await }));
-            }
+        if self.catch_up.runs() {
+            return Ok(advanced);
+        }
+        self.join().await?;
+        // What could be read before is not left behind for long: after a crash it lacks what came since the last commit.
+        let known: Vec<ViewId> =
+            self.views.iter().filter(|view| view.missing().is_empty()).map(|view| view.fold.view.id()).collect();
+        let gaps = self.gaps();
+        let few: Vec<Gap> =
+            gaps.into_iter().filter(|gap| known.contains(&gap.view.id()) && self.is_small(gap)).collect();
+        self.fill_now(few).await?;
+        let gaps = self.gaps();
+        if !gaps.is_empty() {
+            self.raise_history(&gaps).await?;
+            let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+            let heard = move |view: &FeatureView, folded: &Folded| count(&metrics, view, folded);
+            self.catch_up.running = Some(tokio::spawn(async move { fill.run(gaps, &heard).await }));
         }
         Ok(advanced)
     }
 
     /// After a commit everything that was read is past: what little views lack of it is filled here and now.
     pub(super) async fn hand_over(&mut self) -> Result<(), StreamError> {
-        if self.catch_up.runs() || !self.catches_up() {
-            return Ok(());
-        }
-        let few = |gap: &Gap, end: i64| end.saturating_sub(gap.from) <= self.config.commit_events as i64;
-        let past = self.past_ends();
         let gaps = self.gaps();
-        if gaps.iter().all(|gap| past.get(&gap.partition).is_some_and(|end| few(gap, *end))) {
-            let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
-            fill.run(gaps, &|view, folded| count(&metrics, view, folded)).await?;
-            self.take_up();
-            self.join();
+        if !self.catch_up.runs() && gaps.iter().all(|gap| self.is_small(gap)) {
+            self.fill_now(gaps).await?;
         }
         Ok(())
+    }
+
+    /// Whether it is no more than what comes between two commits.
+    fn is_small(&self, gap: &Gap) -> bool {
+        let end = self.past_ends().get(&gap.partition).copied().unwrap_or(0);
+        usize::try_from(end.saturating_sub(gap.from)).is_ok_and(|events| events <= self.config.commit_events)
+    }
+
+    async fn fill_now(&mut self, gaps: Vec<Gap>) -> Result<(), StreamError> {
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+        fill.run(gaps, &|view, folded| count(&metrics, view, folded)).await?;
+        self.take_up();
+        self.join().await
     }
 
     async fn begin_fill(&self) -> Result<Fill, StreamError> {
@@ -158,7 +174,7 @@ impl Worker {
     }
 
     /// Views that have everything which was read of a partition get the next batch.
-    fn join(&mut self) {
+    async fn join(&mut self) -> Result<(), StreamError> {
         for view in &mut self.views {
             let read = |partition: &i32| self.owned.get(partition).map_or(i64::MAX, |owned| owned.next);
             let whole: Vec<i32> =
@@ -170,6 +186,7 @@ impl Worker {
                 }
             }
         }
+        self.report_views().await
     }
 
     /// A view that can't be read yet has as its history all that is past by now: it is read once it has caught up, not as of when

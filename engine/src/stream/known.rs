@@ -1,7 +1,8 @@
 //! What the store knows of a view, and what it is told when the view is new.
 //!
 //! Guarantees: whoever comes first says what the view's history is, and where it begins. State without progress (somebody emptied
-//! the store while it was written to) is never built on: it is dropped first, and whoever still writes on top of it is told so.
+//! the store while it was written to) is never built on: it is dropped first. Of several who come at the same time one is the first, and the
+//! others come again.
 
 use std::collections::BTreeMap;
 

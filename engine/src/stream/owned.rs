@@ -246,6 +246,9 @@ impl Worker {
     pub(super) async fn report_lag(&mut self, partition: i32) -> Result<(), StreamError> {
         let end = self.source.end_offset(partition).await?;
         let next = self.owned.get(&partition).map_or(0, |owned| owned.next);
+        // A view that is read, and is behind, is what the answers depend on.
+        let read = self.views.iter().filter(|view| view.missing().is_empty());
+        let next = read.filter_map(|view| view.filling.get(&partition).copied()).fold(next, i64::min);
         let lag = self.source.between(partition, next, end).await?;
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);

@@ -225,6 +225,7 @@ impl Worker {
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
             if !self.catches_up() && self.others_are_done().await? {
+                self.tidy().await?;
                 return Ok(Worked::Done);
             }
         }
@@ -259,6 +260,7 @@ impl Worker {
         let mut advanced = false;
         let partitions = self.source.partitions().await?;
         self.own(&partitions).await?;
+        advanced |= self.catch_up().await?;
         let (mut batches, mut events) = (vec![], 0);
         for partition in &partitions {
             let Some(from) = self.owned.get(partition).map(|owned| owned.next) else { continue };
@@ -283,7 +285,6 @@ impl Worker {
         if due || self.waits_for_commit() {
             self.commit().await?;
         }
-        advanced |= self.catch_up().await?;
         self.look_around().await?;
         Ok(advanced)
     }

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod faults;
+mod handover;
 pub mod harness;
 mod letters;
 mod moving;

@@ -147,6 +147,18 @@ impl RedisStore {
         Ok(outcomes)
     }
 
+    /// Progress as each tag has it.
+    async fn progress_of_each(&self, view: &ViewId) -> Result<Vec<BTreeMap<i32, i64>>, StoreError> {
+        let what = "can't read progress";
+        let commands = self.tags.iter().map(|tag| {
+            let mut get = cmd("HGETALL");
+            get.arg(self.layout.progress(view, tag));
+            get
+        });
+        let answers = self.all(what, commands.collect()).await?;
+        answers.into_iter().map(|answer| from_redis_value(answer).map_err(|e| self.failed(what)(e.into()))).collect()
+    }
+
     fn outcome(&self, what: &'static str, answer: Result<Value, RedisError>) -> Result<WriteOutcome, StoreError> {
         match answer {
             Ok(Value::Int(_)) => Ok(WriteOutcome::Written),
@@ -239,15 +251,8 @@ impl OnlineStore for RedisStore {
     }
 
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
-        let commands = self.tags.iter().map(|tag| {
-            let mut get = cmd("HGETALL");
-            get.arg(self.layout.progress(view, tag));
-            get
-        });
         let mut least: Option<BTreeMap<i32, i64>> = None;
-        for answer in self.all("can't read progress", commands.collect()).await? {
-            let held: BTreeMap<i32, i64> =
-                from_redis_value(answer).map_err(|e| self.failed("can't read progress")(RedisError::from(e)))?;
+        for held in self.progress_of_each(view).await? {
             least = Some(match least {
                 None => held,
                 // What one server doesn't know of it has lost.

@@ -68,6 +68,13 @@ impl RedisStore {
 
     pub(super) async fn forget_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
         let what = "can't drop partitions";
+        let before = self.progress_of_each(view).await?;
+        let pieces = self.pieces_of(view, partitions, what).await?;
+        // Who took the view up while this looked at its keys may have written some of them.
+        if self.progress_of_each(view).await? != before {
+            let cause = "another process has taken the view up; trying again".to_owned();
+            return Err(StoreError::Redis { at: self.at.clone(), what, cause });
+        }
         // Progress first: whoever comes in the middle finds less than there is, never more.
         let progress = self.tags.iter().map(|tag| {
             let mut delete = cmd("HDEL");
@@ -75,12 +82,7 @@ impl RedisStore {
             delete
         });
         self.all(what, progress.collect()).await?;
-        if self.pieces_of(view, partitions, what).await?.is_empty() {
-            return Ok(());
-        }
-        self.end_sessions().await?;
-        // Anew, with what was written until then.
-        let deletes = self.pieces_of(view, partitions, what).await?.into_iter().map(|(key, fields)| {
+        let deletes = pieces.into_iter().map(|(key, fields)| {
             let mut delete = cmd("HDEL");
             delete.arg(key).arg(fields);
             delete

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: a write of a session reaches only servers that have been up, and masters, since the session began. Its script
 //! is loaded then and nowhere else, and its text holds a word that no other session has: a server that was restarted, or
-//! took over from another one, or whose scripts were flushed, answers NOSCRIPT.
+//! took over from another one, answers NOSCRIPT.
 
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -63,17 +63,6 @@ impl RedisStore {
         let pieces = shas.pop().unwrap_or_default();
         *writer = Writer { session: Session(writer.session.0 + 1), pieces, progress, known: HashSet::new() };
         Ok(writer.session)
-    }
-
-    /// Ends every session, of this process and of others.
-    pub(super) async fn end_sessions(&self) -> Result<(), StoreError> {
-        let failed = self.failed("can't end sessions");
-        for node in self.link.masters().await.map_err(&failed)? {
-            let mut flush = cmd("SCRIPT");
-            flush.arg("FLUSH");
-            self.link.on(&node, flush).await.map_err(&failed)?;
-        }
-        Ok(())
     }
 
     /// A writer that panicked left whole values behind.
