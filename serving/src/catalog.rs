@@ -103,6 +103,8 @@ fn table(project: &Project, table: &Table) -> Json {
         "format": format_name(table.format),
         "location": relative(project, &table.location),
         "present": table.present(),
+        "timestamp": table.history.as_ref().map(|h| h.timestamp.as_str()),
+        "max_age": table.history.as_ref().and_then(|h| h.max_age).map(micros),
         "columns": columns(table.schema.fields(), None),
     })
 }

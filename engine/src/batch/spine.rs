@@ -66,6 +66,8 @@ struct Reading {
     spine: SchemaRef,
     service: String,
     signature: SchemaRef,
+    /// Whether the request has its instant as a column.
+    reads_instant: bool,
     timestamp: String,
     /// What the plan reads: the service's request, then the hidden columns.
     schema: SchemaRef,
@@ -123,13 +125,14 @@ impl Spine {
         let hidden = [Field::new(ROW, DataType::Int64, false), Field::new(INSTANT, timestamp_type(), true)];
         let columns = spine.fields().iter().enumerate();
         let columns = columns.map(|(i, field)| Field::new(spine_column(i), field.data_type().clone(), true));
-        let request = service.signature.fields().iter().map(|f| f.as_ref().clone());
+        let request = service.request.fields().iter().map(|f| f.as_ref().clone());
         let schema = Arc::new(Schema::new(request.chain(hidden).chain(columns).collect::<Vec<_>>()));
         let reading = Reading {
             rows,
             spine: spine.clone(),
             service: service.name.clone(),
             signature: service.signature.clone(),
+            reads_instant: service.reads_instant(),
             timestamp: timestamp.to_owned(),
             schema,
             cut: Cut::default(),
@@ -201,6 +204,9 @@ impl Reading {
             let column = typed(wanted.name(), column(wanted.name())?, wanted.data_type(), &expected, first)?;
             spine[self.spine.index_of(wanted.name())?] = column.clone();
             request.push(column);
+        }
+        if self.reads_instant {
+            request.push(instants.clone());
         }
         let n = rows.num_rows();
         let numbers = (first as i64..(first + n) as i64).collect::<Int64Array>();

@@ -19,9 +19,9 @@ use datafusion::logical_expr::{
 use super::spine::{Spine, TrainingError};
 use super::{PointInTimeJoin, ServiceStep};
 use crate::catalog::Source;
-use crate::plan::join::{as_view, step, view_keys};
+use crate::plan::join::{JoinWords, as_view, join_words, step, view_keys};
 use crate::plan::pipeline::{Kind, Step, project};
-use crate::plan::service::{INSTANT, ROW, spine_column};
+use crate::plan::service::{AS_OF, INSTANT, ROW, spine_column};
 use crate::plan::{FeatureService, FeatureView, Problem, Project, REQUEST};
 use crate::source::{META_COLUMNS, event_schema};
 
@@ -53,7 +53,8 @@ pub fn training_plan(
     for (i, field) in service.schema.fields().iter().enumerate() {
         let (qualifier, column) = schema.qualified_field(i);
         if spine_schema.field_with_name(field.name()).is_ok() {
-            if passes_request(&service.plan, i, field.name()) {
+            let other_instant = *field.name() == AS_OF && spine.timestamp != AS_OF;
+            if passes_request(&service.plan, i, field.name()) && !other_instant {
                 continue;
             }
             return Err(TrainingError::Ambiguous { column: field.name().clone(), service: service.name.clone() });
@@ -161,10 +162,9 @@ impl Rewrite<'_> {
             );
         };
         table.load(loaded.clone())?;
-        let on: Vec<String> = joined.on.iter().map(|(left, right)| format!("{right} = {left}")).collect();
-        let filter = joined.filter.iter().map(ToString::to_string);
-        let on = on.into_iter().chain(filter).collect::<Vec<_>>().join(" AND ");
-        let what = format!("TableLookup: {}, on [{on}]", table.tables.join(", "));
+        let JoinWords { on, as_of } = join_words(&joined, &kind).map_err(as_planned)?;
+        let as_of = as_of.map_or(String::new(), |as_of| format!(", {as_of}"));
+        let what = format!("TableLookup: {}, on [{on}]{as_of}", table.tables.join(", "));
         self.step(joined.left.as_ref().clone(), Step::JoinTable(table), what, &joined.schema)
     }
 

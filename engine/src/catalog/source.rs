@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use crate::source::contract::Contract;
 use crate::source::files;
 use crate::sql::{Connector, FileFormat, SourceDef, SourceOptions, Spanned};
-use crate::sql::{Diagnostic, did_you_mean};
+use crate::sql::{Diagnostic, SourceFile, did_you_mean};
 
 /// A source whose columns are known.
 #[derive(Debug)]
@@ -71,19 +71,13 @@ impl Source {
             }
         };
         let mut problems = vec![];
-        check_column(
-            &schema,
-            &options.timestamp,
-            &mut problems,
-            definition,
-            |t| matches!(t, DataType::Timestamp(_, _)),
-            "a timestamp",
-        );
+        let instant = |t: &DataType| matches!(t, DataType::Timestamp(_, _));
+        problems.extend(check_column(&schema, &options.timestamp, &definition.file, instant, "a timestamp").err());
         if let Some(id) = &options.event_id {
             let simple = |t: &DataType| {
                 t.is_integer() || matches!(t, DataType::Utf8 | DataType::FixedSizeBinary(_) | DataType::Binary)
             };
-            check_column(&schema, id, &mut problems, definition, simple, "a string, integer or bytes");
+            problems.extend(check_column(&schema, id, &definition.file, simple, "a string, integer or bytes").err());
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -163,29 +157,23 @@ fn contract(project: &Path, name: &Spanned<String>) -> Result<Contract, String> 
     Contract::parse(&name.value, &text).map_err(|e| e.to_string())
 }
 
-fn check_column(
+/// Whether a named column is there, and of a type that fits.
+pub(super) fn check_column(
     schema: &SchemaRef,
     column: &Spanned<String>,
-    problems: &mut Vec<Diagnostic>,
-    definition: &SourceDef,
+    file: &Arc<SourceFile>,
     fits: impl Fn(&DataType) -> bool,
     wanted: &str,
-) {
+) -> Result<(), Diagnostic> {
     let names = || schema.fields().iter().map(|f| f.name().as_str());
     match schema.field_with_name(&column.value) {
-        Err(_) => problems.push(
-            Diagnostic::new(&definition.file, column.span, format!("unknown column `{}`", column.value))
-                .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
-                .maybe_hint(did_you_mean(&column.value, names())),
-        ),
-        Ok(field) if !fits(field.data_type()) => problems.push(
-            Diagnostic::new(
-                &definition.file,
-                column.span,
-                format!("column `{}` is {}", column.value, super::sql_type(field.data_type())),
-            )
-            .expected(wanted),
-        ),
-        Ok(_) => {}
+        Err(_) => Err(Diagnostic::new(file, column.span, format!("unknown column `{}`", column.value))
+            .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
+            .maybe_hint(did_you_mean(&column.value, names()))),
+        Ok(field) if !fits(field.data_type()) => {
+            let found = super::sql_type(field.data_type());
+            Err(Diagnostic::new(file, column.span, format!("column `{}` is {found}", column.value)).expected(wanted))
+        }
+        Ok(_) => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_avro::reader::ReaderBuilder;
 use datafusion::catalog::TableProvider;
@@ -19,7 +19,8 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 
-use crate::sql::FileFormat;
+use super::source::check_column;
+use crate::sql::{Diagnostic, FileFormat, HistoryDef, TableDef};
 
 /// A table whose columns are known. Its files may still be missing if the definition states the columns.
 #[derive(Debug, Clone)]
@@ -29,7 +30,28 @@ pub struct Table {
     pub format: FileFormat,
     /// With relative paths resolved against the project folder.
     pub location: String,
+    /// Where its rows change over time.
+    pub history: Option<History>,
     pub description: Option<String>,
+}
+
+/// From when on, and how long, the rows of a table with history hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The column with the instant from which on a row holds, until its key's next row.
+    pub timestamp: String,
+    /// How long it holds at most, in microseconds, that instant included.
+    pub max_age: Option<i64>,
+}
+
+impl History {
+    /// `None` for a plain table.
+    pub fn resolve(definition: &TableDef, schema: &SchemaRef) -> Result<Option<Self>, Vec<Diagnostic>> {
+        let Some(HistoryDef { timestamp, max_age }) = &definition.history else { return Ok(None) };
+        let instant = |t: &DataType| matches!(t, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64);
+        check_column(schema, timestamp, &definition.file, instant, "a timestamp or a date").map_err(|e| vec![e])?;
+        Ok(Some(Self { timestamp: timestamp.value.clone(), max_age: *max_age }))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

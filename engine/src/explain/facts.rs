@@ -111,6 +111,9 @@ pub struct StreamingPlan {
     pub read: String,
     /// DataFusion's logical plan of what runs on each event.
     pub row_stage: String,
+    /// The tables with history that it looks up, each with the instant and how old its row may be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub as_of: Vec<String>,
     pub fold: String,
     pub write: String,
 }
@@ -135,6 +138,9 @@ pub struct Lookup {
     /// "feature view" or "table".
     pub of: &'static str,
     pub on: String,
+    /// Of a table with history: the instant, and how old its row may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

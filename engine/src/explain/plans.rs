@@ -47,6 +47,7 @@ pub fn view(project: &Project, view: &FeatureView) -> Result<String> {
     let alone = FeatureService {
         name: view.name.clone(),
         signature: signature.clone(),
+        request: signature.clone(),
         schema,
         pipeline,
         plan,

@@ -6,14 +6,12 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::facts::{About, Column, Lookup, ServiceFacts, TrainingFacts};
 use super::plans;
-use crate::plan::join::{as_view, equi_pairs};
+use crate::plan::join::{JoinWords, as_view, join_words};
 use crate::plan::pipeline::scans;
 use crate::plan::words::{qualified_sql, sql_type};
 use crate::plan::{FeatureService, Project, TrainingSet};
 
 pub fn facts(project: &Project, service: &FeatureService) -> Result<ServiceFacts> {
-    let mut lookups = vec![];
-    gather(project, &service.plan, &mut lookups);
     let missing = service
         .pipeline
         .table_joins()
@@ -27,7 +25,7 @@ pub fn facts(project: &Project, service: &FeatureService) -> Result<ServiceFacts
         },
         request: columns(&service.signature, |_| None),
         columns: described(project, service),
-        lookups,
+        lookups: lookups(project, &service.plan),
         request_plan: service.plan.display_indent().to_string(),
         batch_plan: match missing {
             Some(table) => format!("not known yet: table {table} has no files"),
@@ -86,6 +84,13 @@ fn described(project: &Project, service: &FeatureService) -> Vec<Column> {
     all
 }
 
+/// What the joins of a plan look up, in their order.
+pub fn lookups(project: &Project, plan: &LogicalPlan) -> Vec<Lookup> {
+    let mut lookups = vec![];
+    gather(project, plan, &mut lookups);
+    lookups
+}
+
 fn gather(project: &Project, plan: &LogicalPlan, lookups: &mut Vec<Lookup>) {
     for input in plan.inputs() {
         // A join's right side is what is looked up.
@@ -95,18 +100,17 @@ fn gather(project: &Project, plan: &LogicalPlan, lookups: &mut Vec<Lookup>) {
         }
     }
     let LogicalPlan::Join(join) = plan else { return };
-    let Ok((pairs, residual)) = equi_pairs(join) else { return };
-    let on = pairs.iter().map(|(left, right)| format!("{right} = {left}")).chain(residual.map(|e| e.to_string()));
-    let on = on.collect::<Vec<_>>().join(" AND ");
-    let lookup = match as_view(&join.right, &|name| project.kind(name)) {
-        Some((view, alias)) => Lookup { alias, relation: view.name.clone(), of: "feature view", on },
+    let kind = |name: &str| project.kind(name);
+    let Ok(JoinWords { on, as_of }) = join_words(join, &kind) else { return };
+    let lookup = match as_view(&join.right, &kind) {
+        Some((view, alias)) => Lookup { alias, relation: view.name.clone(), of: "feature view", on, as_of },
         None => {
             let relation = scans(&join.right).join(", ");
             let alias = match join.right.as_ref() {
                 LogicalPlan::SubqueryAlias(alias) => alias.alias.table().to_owned(),
                 _ => relation.clone(),
             };
-            Lookup { alias, relation, of: "table", on }
+            Lookup { alias, relation, of: "table", on, as_of }
         }
     };
     lookups.push(lookup);

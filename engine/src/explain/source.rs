@@ -72,9 +72,15 @@ pub fn table(project: &Project, table: &Table) -> RelationFacts {
     let views = project.views.values().filter(|v| reads(&v.plans.row_stage)).map(|v| v.name.clone());
     let services = project.services.values().filter(|s| reads(&s.plan)).map(|s| s.name.clone());
     let sets = project.training_sets.values().filter(|s| reads(&s.spine)).map(|s| s.name.clone());
+    let mut options = vec![("stored as".into(), format_name(table.format).into()), ("location".into(), location)];
+    if let Some(history) = &table.history {
+        let age = history.max_age.map_or(String::new(), |age| format!(", and for {} at most", duration(age)));
+        let holds = format!("from its {} on, until its key's next row{age}", history.timestamp);
+        options.push(("a row holds".into(), holds));
+    }
     RelationFacts {
         about: About { name: table.name.clone(), description: table.description.clone(), owner: None },
-        options: vec![("stored as".into(), format_name(table.format).into()), ("location".into(), location)],
+        options,
         columns: columns(&table.schema),
         plan: None,
         used_by: views.chain(services).chain(sets).collect(),

@@ -65,6 +65,7 @@ fn feature_view(page: &mut Page, view: &ViewFacts) {
     page.wrapped("  1  read       ", &plan.read);
     page.wrapped("  2  row stage  ", "what becomes of the event, as a logical plan:");
     page.block(&plan.row_stage, "       ");
+    plan.as_of.iter().for_each(|lookup| page.wrapped("       ", lookup));
     page.wrapped("  3  fold       ", &plan.fold);
     page.wrapped("  4  write      ", &plan.write);
 
@@ -96,7 +97,10 @@ fn feature_service(page: &mut Page, service: &ServiceFacts) {
     let rows: Vec<Vec<String>> = service
         .lookups
         .iter()
-        .map(|l| vec![l.alias.clone(), format!("{} {}", l.of, l.relation), format!("on {}", l.on)])
+        .map(|l| {
+            let as_of = l.as_of.as_ref().map_or(String::new(), |as_of| format!(", {as_of}"));
+            vec![l.alias.clone(), format!("{} {}", l.of, l.relation), format!("on {}{as_of}", l.on)]
+        })
         .collect();
     page.table(&rows, "  ");
     page.heading("Request plan", "over the call's rows; a join to a feature view is a lookup");

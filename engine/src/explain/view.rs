@@ -8,6 +8,7 @@ use datafusion::common::{Column as DfColumn, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::facts::{About, Aggregate, Column, Evaluation, SourceFacts, StreamingPlan, ViewFacts, Window};
+use super::service::lookups;
 use super::{frames, plans, source};
 use crate::kernel::{self, Argument, Function, TimelineSpec};
 use crate::plan::words::{counted, list, sql, sql_type};
@@ -55,6 +56,10 @@ pub fn facts(project: &Project, view: &FeatureView) -> Result<ViewFacts> {
         streaming_plan: StreamingPlan {
             read: format!("{}; each event is about one {}", source::reads(project, &view.source), list(&key)),
             row_stage: view.plans.row_stage.display_indent().to_string(),
+            as_of: lookups(project, &view.plans.row_stage)
+                .into_iter()
+                .filter_map(|l| Some(format!("{} is looked up {}", l.relation, l.as_of?)))
+                .collect(),
             fold: format!("into the timeline of its {}, at its {}", list(&key), view.source.timestamp),
             write: "the timeline's changed chunks to the online store; then the offset is committed".into(),
         },

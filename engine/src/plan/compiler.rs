@@ -17,7 +17,7 @@ use super::planner::{Planner, Relation};
 use super::problem::Problem;
 use super::service::{self, FeatureService, REQUEST};
 use super::view::{self, FeatureView, Surroundings, ViewOptions};
-use crate::catalog::{Source, Table, sql_type};
+use crate::catalog::{History, Source, Table, sql_type};
 use crate::source::files;
 use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, TableDef, TrainingSetDef, ViewDef};
 use crate::sql::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
@@ -163,7 +163,9 @@ impl Compiler {
                 }
                 Arc::new(Schema::new(fields))
             };
-        Ok(Table { name: d.name.value.clone(), schema, format: d.file_type, location, description: d.doc.clone() })
+        let history = History::resolve(d, &schema)?;
+        let (name, format, description) = (d.name.value.clone(), d.file_type, d.doc.clone());
+        Ok(Table { name, schema, format, location, history, description })
     }
 
     fn shared_views<'a>(&mut self, views: impl Iterator<Item = &'a ViewDef>) {
@@ -276,7 +278,8 @@ impl Compiler {
             return Ok(None);
         }
         let signature: SchemaRef = Arc::new(Schema::new(fields));
-        let mut planner = self.constants.clone().with(REQUEST, Relation::Rows(signature.clone()));
+        let request = service::request(&signature, &d.query);
+        let mut planner = self.constants.clone().with(REQUEST, Relation::Rows(request.clone()));
         for view in self.project.views.values() {
             planner.insert(&view.name, Relation::Rows(view.schema.clone()));
         }
@@ -297,6 +300,7 @@ impl Compiler {
         Ok(Some(FeatureService {
             name: d.name.value.clone(),
             signature,
+            request,
             schema,
             pipeline,
             plan,
@@ -326,6 +330,11 @@ impl Compiler {
             (Ok(service), Ok(spine)) => (service, spine),
             (service, spine) => return Err([service.err(), spine.err()].into_iter().flatten().flatten().collect()),
         };
+        if super::asof::stands_in(&spine) {
+            let problem = Problem::new("a spine has no instant yet: an ASOF JOIN has no meaning in it");
+            let problem = problem.hint(format!("join the table in service `{}`", service.name)).at_name("asof");
+            return Err(located.diagnostics(vec![problem]));
+        }
         let schema = spine.schema();
         let names = || schema.fields().iter().map(|f| f.name().as_str());
         let mut problems = vec![];

@@ -2,7 +2,8 @@
 //!
 //! It covers what decides the view's state and values: the analysed plan (with every type), the source's timestamp and
 //! event id, where a source's files are in the project and what decides which of their rows are events, the tile and the
-//! lateness, and the content of the dimension tables that the row stage joins. Descriptions, comments and layout don't
+//! lateness, and the content of the dimension tables that the row stage joins, with the age up to which rows of a table
+//! with history hold. Descriptions, comments and layout don't
 //! change it, nor does moving the project. State is kept under it, so a changed view never reads another's state.
 
 use arrow::array::RecordBatch;
@@ -36,6 +37,9 @@ pub fn fingerprint(view: &FeatureView) -> Result<String> {
     part(&format!("{:?} {} {}", view.options.tile, view.options.lateness, view.source.options.max_future));
     part(&view.plans.whole.display_indent_schema().to_string());
     for join in view.row_stage.table_joins() {
+        if let Some(as_of) = &join.as_of {
+            part(&format!("max_age {:?}", as_of.max_age));
+        }
         match join.content() {
             Some(rows) => part(&content(rows)?),
             None => return Ok(String::new()),

@@ -1,16 +1,14 @@
 //! Lookups: joins that find at most one row.
 //!
-//! A join to a dimension table is a hash lookup in a constant; a join to a feature view is a read of the view's
-//! values for a key. Both keep the left row as it is, so neither may find two rows: a table with a key twice is refused
-//! when it is loaded.
+//! A join to a dimension table is a hash lookup in a constant, and where the table has history, in what it was at an instant; a
+//! join to a feature view is a read of the view's values for a key. All keep the left row as it is, so none may find two
+//! rows: a table with a key twice (at one instant) is refused when it is loaded.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
@@ -18,9 +16,11 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, JoinType, 
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::FeatureView;
+use super::asof::{as_history, matching};
+use super::lookup::{Lookup, instants};
 use super::pipeline::{Kind, Rows, Step, batch, nullable, physical, same_family, scans};
 use super::problem::{PlanResult, Problem};
-use super::words::{qualified_sql, sql_type};
+use super::words::{duration, qualified_sql, sql_type};
 
 /// A join to a relation whose content is constant.
 #[derive(Debug, Clone)]
@@ -31,18 +31,24 @@ pub struct TableJoin {
     pub tables: Vec<String>,
     left_keys: Vec<Arc<dyn PhysicalExpr>>,
     right_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// For a table with history.
+    pub as_of: Option<AsOf>,
     /// What of the ON clause is not an equality of keys, over the joined row.
     residual: Option<Arc<dyn PhysicalExpr>>,
     inner: bool,
     schema: SchemaRef,
-    content: Option<Arc<Content>>,
+    content: Option<Arc<Lookup>>,
 }
 
-#[derive(Debug)]
-struct Content {
-    rows: RecordBatch,
-    converter: RowConverter,
-    index: HashMap<Box<[u8]>, u32>,
+/// By what a table with history is joined.
+#[derive(Debug, Clone)]
+pub struct AsOf {
+    /// The row's instant.
+    instant: Arc<dyn PhysicalExpr>,
+    /// The table's column with the instant from which on its row holds.
+    timestamp: Arc<dyn PhysicalExpr>,
+    /// How long a row holds at most, in microseconds.
+    pub max_age: Option<i64>,
 }
 
 /// A join to a feature view: for each row, the view's values for a key.
@@ -72,7 +78,7 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     let tables = scans(&join.right);
     for name in &tables {
         match kind(name) {
-            Kind::Table => {}
+            Kind::Table(_) => {}
             Kind::View(_) => {
                 return Err(Problem::new(format!(
                     "feature view `{name}` must be joined by itself, not inside a subquery"
@@ -92,6 +98,7 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     }
     let name = tables.first().cloned().unwrap_or_default();
     let (pairs, residual) = equi_pairs(join)?;
+    let (matched, residual) = matching(residual);
     if pairs.is_empty() {
         return Err(Problem::new(format!("the join to `{name}` has no equality to look it up by"))
             .expected("ON <row's column> = <table's column>")
@@ -99,11 +106,20 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     }
     let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(l, r)| (l, r)).unzip();
     let residual = residual.map(|e| physical(&e, &join.schema)).transpose()?;
+    let as_of = match matched.zip(as_history(&join.right, kind)) {
+        Some((matched, (history, _))) => Some(AsOf {
+            instant: physical(&matched.instant, join.left.schema())?,
+            timestamp: physical(&matched.timestamp, join.right.schema())?,
+            max_age: history.max_age,
+        }),
+        None => None,
+    };
     Ok(Step::JoinTable(Box::new(TableJoin {
         right: join.right.as_ref().clone(),
         tables,
         left_keys: left.iter().map(|e| physical(e, join.left.schema())).collect::<PlanResult<_>>()?,
         right_keys: right.iter().map(|e| physical(e, join.right.schema())).collect::<PlanResult<_>>()?,
+        as_of,
         residual,
         inner: join.join_type == JoinType::Inner,
         schema: nullable(join.schema.as_arrow()),
@@ -236,6 +252,24 @@ pub fn equi_pairs(join: &Join) -> PlanResult<Condition> {
     Ok((pairs, conjunction(rest)))
 }
 
+/// A join in words.
+pub struct JoinWords {
+    pub on: String,
+    /// "as of o.event_time, at most 7 days old"
+    pub as_of: Option<String>,
+}
+
+pub fn join_words(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<JoinWords> {
+    let (pairs, residual) = equi_pairs(join)?;
+    let (matched, residual) = matching(residual);
+    let on = pairs.iter().map(|(left, right)| format!("{right} = {left}")).chain(residual.map(|e| e.to_string()));
+    let as_of = matched.zip(as_history(&join.right, kind)).map(|(matched, (history, _))| {
+        let age = history.max_age.map_or(String::new(), |age| format!(", at most {} old", duration(age)));
+        format!("as of {}{age}", matched.instant)
+    });
+    Ok(JoinWords { on: on.collect::<Vec<_>>().join(" AND "), as_of })
+}
+
 /// The expression under the casts that type coercion put around it.
 fn uncast(expr: &Expr) -> &Expr {
     match expr {
@@ -255,32 +289,19 @@ impl TypeInJoin for Expr {
 }
 
 impl TableJoin {
-    /// Takes the right side's rows. A key that stands in two rows is an error.
+    /// Takes the right side's rows. A key that stands in two rows is an error, of a table with history at one instant.
     pub fn load(&mut self, rows: RecordBatch) -> Result<()> {
         let keys = evaluate(&self.right_keys, &rows)?;
-        let converter = RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?;
-        let encoded = converter.convert_columns(&keys)?;
-        let known = all_known(&keys)?;
-        let mut index = HashMap::with_capacity(rows.num_rows());
-        for i in (0..rows.num_rows()).filter(|i| known.value(*i)) {
-            if index.insert(Box::from(encoded.row(i).data()), i as u32).is_some() {
-                let text: Vec<String> =
-                    keys.iter().map(|k| arrow::util::display::array_value_to_string(k, i)).collect::<Result<_, _>>()?;
-                return Err(exec_datafusion_err!(
-                    "dimension table {} has more than one row for key {}; expected at most one for each key; \
-                     hint: group it by the key in a subquery or a CREATE VIEW, or mend its files",
-                    self.tables.join(", "),
-                    text.join(", ")
-                ));
-            }
-        }
-        self.content = Some(Arc::new(Content { rows, converter, index }));
+        let since = self.as_of.as_ref().map(|as_of| value(&as_of.timestamp, &rows)).transpose()?;
+        let max_age = self.as_of.as_ref().and_then(|as_of| as_of.max_age);
+        let table = self.tables.join(", ");
+        self.content = Some(Arc::new(Lookup::new(&table, rows, &keys, since.as_ref(), max_age)?));
         Ok(())
     }
 
     /// The rows that were loaded, for the fingerprint.
     pub fn content(&self) -> Option<&RecordBatch> {
-        self.content.as_ref().map(|c| &c.rows)
+        self.content.as_ref().map(|c| c.rows())
     }
 
     pub fn apply(&self, rows: Rows) -> Result<Rows> {
@@ -290,11 +311,8 @@ impl TableJoin {
             .ok_or_else(|| internal_datafusion_err!("dimension table {} is not loaded", self.tables.join(", ")))?;
         let n = rows.batch.num_rows();
         let keys = evaluate(&self.left_keys, &rows.batch)?;
-        let encoded = content.converter.convert_columns(&keys)?;
-        let known = all_known(&keys)?;
-        let found: UInt32Array = (0..n)
-            .map(|i| known.value(i).then(|| content.index.get(encoded.row(i).data()).copied()).flatten())
-            .collect();
+        let at = self.as_of.as_ref().map(|as_of| as_of.instants(&rows.batch)).transpose()?;
+        let found = content.find(&keys, at.as_ref())?;
         let mut joined = self.joined(&rows.batch, &found)?;
         let mut hit = is_not_null(&found)?;
         if let Some(residual) = &self.residual {
@@ -312,7 +330,7 @@ impl TableJoin {
     fn joined(&self, left: &RecordBatch, found: &UInt32Array) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = left.columns().to_vec();
         if let Some(content) = &self.content {
-            for column in content.rows.columns() {
+            for column in content.rows().columns() {
                 columns.push(take(column, found, None)?);
             }
         }
@@ -320,12 +338,17 @@ impl TableJoin {
     }
 }
 
-fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|e| e.evaluate(rows)?.into_array(rows.num_rows())).collect()
+impl AsOf {
+    fn instants(&self, rows: &RecordBatch) -> Result<Int64Array> {
+        let values = value(&self.instant, rows)?;
+        instants(&values).map_err(|_| exec_datafusion_err!("{} is no instant", self.instant))
+    }
 }
 
-/// True where no key part is NULL: NULL is equal to nothing.
-fn all_known(keys: &[ArrayRef]) -> Result<BooleanArray> {
-    let n = keys.first().map_or(0, |k| k.len());
-    Ok((0..n).map(|i| Some(keys.iter().all(|k| k.is_valid(i)))).collect())
+fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|e| value(e, rows)).collect()
+}
+
+fn value(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
+    expr.evaluate(rows)?.into_array(rows.num_rows())
 }

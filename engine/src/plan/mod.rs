@@ -4,6 +4,7 @@
 //! plan is then taken apart ([`view`]). What runs per row is a [`pipeline::Pipeline`]; what runs per key is the kernel.
 //! Nothing here reads events or state.
 
+mod asof;
 mod compiler;
 mod content;
 pub mod failure;
@@ -11,6 +12,7 @@ mod fingerprint;
 pub mod fit;
 pub mod join;
 mod locate;
+mod lookup;
 pub mod pipeline;
 pub mod planner;
 mod problem;

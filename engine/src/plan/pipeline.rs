@@ -23,6 +23,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::join::{TableJoin, ViewJoin};
 use super::problem::{PlanResult, Problem};
+use crate::catalog::History;
 
 #[derive(Debug, Clone)]
 pub struct Pipeline {
@@ -128,6 +129,8 @@ pub fn batch(schema: SchemaRef, columns: Vec<arrow::array::ArrayRef>, rows: usiz
 pub struct Builder<'a> {
     /// The relation whose rows the pipeline works on.
     pub base: &'a str,
+    /// Its column with the instant that a row is evaluated at.
+    pub instant: &'a str,
     /// What other relations are.
     pub kind: &'a dyn Fn(&str) -> Kind,
     /// `Some` in a service, where a filter or an inner join would lose a request's row.
@@ -138,7 +141,7 @@ pub struct Builder<'a> {
 #[derive(Debug, Clone)]
 pub enum Kind {
     Source,
-    Table,
+    Table(Option<History>),
     View(Arc<super::FeatureView>),
     Request,
 }
@@ -176,6 +179,7 @@ impl Builder<'_> {
                         .hint(format!("write FROM {} LEFT JOIN …", self.base))
                         .at_from(self.base));
                 }
+                super::asof::check(join, self)?;
                 if self.one_row_each && join.join_type != JoinType::Left {
                     return Err(Problem::new(format!(
                         "{} JOIN in a feature service could lose a request's row",

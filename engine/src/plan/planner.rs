@@ -18,6 +18,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use crate::sql::MATCH_CONDITION;
+
 /// The settings that give the online and the offline plans the same types (strings are `Utf8`, not views), and that read
 /// files for what their rows say: Parquet's statistics leave NaN out, and DataFusion 55 takes a column whose least and
 /// greatest number are equal for a constant.
@@ -140,6 +142,9 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == MATCH_CONDITION {
+            return Some(Arc::clone(&super::asof::FUNCTION));
+        }
         STATE.scalar_functions().get(name).cloned()
     }
 

@@ -1,5 +1,7 @@
 //! What planning finds wrong, before it is put at a place in a file.
 
+use datafusion::logical_expr::Expr;
+
 /// A problem with a definition, and where in its query to point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -61,6 +63,15 @@ impl Problem {
 
     pub fn at_from(mut self, name: impl Into<String>) -> Self {
         self.place = Place::From(name.into());
+        self
+    }
+
+    /// Points at a column where the query names it.
+    pub fn at_column_of(mut self, expr: &Expr) -> Self {
+        if let Expr::Column(column) = expr {
+            let span = column.spans().first();
+            self.place = span.map_or_else(|| Place::Name(column.name.clone()), super::translate::place);
+        }
         self
     }
 

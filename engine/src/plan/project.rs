@@ -86,7 +86,7 @@ impl Project {
         match self.views.get(name) {
             Some(view) => Kind::View(view.clone()),
             None if self.sources.contains_key(name) => Kind::Source,
-            None => Kind::Table,
+            None => Kind::Table(self.tables.get(name).and_then(|table| table.history.clone())),
         }
     }
 }

@@ -4,15 +4,19 @@
 //! set runs the logical plan over the spine, with a point-in-time join for each view (see `batch`).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{self, Ident, Query, visit_expressions};
 
 use super::FeatureView;
 use super::pipeline::{Builder, Kind, Pipeline, mentions, nullable};
 use super::problem::Problem;
+use super::timestamp_type;
+pub use crate::sql::AS_OF;
 
 /// The relation that stands for the request's rows.
 pub const REQUEST: &str = "request";
@@ -22,6 +26,8 @@ pub struct FeatureService {
     pub name: String,
     /// The columns of a request row.
     pub signature: SchemaRef,
+    /// The columns of `request`: the signature's, and behind them [`AS_OF`] if the query names it.
+    pub request: SchemaRef,
     /// The columns of the answer.
     pub schema: SchemaRef,
     pub pipeline: Pipeline,
@@ -33,6 +39,11 @@ pub struct FeatureService {
 }
 
 impl FeatureService {
+    /// Whether the query names the request's instant.
+    pub fn reads_instant(&self) -> bool {
+        self.request.fields().len() > self.signature.fields().len()
+    }
+
     /// The feature views that it reads, each once, with the alias of the first join.
     pub fn views(&self) -> Vec<(&Arc<FeatureView>, &str)> {
         let mut views: Vec<(&Arc<FeatureView>, &str)> = vec![];
@@ -43,6 +54,27 @@ impl FeatureService {
         }
         views
     }
+}
+
+/// The columns of `request` for a query.
+pub fn request(signature: &SchemaRef, query: &Query) -> SchemaRef {
+    let is_instant = |name: &Ident| match name.quote_style {
+        Some(_) => name.value == AS_OF,
+        None => name.value.eq_ignore_ascii_case(AS_OF),
+    };
+    let named = visit_expressions(query, |expr| {
+        let name = match expr {
+            ast::Expr::Identifier(name) => Some(name),
+            ast::Expr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        if name.is_some_and(is_instant) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if named.is_continue() {
+        return signature.clone();
+    }
+    let instant = Arc::new(Field::new(AS_OF, timestamp_type(), true));
+    Arc::new(Schema::new(signature.fields().iter().cloned().chain([instant]).collect::<Vec<_>>()))
 }
 
 /// The row's number, from 0, in a training set's plan.
@@ -79,7 +111,7 @@ pub fn compile(plan: &LogicalPlan, kind: &dyn Fn(&str) -> Kind) -> Result<(Pipel
             .expected("any name but __row, __instant and __spine_0, __spine_1, …");
         return Err(vec![problem.at_name(name)]);
     }
-    let steps = Builder { base: REQUEST, kind, one_row_each: true }.steps(plan).map_err(|p| vec![p])?;
+    let steps = Builder { base: REQUEST, instant: AS_OF, kind, one_row_each: true }.steps(plan).map_err(|p| vec![p])?;
     let output = nullable(plan.schema().as_arrow());
     let mut problems = super::projection::unnamed(plan, &output);
     for (i, field) in output.fields().iter().enumerate() {

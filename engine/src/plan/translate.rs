@@ -282,7 +282,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     rest.split_once(end).map(|(found, _)| found)
 }
 
-fn place(span: DfSpan) -> Place {
+pub(super) fn place(span: DfSpan) -> Place {
     let DfSpan { start: DfLocation { line, column }, end } = span;
     let length = if end.line == line { end.column.saturating_sub(column).max(1) } else { 1 };
     Place::At(line as u32, column as u32, length as u32)

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 
+use super::asof::lineage;
 use super::pipeline::{Builder, Kind, Pipeline, project, scans};
 use super::problem::{PlanResult, Problem};
 use super::projection::{bare_columns, check_names, name_keys, projection};
@@ -102,7 +103,8 @@ pub fn compile(plan: &LogicalPlan, around: Surroundings<'_>) -> Result<FeatureVi
     windows.sort_by_key(|(_, field)| used_by(field.name(), above.last()).unwrap_or(usize::MAX));
     let source = source_of(below, &around).map_err(one)?;
     let mut problems = vec![];
-    let steps = Builder { base: &source.name, kind: around.kind, one_row_each: false }.steps(below);
+    let builder = Builder { base: &source.name, instant: &source.timestamp, kind: around.kind, one_row_each: false };
+    let steps = builder.steps(below);
     let mut steps = steps.map_err(|p| problems.push(p)).unwrap_or_default();
 
     // Where a wrong join stands below, what comes through it can't be told.
@@ -269,34 +271,11 @@ fn source_of(below: &LogicalPlan, around: &Surroundings<'_>) -> PlanResult<Arc<S
         }
         (None, _) => {
             let problem = Problem::new("a feature view must read a source").expected("FROM <a CREATE SOURCE>");
-            Err(match names.iter().find(|n| matches!((around.kind)(n), Kind::View(_) | Kind::Table)) {
+            Err(match names.iter().find(|n| matches!((around.kind)(n), Kind::View(_) | Kind::Table(_))) {
                 Some(name) => problem.hint(format!("`{name}` is not a stream of events")).at_from(name),
                 None => problem.at_clause("select"),
             })
         }
-    }
-}
-
-/// The source column that a row-stage expression is, unchanged.
-fn lineage(expr: &Expr, plan: &LogicalPlan) -> Option<String> {
-    let Expr::Column(column) = unalias(expr) else { return None };
-    match plan {
-        LogicalPlan::TableScan(_) => Some(column.name.clone()),
-        LogicalPlan::SubqueryAlias(alias) => {
-            let index = alias.schema.maybe_index_of_column(column)?;
-            let (qualifier, field) = alias.input.schema().qualified_field(index);
-            lineage(&Expr::Column(Column::new(qualifier.cloned(), field.name())), &alias.input)
-        }
-        LogicalPlan::Filter(filter) => lineage(expr, &filter.input),
-        LogicalPlan::Projection(projection) => {
-            let index = projection.schema.maybe_index_of_column(column)?;
-            lineage(projection.expr.get(index)?, &projection.input)
-        }
-        LogicalPlan::Join(join) => {
-            join.left.schema().maybe_index_of_column(column)?;
-            lineage(expr, &join.left)
-        }
-        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat};
 use datafusion::error::DataFusionError;
 
@@ -115,7 +115,7 @@ impl Reader {
         instants: &[i64],
     ) -> Result<Answer, ReadError> {
         let mut views = vec![];
-        let mut rows = Rows::from(rows);
+        let mut rows = Rows::from(request(service, rows, instants)?);
         for step in &service.pipeline.steps {
             rows = match step {
                 Step::JoinView(join) => {
@@ -189,6 +189,16 @@ impl Reader {
     ) -> Result<Vec<crate::kernel::Piece>, ReadError> {
         stored.into_iter().map(|piece| decode(view, key, &piece)).collect()
     }
+}
+
+/// A call's rows as the service's query sees them.
+fn request(service: &FeatureService, rows: RecordBatch, instants: &[i64]) -> Result<RecordBatch, ReadError> {
+    if !service.reads_instant() {
+        return Ok(rows);
+    }
+    let (n, mut columns) = (rows.num_rows(), rows.columns().to_vec());
+    columns.push(Arc::new(TimestampMicrosecondArray::from(instants.to_vec()).with_timezone("UTC")));
+    Ok(batch(service.request.clone(), columns, n)?)
 }
 
 /// A stored piece as the kernel has it.

@@ -1,8 +1,8 @@
 //! Definitions as their files state them: parsed and checked as far as one statement alone allows.
 //!
 //! Names are normalised as DataFusion does it (lower case unless quoted), durations are microseconds, and every
-//! query's named windows are already resolved (see [`resolve_windows`](super::resolve_windows)). Whether tables,
-//! columns and contracts exist is the catalogue's question.
+//! query's named windows and ASOF JOINs are already resolved (see [`resolve_windows`](super::resolve_windows) and
+//! [`resolve_asof_joins`](super::resolve_asof_joins)). Whether tables, columns and contracts exist is the catalogue's question.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,8 +128,19 @@ pub struct TableDef {
     pub columns: Vec<TableColumn>,
     pub file_type: FileFormat,
     pub location: Spanned<String>,
+    /// Where its rows change over time.
+    pub history: Option<HistoryDef>,
     /// DataFusion's options of the file type, known and typed to it; keys in full (`format.has_header`).
     pub options: Vec<OptionValue>,
+}
+
+/// The `timestamp` and `max_age` of a table's `OPTIONS`.
+#[derive(Debug, Clone)]
+pub struct HistoryDef {
+    /// The column with the instant from which on a row holds.
+    pub timestamp: Spanned<String>,
+    /// How long it holds at most, in microseconds, more than zero.
+    pub max_age: Option<i64>,
 }
 
 #[derive(Debug, Clone)]

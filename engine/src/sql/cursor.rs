@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, TokenWithSpan},
 };
 
+use super::asof::resolve_asof_joins;
 use super::ast::Name;
 use super::diagnostic::{Diagnostic, SourceFile, Span};
 use super::errors::{parser_error, unexpected};
@@ -159,7 +160,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The query that the rest of the statement is, its windows resolved.
+    /// The query that the rest of the statement is, its windows and ASOF JOINs resolved.
     pub fn query(&mut self) -> Parsed<ParsedQuery> {
         const STARTS: [&str; 5] = ["SELECT", "WITH", "VALUES", "FROM", "TABLE"];
         let start = self.parser.index();
@@ -178,7 +179,8 @@ impl<'a> Cursor<'a> {
             );
             return Err(Reported);
         }
-        let errors = resolve_windows(&mut query, self.file);
+        let mut errors = resolve_windows(&mut query, self.file);
+        errors.extend(resolve_asof_joins(&mut query, self.file));
         let resolved = errors.is_empty();
         self.diagnostics.extend(errors);
         if resolved { Ok(ParsedQuery { query, span, start }) } else { Err(Reported) }

@@ -11,6 +11,7 @@ use datafusion::{
     },
 };
 
+use super::asof::{self, MATCH_CONDITION};
 use super::diagnostic::{Diagnostic, SourceFile, Span};
 use super::tokens::{is_blank, unclosed_quote_hint};
 
@@ -74,7 +75,9 @@ pub(super) fn parser_error(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], err
     let found = location.and_then(|place| tokens.iter().find(|token| token.span.start == place));
     if let Some((expected, _)) = text.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
         let end = TokenWithSpan::new_eof();
-        return unexpected(file, tokens, found.unwrap_or(&end), &quoted(expected));
+        // sqlparser names the word alone.
+        let expected = if expected == MATCH_CONDITION { asof::EXPECTED.to_owned() } else { quoted(expected) };
+        return unexpected(file, tokens, found.unwrap_or(&end), &expected);
     }
     let span = match (found, location) {
         (Some(token), _) => file.span(token.span),

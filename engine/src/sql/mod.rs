@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+mod asof;
 mod ast;
 mod cursor;
 mod diagnostic;
@@ -22,10 +23,11 @@ mod table;
 mod tokens;
 mod windows;
 
+pub use asof::{AS_OF, MATCH_CONDITION, resolve_asof_joins};
 pub use ast::{
     Connector, Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, FileFormat,
-    Name, OptionKind, OptionValue, SignatureColumn, SourceDef, SourceOptions, Spanned, Start, TableColumn, TableDef,
-    TrainingSetDef, TrainingSetOptions, ViewDef,
+    HistoryDef, Name, OptionKind, OptionValue, SignatureColumn, SourceDef, SourceOptions, Spanned, Start, TableColumn,
+    TableDef, TrainingSetDef, TrainingSetOptions, ViewDef,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, SourceFile, Span};
 pub use duration::{DurationError, parse_duration};

@@ -20,6 +20,12 @@ pub(super) struct Options {
     failed: Vec<String>,
 }
 
+impl From<Vec<OptionValue>> for Options {
+    fn from(values: Vec<OptionValue>) -> Self {
+        Self { values, failed: Vec::new() }
+    }
+}
+
 /// Reads the options in parentheses that stand here.
 pub(super) fn parse_options(cursor: &mut Cursor) -> Parsed<Options> {
     cursor.expect(&Token::LParen)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::asof::AS_OF;
 use super::ast::{
     Definition, FeatureServiceDef, FeatureServiceOptions, FeatureViewDef, FeatureViewOptions, Name, SignatureColumn,
     SourceDef, TrainingSetDef, TrainingSetOptions, ViewDef,
@@ -197,6 +198,12 @@ fn signature(cursor: &mut Cursor) -> Parsed<Option<Vec<SignatureColumn>>> {
     }
     while !cursor.take(&Token::RParen) {
         match signature_column(cursor) {
+            Ok(column) if column.name.value == AS_OF => {
+                let message = format!("`{AS_OF}` is taken: the instant that a request is answered for");
+                let error = cursor.error(column.name.span, message).expected("another name");
+                cursor.report(error.hint(format!("`request.{AS_OF}` has it without being declared")));
+                complete = false;
+            }
             Ok(column) => match columns.iter().find(|earlier| earlier.name.value == column.name.value) {
                 Some(earlier) => {
                     let message = format!("column `{}` is stated twice", column.name.value);

@@ -1,4 +1,6 @@
-//! `CREATE EXTERNAL TABLE`: DataFusion's own statement, read by its own parser, less what a constant dimension table has no use for.
+//! `CREATE EXTERNAL TABLE`: DataFusion's own statement, read by its own parser, less what a dimension table has no use for.
+//!
+//! Two of its OPTIONS are ours, and make it a table with history: `timestamp` and `max_age`.
 
 use std::sync::Arc;
 
@@ -10,10 +12,11 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, TokenWithSpan},
 };
 
-use super::ast::{FileFormat, Name, OptionKind, OptionValue, Spanned, TableColumn, TableDef};
+use super::ast::{FileFormat, HistoryDef, Name, OptionKind, OptionValue, Spanned, TableColumn, TableDef};
 use super::cursor::{Cursor, Parsed, Reported, unknown_type};
 use super::diagnostic::{Diagnostic, SourceFile, Span};
 use super::errors::datafusion_error;
+use super::options::{OptionReader, Options};
 use super::statement::{Head, without_leading_blanks};
 use super::suggest::did_you_mean;
 use super::tokens::{is_blank, is_word};
@@ -55,9 +58,33 @@ pub(super) fn table(cursor: &mut Cursor, head: impl FnOnce(&mut Cursor) -> Parse
     }
     let columns = create.columns.iter().filter_map(|column| table_column(cursor, column)).collect();
     let file_type = file_type.ok_or(Reported)?;
+    let (ours, options): (Vec<_>, Vec<_>) =
+        options.into_iter().partition(|option| HISTORY.contains(&option.key.value.as_str()));
+    let history = history(cursor, ours, name.span);
     let options = options.into_iter().filter_map(|option| checked(cursor, file_type, option)).collect();
     let location = location.ok_or(Reported)?;
-    Ok(TableDef { name, file: Arc::clone(cursor.file), span, doc, columns, file_type, location, options })
+    Ok(TableDef { name, file: Arc::clone(cursor.file), span, doc, columns, file_type, location, history, options })
+}
+
+/// The options of a table with history.
+const HISTORY: [&str; 2] = ["timestamp", "max_age"];
+
+fn history(cursor: &mut Cursor, options: Vec<OptionValue>, at: Span) -> Option<HistoryDef> {
+    for key in HISTORY {
+        if let Some(again) = options.iter().filter(|option| option.key.value == key).nth(1) {
+            cursor.report(cursor.error(again.key.span, format!("option `{key}` is stated twice")));
+            return None;
+        }
+    }
+    let mut reader = OptionReader::new(cursor, &HISTORY, Options::from(options), at);
+    let lone = reader.stated("max_age").filter(|_| !reader.tried("timestamp"));
+    if let Some(span) = lone {
+        let message = "`max_age` has no meaning for a table without `timestamp`";
+        let hint = "the timestamp is the column from which on a row holds; without it, rows hold for ever";
+        reader.error(span, message, "timestamp '<column>' beside it", Some(hint.to_owned()));
+    }
+    let (timestamp, max_age) = (reader.text("timestamp"), reader.duration("max_age", 1));
+    Some(HistoryDef { timestamp: timestamp?, max_age: max_age.map(|age| age.value) })
 }
 
 fn parse(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], name: &Name) -> Result<CreateExternalTable, Diagnostic> {
@@ -74,6 +101,9 @@ fn parse(file: &Arc<SourceFile>, tokens: &[TokenWithSpan], name: &Name) -> Resul
                 {
                     Some(clause) => Diagnostic::new(file, name.span, format!("the table has no {clause}"))
                         .expected("CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION 'path'"),
+                    None if diagnostic.message == "unexpected `=`" => {
+                        diagnostic.hint("in OPTIONS a name and its value stand side by side: timestamp 'since'")
+                    }
                     None => diagnostic,
                 },
             )
@@ -127,7 +157,8 @@ fn table_options(file: &Arc<SourceFile>, tokens: &[&TokenWithSpan]) -> Vec<Optio
         let key_span = file.span(key.first()?.span).to(file.span(key.last()?.span));
         let key: String = key.iter().map(|token| content(&token.token)).collect::<String>().to_lowercase();
         // DataFusion's rule: an option without a namespace is one of the format's.
-        let key = if key.contains('.') { key } else { format!("format.{key}") };
+        let own = key.contains('.') || HISTORY.contains(&key.as_str());
+        let key = if own { key } else { format!("format.{key}") };
         let kind = match &value.token {
             Token::Number(..) => OptionKind::Number,
             token if is_word(token, "true") || is_word(token, "false") => OptionKind::Bool,
@@ -209,12 +240,10 @@ fn checked(cursor: &mut Cursor, format: FileFormat, option: OptionValue) -> Opti
     let name = key.split("::").next().unwrap_or(key);
     if !names.iter().any(|known| known == name) {
         let error = cursor.error(option.key.span, format!("unknown option `{key}`"));
-        let error = match names.as_slice() {
-            [] => error.hint("this format has no options"),
-            names => error
-                .expected(format!("one of {}", names.join(", ")))
-                .maybe_hint(did_you_mean(key, names.iter().map(String::as_str))),
-        };
+        let known = HISTORY.into_iter().chain(names.iter().map(String::as_str));
+        let stated = key.strip_prefix("format.").unwrap_or(key);
+        let meant = did_you_mean(key, names.iter().map(String::as_str)).or_else(|| did_you_mean(stated, HISTORY));
+        let error = error.expected(format!("one of {}", known.collect::<Vec<_>>().join(", "))).maybe_hint(meant);
         cursor.report(error);
         return None;
     }

