@@ -59,6 +59,10 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let mut retention = Retention::new(world, view);
         case.statuses(&truth, &mut retention, plain).await.map_err(&failed)?;
         case.online_is_offline().map_err(&failed)?;
+        if view.past.is_some() {
+            let past = by_id(&oracle::run(plain, &oracle::past(world)).await.map_err(&failed)?).map_err(&failed)?;
+            case.past(&past).map_err(&failed)?;
+        }
         let all: Vec<usize> = (0..view.features.len()).collect();
         case.plain(&truth, &all, true).map_err(&failed)?;
         let sliding = oracle::sliding(world, view);
@@ -206,6 +210,41 @@ impl Case<'_> {
                 }
                 self.coverage.count("values online = offline");
             }
+        }
+        Ok(())
+    }
+
+    /// What the service has of the table with history: the same online, in the training set and in plain DataFusion, also where
+    /// the view has nothing.
+    fn past(&mut self, truth: &RecordBatch) -> Result<(), String> {
+        let since = value(truth, "since")?;
+        for name in ["rate_then", "label_then", "asked"] {
+            let (online, offline) = (value(&self.online.values, name)?, value(self.offline, name)?);
+            let plain = value(truth, name)?;
+            for row in 0..self.spine.len() {
+                let (online, offline, plain) = (online(row)?, offline(row)?, plain(row)?);
+                if online != offline || offline != plain || online.data_type() != offline.data_type() {
+                    return Err(format!(
+                        "{} ({:?}): online {online:?}, the training set {offline:?}, plain DataFusion {plain:?}",
+                        self.place(row, name),
+                        self.spine[row].place
+                    ));
+                }
+                self.coverage.count("values of a table with history, all three");
+            }
+        }
+        for (row, asked) in self.spine.iter().enumerate() {
+            let age = match since(row)? {
+                ScalarValue::TimestampMicrosecond(Some(since), _) => Some(asked.at - since),
+                _ => None,
+            };
+            self.coverage.count(match (age, asked.place) {
+                (None, None) => "as of a request: no key",
+                (None, Some(_)) => "as of a request: no row",
+                (Some(0), _) => "as of a request: a row's own instant",
+                (age, _) if age == self.world.rates.max_age => "as of a request: a row at its oldest",
+                _ => "as of a request: a row",
+            });
         }
         Ok(())
     }

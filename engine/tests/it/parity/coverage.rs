@@ -50,6 +50,20 @@ impl Coverage {
                 world.events.iter().enumerate().any(|(i, e)| world.events[..i].iter().any(|f| f.time == e.time)),
             ),
             ("stream: late events", world.events.windows(2).any(|w| w[0].time > w[1].time)),
+            (
+                "table with history: an event at a row's instant",
+                world.events.iter().any(|e| world.rates.has(e.city, e.time, 0)),
+            ),
+            (
+                "table with history: an event at a row's oldest",
+                world
+                    .events
+                    .iter()
+                    .any(|e| world.rates.max_age.is_some_and(|age| world.rates.has(e.city, e.time, age))),
+            ),
+            ("table with history: no rows", world.rates.rows.is_empty()),
+            ("table with history: max_age", world.rates.max_age.is_some()),
+            ("table with history: rows without a key", world.rates.rows.iter().any(|row| row.place.is_none())),
             ("stream: interrupted", run.interrupted > 0),
             ("stream: store reopened", run.reopened > 0),
             ("stream: filled from the past", run.filled > 0),
@@ -70,6 +84,8 @@ impl Coverage {
         self.count(&format!("lateness: {lateness}"));
         for (what, is) in [
             ("row stage: dimension join", view.rows.join.is_some()),
+            ("row stage: table with history", view.rows.rates),
+            ("row stage: both kinds of table", view.rows.rates && view.rows.join.is_some()),
             ("row stage: WHERE", view.rows.inner.is_some() || view.rows.outer.is_some()),
             ("row stage: computed columns", !view.rows.computed.is_empty()),
             ("row stage: timestamp renamed", view.time != "event_time"),
@@ -185,6 +201,8 @@ const MUST: &[&str] = &[
     "row stage: cte",
     "row stage: createview",
     "row stage: dimension join",
+    "row stage: table with history",
+    "row stage: both kinds of table",
     "row stage: WHERE",
     "row stage: computed columns",
     "row stage: timestamp renamed",
@@ -214,6 +232,17 @@ const MUST: &[&str] = &[
     "stream: interrupted",
     "stream: store reopened",
     "stream: filled from the past",
+    "table with history: an event at a row's instant",
+    "table with history: an event at a row's oldest",
+    "table with history: no rows",
+    "table with history: max_age",
+    "table with history: rows without a key",
+    "as of a request: a row",
+    "as of a request: a row's own instant",
+    "as of a request: a row at its oldest",
+    "as of a request: no row",
+    "as of a request: no key",
+    "values of a table with history, all three",
     "status PRESENT",
     "status NOT_FOUND",
     "status OUTSIDE_RETENTION",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
@@ -178,6 +178,7 @@ pub async fn online(
 ) -> Result<Answer, String> {
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
+    columns.push(Arc::new(spine.iter().map(|r| r.place).collect::<StringArray>()));
     let rows = RecordBatch::try_new(service.signature.clone(), columns).map_err(|e| e.to_string())?;
     reader.service(service, rows, &instants(spine)).await.map_err(|e| format!("the service can't be read: {e}"))
 }
@@ -211,6 +212,7 @@ pub async fn offline(
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
+    columns.push(Arc::new(spine.iter().map(|r| r.place).collect::<StringArray>()));
     let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(instants(spine)).with_timezone("UTC"));
     fields.push(Field::new("label_time", at.data_type().clone(), false));
     columns.push(at);

@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::events::{CARDS, DAYS, Doubles, PRICES, Shape, USERS};
-use super::view::{Aggregate, Feature, Frame, Key, Reference, RowStage, Span, Style, Ty, View, Window};
+use super::view::{Aggregate, Feature, Frame, Key, Past, Reference, RowStage, Span, Style, Ty, View, Window};
 
 const SOURCE: [(&str, Ty); 8] = [
     ("amount", Ty::Float),
@@ -41,6 +41,7 @@ pub fn draw(rng: &mut ChaCha8Rng, shape: &Shape, name: String) -> View {
         nested: rng.random_bool(0.2),
         tile,
         lateness: lateness(rng, shape),
+        past: *[None, Some(Past::BeforeTheView), Some(Past::BehindTheView)].choose(rng).unwrap(),
     }
 }
 
@@ -62,6 +63,10 @@ fn row_stage(rng: &mut ChaCha8Rng, shape: &Shape) -> RowStage {
     if join.is_some() {
         scope.extend([("region".to_owned(), Ty::Text), ("weight".to_owned(), Ty::Int)]);
     }
+    let rates = rng.random_bool(0.25);
+    if rates {
+        scope.extend([("rate".to_owned(), Ty::Int), ("label".to_owned(), Ty::Text)]);
+    }
     let mut computed = vec![];
     if style != Style::Direct {
         let columns = [
@@ -82,7 +87,7 @@ fn row_stage(rng: &mut ChaCha8Rng, shape: &Shape) -> RowStage {
     }
     let inner = if rng.random_bool(0.25) { Some(predicate(rng, &scope[..SOURCE.len()], shape)) } else { None };
     let outer = if rng.random_bool(0.25) { Some(predicate(rng, &scope, shape)) } else { None };
-    RowStage { style, computed, join, inner, outer, scope }
+    RowStage { style, computed, join, rates, inner, outer, scope }
 }
 
 fn names(rng: &mut ChaCha8Rng, rows: &RowStage) -> (Vec<Key>, String) {

@@ -2,7 +2,7 @@
 //!
 //! Draws random feature views over random event streams and asks three engines for values at random instants: the
 //! stream with the online store, the point-in-time operator, and plain DataFusion. The first two must agree bit for
-//! bit, the third within rounding.
+//! bit, the third within rounding. Views and services look into a plain table and into one with history ([`rates`]) as well.
 //!
 //! ```text
 //! TIDEMARK_PARITY_CASES=50000 cargo test --workspace --test it parity      a longer run
@@ -17,6 +17,7 @@ mod engine;
 mod events;
 mod grammar;
 mod oracle;
+mod rates;
 mod retention;
 mod services;
 mod shrink;

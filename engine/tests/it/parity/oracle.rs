@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema};
 use datafusion::datasource::MemTable;
@@ -52,14 +52,21 @@ pub fn load_events(context: &SessionContext, world: &World, schema: &arrow::data
     let events: Vec<&Event> = world.events.iter().collect();
     context.deregister_table("events").unwrap();
     context.register_table("events", table(&events, &event_schema(schema), 1)).unwrap();
+    let rates = world.rates.table();
+    context.deregister_table("rates").unwrap();
+    context.register_table("rates", Arc::new(MemTable::try_new(rates.schema(), vec![vec![rates]]).unwrap())).unwrap();
 }
 
 /// Puts the view's questions in place: `asked` has a row for each row of the spine.
 pub fn load_spine(context: &SessionContext, view: &View, spine: &[SpineRow]) {
     let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(instants(spine)).with_timezone("UTC"));
-    let mut columns: Vec<ArrayRef> = vec![Arc::new((0..spine.len() as i64).collect::<Int64Array>()), at];
+    let place = spine.iter().map(|row| row.place).collect::<StringArray>();
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new((0..spine.len() as i64).collect::<Int64Array>()), at, Arc::new(place)];
     columns.extend(keys(view, spine));
-    let names = ["__id".to_owned(), "__t".to_owned()].into_iter().chain(view.keys.iter().map(|k| k.name.clone()));
+    let names = ["__id".to_owned(), "__t".to_owned(), "__place".to_owned()]
+        .into_iter()
+        .chain(view.keys.iter().map(|k| k.name.clone()));
     let fields: Vec<Field> =
         names.zip(&columns).map(|(name, c)| Field::new(name, c.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));
@@ -81,7 +88,7 @@ pub async fn run(context: &SessionContext, sql: &str) -> Result<RecordBatch, Str
 /// `__copy` 2, 3, …; the first in the timeline's order is 1.
 pub fn rows(world: &World, view: &View) -> String {
     let more = ["_partition", "_offset", "event_id"];
-    let stage = view.rows.select(view, &more);
+    let stage = view.rows.select(view, &more, &world.rates.held("e.city", "e.event_time"));
     let stage = match view.rows.style {
         Style::Direct => {
             let inner = condition(&view.rows.inner);
@@ -177,6 +184,14 @@ SELECT __id, {SEEN}, {NEWEST}, {LAST}, {features}{magnitudes} FROM results",
         covered = covered.join(", "),
         aggregates = aggregates.join(",\n    "),
         features = feature_list(view, &(0..view.features.len()).collect::<Vec<_>>()),
+    )
+}
+
+/// What a service has of the table with history, and of which row.
+pub fn past(world: &World) -> String {
+    format!(
+        "SELECT i.__id, h.rate AS rate_then, upper(h.label) AS label_then, i.__t AS asked, h.since FROM asked AS i {}",
+        world.rates.held("i.__place", "i.__t")
     )
 }
 

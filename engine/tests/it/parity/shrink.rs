@@ -74,6 +74,17 @@ impl Shrinking<'_> {
         }
     }
 
+    fn rates(&mut self) {
+        let mut at = 0;
+        while at < self.world.rates.rows.len() {
+            let mut smaller = self.world.clone();
+            smaller.rates.rows.remove(at);
+            if !self.offer(smaller) {
+                at += 1;
+            }
+        }
+    }
+
     fn questions(&mut self) {
         for view in 0..self.world.views.len() {
             let mut at = 0;
@@ -118,19 +129,21 @@ pub fn report(runtime: &Runtime, world: World, failure: Failure, plain: &Session
     let mut shrinking = Shrinking { runtime, plain, world, failure, left: ATTEMPTS };
     shrinking.views();
     shrinking.events();
+    shrinking.rates();
     shrinking.questions();
     shrinking.features();
     let Shrinking { world, failure, .. } = shrinking;
     let mut text = format!(
-        "seed {seed}: {first}\n\nmade smaller: {}\n\n{:?}\nevents:\n{}\n",
+        "seed {seed}: {first}\n\nmade smaller: {}\n\n{:?}\nevents:\n{}\n{}\n",
         failure.message,
         world.shape,
-        world.table()
+        world.table(),
+        world.rates.text()
     );
     for (view, spine) in world.views.iter().zip(&world.spines) {
         let _ = writeln!(text, "{}\nplain SQL:\n{}\n\nasked:", view.sql(), oracle::frames(&world, view));
         for row in spine {
-            let _ = writeln!(text, "  {:?} at {}", row.keys, super::world::instant(row.at));
+            let _ = writeln!(text, "  {:?} {:?} at {}", row.keys, row.place, super::world::instant(row.at));
         }
     }
     let _ = writeln!(text, "\nagain: TIDEMARK_PARITY_SEED={seed} cargo test --workspace --test it parity");

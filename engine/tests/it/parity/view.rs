@@ -2,6 +2,8 @@
 
 use datafusion::common::ScalarValue;
 
+use super::rates::Rates;
+
 /// What a column or a result is, as far as the grammar must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ty {
@@ -29,6 +31,15 @@ pub struct View {
     pub nested: bool,
     pub tile: Option<(&'static str, i64)>,
     pub lateness: Option<(String, i64)>,
+    /// Where the service joins the table with history, if it does.
+    pub past: Option<Past>,
+}
+
+/// A join to the table with history, in a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    BeforeTheView,
+    BehindTheView,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +62,8 @@ pub struct RowStage {
     /// (expression, name, type), beside the source's own columns. None in [`Style::Direct`].
     pub computed: Vec<(String, String, Ty)>,
     pub join: Option<&'static str>,
+    /// Whether the table with history is joined.
+    pub rates: bool,
     /// Below the computed columns.
     pub inner: Option<String>,
     /// In the SELECT that has the windows.
@@ -211,8 +224,8 @@ impl Aggregate {
 
 impl RowStage {
     /// The relation with the columns that the windows see, as a FROM item, for a view's own SQL. `more` are further
-    /// columns of the source that must come through.
-    pub fn select(&self, view: &View, more: &[&str]) -> String {
+    /// columns of the source that must come through, `rates` the join to the table with history.
+    pub fn select(&self, view: &View, more: &[&str], rates: &str) -> String {
         let mut columns: Vec<String> = view.keys.iter().map(|k| aliased(&k.expr, &k.name)).collect();
         columns.push(aliased("event_time", &view.time));
         let named = |name: &str| view.keys.iter().any(|k| k.name == name);
@@ -221,23 +234,26 @@ impl RowStage {
             columns.push(computed.map_or(name.clone(), |(expr, ..)| aliased(expr, name)));
         }
         columns.extend(more.iter().map(|c| (*c).to_owned()));
-        format!("SELECT {} {}{}", columns.join(", "), self.from(), condition(&self.inner))
+        format!("SELECT {} {}{}", columns.join(", "), self.from(rates), condition(&self.inner))
     }
 
-    fn from(&self) -> String {
-        match self.join {
-            Some(kind) => format!("FROM events AS e {kind} JOIN cities AS c ON c.name = e.city"),
-            None => "FROM events".to_owned(),
+    fn from(&self, rates: &str) -> String {
+        if self.join.is_none() && !self.rates {
+            return "FROM events".to_owned();
         }
+        let cities = self.join.map_or(String::new(), |kind| format!(" {kind} JOIN cities AS c ON c.name = e.city"));
+        let rates = if self.rates { format!(" {rates}") } else { String::new() };
+        format!("FROM events AS e{cities}{rates}")
     }
 }
 
 impl View {
     /// The files of its definition: the view's own, and perhaps a shared view's.
     pub fn sql(&self) -> String {
-        let stage = self.rows.select(self, &[]);
+        let rates = Rates::asof("e.city", "e.event_time");
+        let stage = self.rows.select(self, &[], &rates);
         let (before, with, from) = match self.rows.style {
-            Style::Direct => (String::new(), String::new(), self.rows.from()),
+            Style::Direct => (String::new(), String::new(), self.rows.from(&rates)),
             Style::Subquery => (String::new(), String::new(), format!("FROM ({stage}) AS s")),
             Style::Cte => (String::new(), format!("WITH s AS ({stage})\n"), "FROM s".to_owned()),
             Style::CreateView => (
@@ -284,13 +300,19 @@ impl View {
         let on: Vec<String> = self.keys.iter().map(|k| format!("v.{0} = request.{0}", k.name)).collect();
         let columns: Vec<String> = self.features.iter().map(|f| format!("v.{}", f.name)).collect();
         let first = &self.features[0].name;
+        let view = format!("LEFT JOIN {} AS v ON {}", self.name, on.join(" AND "));
+        let rates = Rates::asof("request.place", "request.as_of");
+        let (past, joins) = match self.past {
+            None => ("", view),
+            Some(Past::BeforeTheView) => (PAST, format!("{rates} {view}")),
+            Some(Past::BehindTheView) => (PAST, format!("{view} {rates}")),
+        };
         format!(
-            "CREATE FEATURE SERVICE s_{0} ({1}, threshold DOUBLE) AS\nSELECT {2}, CASE WHEN v.{first} IS NULL THEN -1 ELSE request.threshold * 2 END AS computed\n\
-             FROM request LEFT JOIN {0} AS v ON {3};\n",
+            "CREATE FEATURE SERVICE s_{0} ({1}, threshold DOUBLE, place VARCHAR) AS\nSELECT {2}, CASE WHEN v.{first} IS NULL THEN -1 ELSE request.threshold * 2 END AS computed{past}\n\
+             FROM request {joins};\n",
             self.name,
             signature.join(", "),
             columns.join(", "),
-            on.join(" AND ")
         )
     }
 
@@ -325,6 +347,9 @@ impl View {
         if windows.is_empty() { String::new() } else { format!("\nWINDOW {}", windows.join(",\n  ")) }
     }
 }
+
+/// What a service has of the table with history, and when it was asked.
+const PAST: &str = ", h.rate AS rate_then, upper(h.label) AS label_then, request.as_of AS asked";
 
 fn aliased(expr: &str, name: &str) -> String {
     if expr == name { expr.to_owned() } else { format!("{expr} AS {name}") }

@@ -14,8 +14,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidemark_engine::plan::Project;
 
-use super::events::{self, CONTRACT, DAY, Event, Shape};
+use super::events::{self, CITIES, CONTRACT, DAY, Event, Shape};
 use super::grammar;
+use super::rates::Rates;
 use super::view::{Frame, Key, Span, View};
 
 /// Views over one stream: each is a case.
@@ -31,6 +32,7 @@ pub struct World {
     pub views: Vec<View>,
     /// For each view, what is asked of it.
     pub spines: Vec<Vec<SpineRow>>,
+    pub rates: Rates,
 }
 
 /// Which way the events take.
@@ -50,6 +52,7 @@ pub struct SpineRow {
     pub keys: Vec<ScalarValue>,
     pub at: i64,
     pub threshold: Option<f64>,
+    pub place: Option<&'static str>,
 }
 
 impl World {
@@ -61,8 +64,9 @@ impl World {
         let way = way.unwrap_or(drawn);
         let events = events::draw(&mut rng, &shape, way == Way::Memory);
         let views: Vec<View> = (0..VIEWS).map(|i| grammar::draw(&mut rng, &shape, format!("v{i}"))).collect();
-        let spines = views.iter().map(|view| spine(&mut rng, &shape, view, &events)).collect();
-        World { seed, shape, events, way, views, spines }
+        let spines: Vec<_> = views.iter().map(|view| spine(&mut rng, &shape, view, &events)).collect();
+        let rates = Rates::draw(&mut rng, &shape, &events, &spines);
+        World { seed, shape, events, way, views, spines, rates }
     }
 
     /// Randomness for how the world is run, apart from what it is.
@@ -88,15 +92,14 @@ impl World {
                 self.shape.ahead, self.seed
             ),
         );
-        write(
-            "features/tables.sql",
-            "CREATE EXTERNAL TABLE cities (name VARCHAR, region VARCHAR, weight BIGINT) STORED AS PARQUET LOCATION 'cities.parquet';\n",
-        );
-        let file = std::fs::File::create(folder.join("cities.parquet")).unwrap();
-        let cities = cities();
-        let mut writer = ArrowWriter::try_new(file, cities.schema(), None).unwrap();
-        writer.write(&cities).unwrap();
-        writer.close().unwrap();
+        let cities_sql = "CREATE EXTERNAL TABLE cities (name VARCHAR, region VARCHAR, weight BIGINT) STORED AS PARQUET LOCATION 'cities.parquet';\n";
+        write("features/tables.sql", &format!("{cities_sql}{}", self.rates.definition()));
+        for (name, rows) in [("cities.parquet", cities()), ("rates.parquet", self.rates.file())] {
+            let file = std::fs::File::create(folder.join(name)).unwrap();
+            let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
+            writer.write(&rows).unwrap();
+            writer.close().unwrap();
+        }
         for view in &self.views {
             write(&format!("features/{}.sql", view.name), &format!("{}\n{}", view.sql(), view.service_sql()));
         }
@@ -179,7 +182,8 @@ fn spine(rng: &mut ChaCha8Rng, shape: &Shape, view: &View, events: &[Event]) -> 
     let mut push = |rng: &mut ChaCha8Rng, keys: Vec<ScalarValue>| {
         let at = at(rng, shape, view, events);
         let threshold = if rng.random_bool(0.1) { None } else { Some(0.1 * f64::from(rng.random_range(0..50))) };
-        rows.push(SpineRow { keys, at, threshold });
+        let place = if rng.random_bool(0.9) { CITIES.choose(rng).copied() } else { None };
+        rows.push(SpineRow { keys, at, threshold, place });
     };
     for _ in 0..entities {
         let drawn: Vec<ScalarValue> = view.keys.iter().map(|k| k.pool.choose(rng).unwrap().clone()).collect();
