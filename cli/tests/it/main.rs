@@ -10,6 +10,7 @@ mod crash;
 mod explain;
 mod files;
 mod handover;
+mod history;
 mod parity;
 mod production;
 mod schemas;
