@@ -106,13 +106,19 @@ pub fn step(join: &Join, kind: &dyn Fn(&str) -> Kind) -> PlanResult<Step> {
     }
     let (left, right): (Vec<_>, Vec<_>) = pairs.iter().map(|(l, r)| (l, r)).unzip();
     let residual = residual.map(|e| physical(&e, &join.schema)).transpose()?;
-    let as_of = match matched.zip(as_history(&join.right, kind)) {
-        Some((matched, (history, _))) => Some(AsOf {
+    let as_of = match (matched, as_history(&join.right, kind)) {
+        (Some(matched), Some((history, _))) => Some(AsOf {
             instant: physical(&matched.instant, join.left.schema())?,
             timestamp: physical(&matched.timestamp, join.right.schema())?,
             max_age: history.max_age,
         }),
-        None => None,
+        (None, None) => None,
+        // What is written is refused earlier, in more words.
+        _ => {
+            return Err(
+                Problem::new(format!("`{name}` must be joined as of an instant if it has history")).at_from(&name)
+            );
+        }
     };
     Ok(Step::JoinTable(Box::new(TableJoin {
         right: join.right.as_ref().clone(),
