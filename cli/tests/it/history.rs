@@ -47,19 +47,19 @@ ASOF JOIN prices p MATCH_CONDITION (request.as_of >= p.since) ON p.product = req
 ";
 
 /// What is asked, and what the price was, how many seconds old.
-const ASKED: [(&str, &str, Option<(f64, f64)>); 8] = [
-    ("tea", "2024-05-01T09:59:59.999999Z", None),
-    ("tea", "2024-05-01T10:00:00Z", Some((3.0, 0.0))),
-    ("tea", "2024-05-01T11:59:59Z", Some((3.0, 7199.0))),
-    ("tea", "2024-05-01T12:00:00Z", Some((4.0, 0.0))),
-    ("tea", "2024-05-02T12:00:00Z", Some((4.0, 86_400.0))),
-    ("tea", "2024-05-02T12:00:00.000001Z", None),
-    ("pot", "2024-05-01T12:00:00Z", None),
-    ("jug", "2024-05-01T12:00:00Z", None),
+const ASKED: [(&str, &str, Option<f64>, Option<f64>); 8] = [
+    ("tea", "2024-05-01T09:59:59.999999Z", None, None),
+    ("tea", "2024-05-01T10:00:00Z", Some(3.0), Some(0.0)),
+    ("tea", "2024-05-01T11:59:59Z", Some(3.0), Some(7199.0)),
+    ("tea", "2024-05-01T12:00:00Z", Some(4.0), Some(0.0)),
+    ("tea", "2024-05-02T12:00:00Z", Some(4.0), Some(86_400.0)),
+    ("tea", "2024-05-02T12:00:00.000001Z", None, None),
+    ("pot", "2024-05-01T12:00:00Z", None, None),
+    ("jug", "2024-05-01T12:00:00Z", None, None),
 ];
 
 fn project() -> Project {
-    let labels: String = ASKED.iter().map(|(product, at, _)| format!("anna,{product},{at}\n")).collect();
+    let labels: String = ASKED.iter().map(|(product, at, ..)| format!("anna,{product},{at}\n")).collect();
     Project::new(&[
         ("features/orders.sql", FEATURES),
         ("events/may.csv", EVENTS),
@@ -80,8 +80,8 @@ fn what_held_then_is_trained_on_and_served() {
     let doubles = |name: &str| rows[name].as_primitive::<Float64Type>().iter().collect::<Vec<_>>();
     let (prices, ages, spent) = (doubles("price"), doubles("price_age"), doubles("spent"));
     let orders = rows["orders"].as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
-    for (row, (product, at, held)) in ASKED.iter().enumerate() {
-        assert_eq!((prices[row], ages[row]), (held.map(|h| h.0), held.map(|h| h.1)), "{product} at {at}");
+    for (row, (product, at, price, age)) in ASKED.iter().enumerate() {
+        assert_eq!((prices[row], ages[row]), (*price, *age), "{product} at {at}");
     }
     // Each order at the price of its own instant: none, 1 × 3, 2 × 4, and a pot that had no price yet.
     assert_eq!(spent, [None, Some(3.0), Some(3.0), Some(11.0), Some(11.0), Some(11.0), Some(11.0), Some(11.0)]);
@@ -91,7 +91,7 @@ fn what_held_then_is_trained_on_and_served() {
     up.wait_until_ready();
     let body = json!({
         "rows": ASKED.iter().map(|(product, ..)| json!({"customer": "anna", "product": product})).collect::<Vec<_>>(),
-        "as_of": ASKED.iter().map(|(_, at, _)| *at).collect::<Vec<_>>(),
+        "as_of": ASKED.iter().map(|(_, at, ..)| *at).collect::<Vec<_>>(),
     });
     let (status, answer) = up.post("/v1/services/offer", &body);
     assert_eq!(status, 200, "{answer}");
