@@ -12,23 +12,21 @@
 //! ([`OfflineError::Conflict`]) looks up anew what there is.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use futures::future::join_all;
-use object_store::ObjectMeta;
 use object_store::path::Path;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::statistics::Statistics;
 use tokio::task::JoinHandle;
 
-use super::{OfflineError, Storage, archive_ends, failed, file_stem, parse_stem};
+use super::archive_files::{last_events, stream_name};
+use super::{OfflineError, Storage, archive_ends, failed};
 use crate::source::{INGESTED_AT, OFFSET};
 
 /// Rows after which a file is cut.
@@ -126,7 +124,7 @@ impl ArchiveWriter {
                 Some(open) => open,
                 None => {
                     let date = ingest_date(value::<TimestampMicrosecondType>(events, INGESTED_AT, at)?);
-                    let name = format!("{}.parquet", file_stem(partition, *first));
+                    let name = stream_name(partition, *first);
                     Open::new(self.storage.path(&["archive", &self.source, &date, &name]), &self.schema)
                 }
             };
@@ -202,7 +200,8 @@ impl Open {
     fn new(path: Path, schema: &SchemaRef) -> Open {
         let schema = Arc::clone(schema);
         let writer = tokio::task::spawn_blocking(move || {
-            let writer = properties(&schema).and_then(|p| ArrowWriter::try_new(Vec::new(), schema, Some(p)));
+            let writer =
+                properties(&schema, ROW_GROUP_ROWS).and_then(|p| ArrowWriter::try_new(Vec::new(), schema, Some(p)));
             writer.map_err(|e| e.to_string())
         });
         Open { path, rows: 0, next_offset: 0, writer }
@@ -228,81 +227,12 @@ impl Open {
     }
 }
 
-/// Per partition, the offsets of the first and the last event in a source's archive.
-async fn archived_ranges(storage: &Storage, source: &str) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
-    ranges_of(storage, archive_files(storage, source).await?).await
-}
-
-/// The same of some files.
-pub(super) async fn ranges_of(
-    storage: &Storage,
-    files: impl IntoIterator<Item = (i32, i64, ObjectMeta)>,
-) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
-    let mut ends: BTreeMap<i32, (i64, i64, ObjectMeta)> = BTreeMap::new();
-    for (partition, first, file) in files {
-        let known = ends.entry(partition).or_insert_with(|| (first, first, file.clone()));
-        known.0 = known.0.min(first);
-        if first >= known.1 {
-            (known.1, known.2) = (first, file);
-        }
-    }
-    let mut ranges = BTreeMap::new();
-    for (partition, (first, _, file)) in ends {
-        ranges.insert(partition, first..=last_offset(storage, &file).await?);
-    }
-    Ok(ranges)
-}
-
-/// Per partition, the offset after the last event in a source's archive.
-async fn last_events(storage: &Storage, source: &str) -> Result<BTreeMap<i32, i64>, OfflineError> {
-    let ranges = archived_ranges(storage, source).await?;
-    Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end() + 1)).collect())
-}
-
-/// Per partition, the offset below which every event is in a source's archive, or was refused.
-pub async fn archived_ends(storage: &Storage, source: &str) -> Result<BTreeMap<i32, i64>, OfflineError> {
-    archive_ends::beyond(storage, source, last_events(storage, source).await?).await
-}
-
-/// The files of a source's archive by partition and first offset, in the order of partition and offset.
-pub(super) async fn archive_files(
-    storage: &Storage,
-    source: &str,
-) -> Result<Vec<(i32, i64, ObjectMeta)>, OfflineError> {
-    let mut files = Vec::new();
-    for file in storage.list(&storage.path(&["archive", source]), "parquet").await? {
-        let stem = file.location.filename().and_then(|name| name.strip_suffix(".parquet")).and_then(parse_stem);
-        let (partition, first) = stem.ok_or_else(|| OfflineError::Foreign {
-            path: file.location.to_string(),
-            cause: "expected a name such as 0-0000000000000000042.parquet".into(),
-        })?;
-        files.push((partition, first, file));
-    }
-    files.sort_by_key(|(partition, first, _)| (*partition, *first));
-    Ok(files)
-}
-
-/// The last offset in a file, from its statistics.
-pub(super) async fn last_offset(storage: &Storage, file: &ObjectMeta) -> Result<i64, OfflineError> {
-    let metadata = storage.footer(file).await?;
-    let of_group = metadata.row_groups().iter().map(|group| {
-        let offset = group.columns().iter().find(|column| column.column_path().string() == OFFSET)?;
-        match offset.statistics()? {
-            Statistics::Int64(statistics) => statistics.max_opt().copied(),
-            _ => None,
-        }
-    });
-    of_group.max().flatten().ok_or_else(|| OfflineError::Foreign {
-        path: file.location.to_string(),
-        cause: format!("no statistics of a column {OFFSET}"),
-    })
-}
-
-fn properties(schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
+/// How files of the archive are written, with row groups of so many rows.
+pub(super) fn properties(schema: &SchemaRef, group_rows: usize) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        .set_max_row_group_row_count(Some(group_rows));
     // Parquet's statistics leave NaN out: a reader that trusts them takes [1, NaN] for the constant 1, as DataFusion
     // does, and skips NaN where it sorts above all numbers.
     for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
@@ -328,7 +258,7 @@ fn value<T: arrow::datatypes::ArrowPrimitiveType>(
 }
 
 /// The folder of a day, in UTC.
-fn ingest_date(micros: i64) -> String {
+pub(super) fn ingest_date(micros: i64) -> String {
     let date = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
     format!("ingest_date={}", date.format("%Y-%m-%d"))
 }

@@ -1,26 +1,31 @@
 //! The archive by offsets: what was accepted once, read again in the order in which it came.
 //!
-//! Guarantees: reads the archive as it was when the reader was opened or refreshed, every row once, in offset order. An event that is
-//! read here was judged when it came: nothing that changed since (a limit, a contract) refuses it.
+//! Guarantees: reads the archive as it was when the reader was opened or refreshed, every row once, in offset order, also where files
+//! were compacted, then or meanwhile. An event that is read here was judged when it came: nothing that changed since (a limit, a
+//! contract) refuses it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion::common::Result as DfResult;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
-use object_store::ObjectMeta;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
 
-use super::archive::{archive_files, last_offset};
+use super::archive_files::{ArchiveFile, list_archive, ranges};
+use super::clustered::{Clustered, offsets_in};
 use super::older_files::OlderFiles;
 use super::{OfflineError, Storage, archive_ends, failed};
-use crate::source::{Contract, OFFSET, event_schema};
+use crate::source::{Contract, event_schema};
 
 /// Rows that are unpacked at once.
 const ROWS: usize = 8192;
@@ -39,7 +44,7 @@ pub struct ArchiveReader {
 #[derive(Debug)]
 struct Partition {
     /// By first offset.
-    files: Vec<(i64, ObjectMeta)>,
+    files: Vec<ArchiveFile>,
     /// After the last event, and what was refused after it.
     end: i64,
 }
@@ -47,12 +52,41 @@ struct Partition {
 struct Open {
     partition: i32,
     file: usize,
-    rows: ParquetRecordBatchReader,
+    rows: Rows,
     /// The columns of today over the file's.
     columns: Vec<Arc<dyn PhysicalExpr>>,
     ahead: Option<RecordBatch>,
     /// Rows before this offset were read already.
     next: i64,
+}
+
+/// The rows of a file, in offset order.
+enum Rows {
+    AsTheyLie(ParquetRecordBatchReader),
+    Clustered(Clustered),
+}
+
+impl Rows {
+    fn open(bytes: Bytes, file: &ArchiveFile) -> Result<(Rows, SchemaRef), ParquetError> {
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())?;
+        let schema = metadata.schema().clone();
+        let rows = match file.last {
+            Some(_) => Rows::Clustered(Clustered::open(bytes, metadata)?),
+            None => {
+                let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+                Rows::AsTheyLie(builder.with_batch_size(ROWS).build()?)
+            }
+        };
+        Ok((rows, schema))
+    }
+
+    /// Some rows, among them those that come next at and after an offset.
+    fn next(&mut self, from: i64) -> Result<Option<RecordBatch>, ParquetError> {
+        match self {
+            Rows::AsTheyLie(rows) => Ok(rows.next().transpose()?),
+            Rows::Clustered(rows) => rows.read(from).transpose(),
+        }
+    }
 }
 
 impl fmt::Debug for ArchiveReader {
@@ -95,11 +129,25 @@ impl ArchiveReader {
     /// Events at and after an offset below the [end](Self::end), at least one and at most `most`; none where all that there is up
     /// to the end was refused.
     pub async fn read(&mut self, partition: i32, from: i64, most: usize) -> Result<Option<RecordBatch>, OfflineError> {
+        let mut missed = None;
+        loop {
+            match self.read_on(partition, from, most).await {
+                // Compacted since the archive was listed; its rows are in another file now.
+                Err(OfflineError::Gone { path }) if missed.as_ref() != Some(&path) => {
+                    missed = Some(path);
+                    self.refresh().await?;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_on(&mut self, partition: i32, from: i64, most: usize) -> Result<Option<RecordBatch>, OfflineError> {
         let Some(held) = self.partitions.get(&partition) else {
             return Ok(None);
         };
         let files = held.files.len();
-        let mut file = held.files.partition_point(|(first, _)| *first <= from).saturating_sub(1);
+        let mut file = held.files.partition_point(|file| file.first <= from).saturating_sub(1);
         while file < files {
             if let Some(rows) = self.read_file(partition, file, from, most).await? {
                 return Ok(Some(rows));
@@ -116,32 +164,28 @@ impl ArchiveReader {
         from: i64,
         most: usize,
     ) -> Result<Option<RecordBatch>, OfflineError> {
-        let Some((_, meta)) = self.partitions.get(&partition).and_then(|held| held.files.get(file)) else {
+        let Some(held) = self.partitions.get(&partition).and_then(|held| held.files.get(file)) else {
             return Ok(None);
         };
+        let unread = |e: String| failed(&held.meta.location, "can't read")(e);
         let mut open = match self.open.take() {
             Some(open) if open.partition == partition && open.file == file && open.next <= from => open,
             _ => {
-                let bytes = self.storage.get(&meta.location).await?;
-                let builder =
-                    ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed(&meta.location, "can't read"))?;
-                let columns = self.columns(builder.schema()).map_err(failed(&meta.location, "can't read"))?;
-                let rows = builder.with_batch_size(ROWS).build().map_err(failed(&meta.location, "can't read"))?;
+                let bytes = self.storage.get(&held.meta.location).await?;
+                let (rows, schema) = Rows::open(bytes, held).map_err(|e| unread(e.to_string()))?;
+                let columns = self.columns(&schema).map_err(|e| unread(e.to_string()))?;
                 Open { partition, file, rows, columns, ahead: None, next: i64::MIN }
             }
         };
         loop {
             let rows = match open.ahead.take() {
                 Some(rows) => rows,
-                None => match open.rows.next() {
-                    Some(rows) => {
-                        let rows = rows.map_err(failed(&meta.location, "can't read"))?;
-                        self.conform(&open.columns, &rows).map_err(failed(&meta.location, "can't read"))?
-                    }
+                None => match open.rows.next(from).map_err(|e| unread(e.to_string()))? {
+                    Some(rows) => self.conform(&open.columns, &rows).map_err(|e| unread(e.to_string()))?,
                     None => return Ok(None),
                 },
             };
-            let known = offsets(&rows).partition_point(|offset| *offset < from);
+            let known = offsets_in(&rows).partition_point(|offset| *offset < from);
             if known == rows.num_rows() {
                 continue;
             }
@@ -150,7 +194,7 @@ impl ArchiveReader {
             if known + length < rows.num_rows() {
                 open.ahead = Some(rows.slice(known + length, rows.num_rows() - known - length));
             }
-            open.next = offsets(&taken).last().map_or(from, |last| last + 1);
+            open.next = offsets_in(&taken).last().map_or(from, |last| last + 1);
             self.open = Some(open);
             return Ok(Some(taken));
         }
@@ -172,21 +216,13 @@ impl ArchiveReader {
 
 async fn partitions(storage: &Storage, source: &str) -> Result<BTreeMap<i32, Partition>, OfflineError> {
     let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
-    for (partition, first, file) in archive_files(storage, source).await? {
-        partitions.entry(partition).or_insert(Partition { files: vec![], end: 0 }).files.push((first, file));
+    let files = list_archive(storage, source).await?;
+    for file in &files.counting {
+        partitions.entry(file.partition).or_insert(Partition { files: vec![], end: 0 }).files.push(file.clone());
     }
-    let mut ends = BTreeMap::new();
-    for (partition, held) in &partitions {
-        if let Some((_, newest)) = held.files.last() {
-            ends.insert(*partition, last_offset(storage, newest).await? + 1);
-        }
-    }
-    for (partition, end) in archive_ends::beyond(storage, source, ends).await? {
+    let ends = ranges(storage, &files).await?.into_iter().map(|(partition, range)| (partition, range.end() + 1));
+    for (partition, end) in archive_ends::beyond(storage, source, ends.collect()).await? {
         partitions.entry(partition).or_insert(Partition { files: vec![], end }).end = end;
     }
     Ok(partitions)
-}
-
-fn offsets(rows: &RecordBatch) -> &[i64] {
-    rows.column_by_name(OFFSET).and_then(|column| column.as_primitive_opt::<Int64Type>()).map_or(&[], |c| c.values())
 }

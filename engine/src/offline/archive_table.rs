@@ -1,8 +1,8 @@
 //! The archive as a DataFusion table.
 //!
-//! Guarantees: the table is the archive as it was when the table was made, whatever is written meanwhile (a
-//! listing that DataFusion caches would go stale instead). Its columns are the contract's of today, whenever the files
-//! were written: see [`super::older_files`].
+//! Guarantees: the table is the archive as it was when the table was made, whatever is written and compacted meanwhile. A file that
+//! is gone by the time it is read is an error that names it (DataFusion's own table over files takes it for an empty folder). Its
+//! columns are the contract's of today, whenever the files were written: see [`super::older_files`].
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,13 +14,18 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::archive::{archive_files, ranges_of};
+use super::archive_files::{list_archive, ranges};
 use super::older_files::OlderFiles;
 use super::{OfflineError, Storage, failed};
 use crate::source::{Contract, event_schema};
@@ -41,55 +46,59 @@ pub async fn archive_table(
     contract: &Arc<Contract>,
 ) -> std::result::Result<Past, OfflineError> {
     let schema = event_schema(contract.columns());
-    let files = archive_files(storage, source).await?;
-    if files.is_empty() {
+    let found = list_archive(storage, source).await?;
+    let Some(any) = found.counting.first() else {
         return Ok(Past { table: Arc::new(EmptyTable::new(schema)), offsets: BTreeMap::new() });
+    };
+    let older = OlderFiles::new(source, contract.clone()).map_err(failed(&Path::from(source), "no table"))?;
+    let store = storage.url_of(&any.meta.location)?.object_store();
+    let mut files = vec![];
+    for file in &found.counting {
+        let location = storage.url_of(&file.meta.location)?.prefix().clone();
+        files.push(ObjectMeta { location, ..file.meta.clone() });
     }
-    let place = Path::from(source);
-    let urls =
-        files.iter().map(|(_, _, file)| storage.url_of(&file.location)).collect::<std::result::Result<_, _>>()?;
-    // Of what is asked of the archive, only times are compared with statistics, and those have no NaN.
-    let format = ParquetFormat::default().with_enable_pruning(true);
-    let options = ListingOptions::new(Arc::new(format)).with_file_extension(".parquet");
-    let older = OlderFiles::new(source, contract.clone()).map_err(failed(&place, "no table"))?;
-    let config = ListingTableConfig::new_with_multi_paths(urls)
-        .with_listing_options(options)
-        .with_schema(schema)
-        .with_expr_adapter_factory(Arc::new(older));
-    let table = ListingTable::try_new(config).map_err(failed(&place, "no table"))?;
-    let table = ArchiveTable { storage: storage.clone(), files: table };
-    Ok(Past { table: Arc::new(table), offsets: ranges_of(storage, files).await? })
+    let table = ArchiveTable { storage: storage.clone(), store, schema, files, older };
+    Ok(Past { table: Arc::new(table), offsets: ranges(storage, &found).await? })
 }
 
 /// Files of the archive, in whichever session they are read.
 #[derive(Debug)]
 struct ArchiveTable {
     storage: Storage,
-    files: ListingTable,
+    store: ObjectStoreUrl,
+    schema: SchemaRef,
+    files: Vec<ObjectMeta>,
+    older: OlderFiles,
 }
 
 #[async_trait]
 impl TableProvider for ArchiveTable {
     fn schema(&self) -> SchemaRef {
-        self.files.schema()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        self.files.supports_filters_pushdown(filters)
-    }
-
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+        _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.storage.register(session.runtime_env())?;
-        self.files.scan(session, projection, filters, limit).await
+        let files: FileGroup = self.files.iter().cloned().map(PartitionedFile::from).collect();
+        // Of what is asked of the archive, only times are compared with statistics, and those have no NaN.
+        let format = ParquetFormat::default().with_enable_pruning(true);
+        let source = format.file_source(TableSchema::from(self.schema.clone()));
+        let scan = FileScanConfigBuilder::new(self.store.clone(), source)
+            .with_file_groups(files.split_files(session.config().target_partitions()))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(self.older.clone())))
+            .build();
+        format.create_physical_plan(session, scan).await
     }
 }

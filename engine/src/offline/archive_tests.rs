@@ -5,6 +5,9 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use std::ops::RangeInclusive;
+
+use super::super::archive_files::{archived_ends, list_archive, ranges};
 use super::super::{ArchiveReader, archive_table};
 use super::*;
 use crate::source::{Contract, event_schema};
@@ -43,6 +46,10 @@ fn events(partition: i32, offsets: impl IntoIterator<Item = i64>) -> RecordBatch
 async fn writer(dir: &tempfile::TempDir, rows_per_file: usize) -> ArchiveWriter {
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
     ArchiveWriter::open(storage, "t", schema(), rows_per_file).await.unwrap()
+}
+
+async fn archived_ranges(storage: &Storage) -> Result<BTreeMap<i32, RangeInclusive<i64>>, OfflineError> {
+    ranges(storage, &list_archive(storage, "t").await?).await
 }
 
 async fn query(dir: &tempfile::TempDir, contract: Arc<Contract>, sql: &str) -> Vec<RecordBatch> {
@@ -91,7 +98,7 @@ async fn files_are_named_by_their_first_event_and_read_back() {
     assert_eq!(offsets(&dir, 0).await, (40..345).collect::<Vec<_>>());
     assert_eq!(offsets(&dir, 3).await, [7, 9]);
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    assert_eq!(archived_ranges(&storage, "t").await.unwrap(), BTreeMap::from([(0, 40..=344), (3, 7..=9)]));
+    assert_eq!(archived_ranges(&storage).await.unwrap(), BTreeMap::from([(0, 40..=344), (3, 7..=9)]));
     let sql = "SELECT * FROM archive WHERE _ingested_at >= '1970-01-04T00:00:00Z' ORDER BY _offset";
     let batches = query(&dir, amounts(), sql).await;
     let found = arrow::compute::concat_batches(&schema(), &batches).unwrap();
@@ -241,10 +248,10 @@ async fn what_does_not_belong_is_an_error() {
     let file = dir.path().join("archive/t/ingest_date=1970-01-01/0-0000000000000000099.parquet");
     std::fs::write(&file, b"PAR1 not parquet").unwrap();
     let storage = Storage::open(&dir.path().to_string_lossy()).unwrap();
-    let error = archived_ranges(&storage, "t").await.unwrap_err().to_string();
+    let error = archived_ranges(&storage).await.unwrap_err().to_string();
     assert!(error.contains("0-0000000000000000099.parquet: can't read its footer"), "{error}");
     std::fs::rename(&file, file.with_file_name("mine.parquet")).unwrap();
-    let error = archived_ranges(&storage, "t").await.unwrap_err().to_string();
+    let error = archived_ranges(&storage).await.unwrap_err().to_string();
     assert!(error.contains("not a file that Tidemark wrote"), "{error}");
 }
 

@@ -8,16 +8,21 @@ use std::fmt::Display;
 
 pub mod archive;
 mod archive_ends;
+mod archive_files;
 mod archive_reader;
 pub mod archive_table;
+mod clustered;
+pub mod compact;
 pub mod dead_letters;
 mod older_files;
 mod remote;
 mod storage;
 
-pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter, archived_ends};
+pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter};
+pub use archive_files::archived_ends;
 pub use archive_reader::ArchiveReader;
 pub use archive_table::{Past, archive_table};
+pub use compact::{CompactStep, Compaction, compact};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
 pub use storage::Storage;
 
@@ -34,10 +39,23 @@ pub enum OfflineError {
     /// What was in the file is lost to the writer: it is to be appended again.
     #[error("{path}: can't encode: {cause}")]
     Encode { path: String, cause: String },
+    /// A file that was there when the archive was listed.
+    #[error("{path}: the file is gone; hint: it was compacted, or somebody removed it: list the archive again")]
+    Gone { path: String },
     #[error("{path}: another writer was there first")]
     Conflict { path: String },
     #[error("archive of {source_name}: events with columns {found}, expected {expected}")]
     Columns { source_name: String, found: String, expected: String },
+}
+
+/// A file that can't be read, or is not there.
+fn unreadable(path: &object_store::path::Path, what: &'static str) -> impl Fn(object_store::Error) -> OfflineError {
+    let failed = failed(path, what);
+    let path = path.to_string();
+    move |e| match e {
+        object_store::Error::NotFound { .. } => OfflineError::Gone { path: path.clone() },
+        e => failed(e),
+    }
 }
 
 fn failed<E: Display>(path: &object_store::path::Path, what: &'static str) -> impl Fn(E) -> OfflineError {

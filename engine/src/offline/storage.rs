@@ -16,7 +16,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::{OfflineError, failed, remote};
+use super::{OfflineError, failed, remote, unreadable};
 
 /// A file that nobody finished for so long never will be.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
@@ -145,7 +145,7 @@ impl Storage {
         loop {
             let range = file.size - tail..file.size;
             let bytes = self.store.get_range(&file.location, range).await;
-            let bytes = bytes.map_err(failed(&file.location, "can't read its footer"))?;
+            let bytes = bytes.map_err(unreadable(&file.location, "can't read its footer"))?;
             match reader.try_parse_sized(&bytes, file.size) {
                 Ok(()) => break,
                 Err(ParquetError::NeedMoreData(needed)) if needed as u64 > tail => tail = needed as u64,
@@ -156,8 +156,16 @@ impl Storage {
     }
 
     pub async fn get(&self, path: &Path) -> Result<Bytes, OfflineError> {
-        let result = self.store.get(path).await.map_err(failed(path, "can't read"))?;
+        let result = self.store.get(path).await.map_err(unreadable(path, "can't read"))?;
         result.bytes().await.map_err(failed(path, "can't read"))
+    }
+
+    /// Removes a file; that another did it before is as well.
+    pub async fn remove(&self, path: &Path) -> Result<(), OfflineError> {
+        match self.store.delete(path).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            removed => removed.map_err(failed(path, "can't remove")),
+        }
     }
 }
 

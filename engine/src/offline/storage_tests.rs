@@ -71,9 +71,17 @@ async fn conforms(storage: Storage) {
         assert_eq!(storage.get(&path).await.unwrap(), bytes);
     }
 
-    // What is not there is an error that names it.
-    let error = storage.get(&storage.path(&["archive", "0-3.parquet"])).await.unwrap_err().to_string();
-    assert!(error.contains("archive/0-3.parquet: can't read"), "{error}");
+    // What is removed is not there, which is an error that names it, and is removed once more for nothing.
+    let listed = storage.list(&storage.path(&["archive"]), "parquet").await.unwrap();
+    storage.remove(&path).await.unwrap();
+    storage.remove(&path).await.unwrap();
+    assert_eq!(storage.list(&storage.path(&["archive"]), "parquet").await.unwrap().len(), listed.len() - 1);
+    let gone = listed.into_iter().find(|file| file.location == path).unwrap();
+    for error in [storage.get(&path).await.unwrap_err(), storage.footer(&gone).await.unwrap_err()] {
+        assert!(matches!(error, OfflineError::Gone { .. }), "{error}");
+        assert!(error.to_string().contains("archive/0-2.parquet: the file is gone"), "{error}");
+    }
+    storage.create(&path, Bytes::from_static(b"again")).await.unwrap();
 }
 
 #[tokio::test]
