@@ -3,9 +3,11 @@
 //! Thin: each verb is a file that reads its arguments, calls a library, and prints. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage. What a program reads goes to standard output, everything else to standard error.
 
+mod archive;
 mod backfill;
 mod check;
 mod client;
+mod compact;
 mod console;
 mod dead_letters;
 mod explain;
@@ -52,6 +54,10 @@ enum Verb {
     Up(up::Args),
     /// Streams from Kafka into Redis and the archive; start more of it to share the work
     Stream(stream::Args),
+    /// Puts small files of the archive together, and orders their rows by time; readers and the stream go on meanwhile
+    Compact(compact::Args),
+    /// Proves the archive complete, or says what is wrong with it
+    Archive(archive::Args),
     /// Shows the events that could not be taken, or sends them again
     DeadLetters(dead_letters::Args),
     /// Makes synthetic card transactions and clicks with a hidden fraud pattern
@@ -97,6 +103,8 @@ fn run_verb(settings: &Settings, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Explain(args) => runtime.block_on(explain::run(settings, &args)),
         Verb::Up(args) => runtime.block_on(up::run(settings, &args)),
         Verb::Stream(args) => runtime.block_on(stream::run(settings, &args)),
+        Verb::Compact(args) => runtime.block_on(compact::run(settings, &args)),
+        Verb::Archive(args) => runtime.block_on(archive::run(settings, &args)),
         Verb::DeadLetters(args) => runtime.block_on(dead_letters::run(settings, &args)),
         Verb::Generate(args) => runtime.block_on(generate::run(settings, &args)),
         Verb::TrainingSet(args) => runtime.block_on(training_set::run(settings, &args)),

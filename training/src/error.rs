@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
 use tidemark_engine::batch::TrainingError;
+use tidemark_engine::offline::gone;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +30,14 @@ impl Error {
     /// A query that failed, without DataFusion's own words about the kind of error.
     pub(crate) fn run(what: &str) -> impl Fn(DataFusionError) -> Self + use<> {
         let what = what.to_owned();
-        move |error| Self::Run { what: what.clone(), cause: error.message().into_owned() }
+        move |error| {
+            let hint = match gone(&error) {
+                true => {
+                    "; hint: `tidemark compact` removed it while this ran: run it again, and compact with a longer --grace"
+                }
+                false => "",
+            };
+            Self::Run { what: what.clone(), cause: format!("{}{hint}", error.message()) }
+        }
     }
 }

@@ -3,6 +3,7 @@
 // Helpers of tests may unwrap too: a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails, helpers included")]
 
+mod archive;
 mod backfill;
 mod bad_input;
 mod check;

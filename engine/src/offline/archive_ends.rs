@@ -36,16 +36,25 @@ pub(super) async fn beyond(
     source: &str,
     mut ends: BTreeMap<i32, i64>,
 ) -> Result<BTreeMap<i32, i64>, OfflineError> {
-    for file in storage.list(&storage.path(&["archive", source, "_ends"]), "json").await? {
-        let foreign = |cause: String| OfflineError::Foreign { path: file.location.to_string(), cause };
-        let partition = file.location.filename().and_then(|name| name.strip_suffix(".json")?.parse().ok());
-        let partition = partition.ok_or_else(|| foreign("expected a name such as 0.json".to_owned()))?;
-        let text = storage.get(&file.location).await?;
-        let End { after, end } = serde_json::from_slice(&text).map_err(|e| foreign(e.to_string()))?;
+    for (partition, (after, end)) in remembered(storage, source).await? {
         let known = ends.get(&partition).copied().unwrap_or(0);
         if after == known && end > known {
             ends.insert(partition, end);
         }
     }
     Ok(ends)
+}
+
+/// What is remembered: the offset after the last event, and the one that nothing was accepted below.
+pub(super) async fn remembered(storage: &Storage, source: &str) -> Result<BTreeMap<i32, (i64, i64)>, OfflineError> {
+    let mut remembered = BTreeMap::new();
+    for file in storage.list(&storage.path(&["archive", source, "_ends"]), "json").await? {
+        let foreign = |cause: String| OfflineError::Foreign { path: file.location.to_string(), cause };
+        let partition = file.location.filename().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+        let partition = partition.ok_or_else(|| foreign("expected a name such as 0.json".to_owned()))?;
+        let text = storage.get(&file.location).await?;
+        let End { after, end } = serde_json::from_slice(&text).map_err(|e| foreign(e.to_string()))?;
+        remembered.insert(partition, (after, end));
+    }
+    Ok(remembered)
 }

@@ -91,6 +91,22 @@ pub(super) async fn list_archive(storage: &Storage, source: &str) -> Result<File
     Files::of(listed.into_iter().map(ArchiveFile::of).collect::<Result<_, _>>()?)
 }
 
+/// The same for who wants to hear of every file that isn't one of the archive's.
+pub(super) async fn list_archive_leniently(
+    storage: &Storage,
+    source: &str,
+) -> Result<(Vec<ArchiveFile>, Vec<OfflineError>), OfflineError> {
+    let listed = storage.list(&storage.path(&["archive", source]), "parquet").await?;
+    let (mut files, mut foreign) = (vec![], vec![]);
+    for file in listed {
+        match ArchiveFile::of(file) {
+            Ok(file) => files.push(file),
+            Err(error) => foreign.push(error),
+        }
+    }
+    Ok((files, foreign))
+}
+
 impl Files {
     pub(super) fn of(mut files: Vec<ArchiveFile>) -> Result<Files, OfflineError> {
         // What covers comes before what it covers.

@@ -19,6 +19,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -59,6 +60,13 @@ pub async fn archive_table(
     }
     let table = ArchiveTable { storage: storage.clone(), store, schema, files, older };
     Ok(Past { table: Arc::new(table), offsets: ranges(storage, &found).await? })
+}
+
+/// Whether a plan failed since a file is gone that was there when its table was made.
+pub fn gone(error: &DataFusionError) -> bool {
+    // On its way through the Parquet reader, object_store's error became text.
+    let text = error.to_string();
+    text.contains("Object at location ") && text.contains(" not found")
 }
 
 /// Files of the archive, in whichever session they are read.

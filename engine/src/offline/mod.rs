@@ -17,14 +17,16 @@ pub mod dead_letters;
 mod older_files;
 mod remote;
 mod storage;
+pub mod verify;
 
 pub use archive::{ARCHIVE_ROWS_PER_FILE, ArchiveWriter};
 pub use archive_files::archived_ends;
 pub use archive_reader::ArchiveReader;
-pub use archive_table::{Past, archive_table};
+pub use archive_table::{Past, archive_table, gone};
 pub use compact::{CompactStep, Compaction, compact};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
 pub use storage::Storage;
+pub use verify::{Beside, Verified, verify};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::compiler::Compiler;
@@ -76,6 +77,16 @@ impl Project {
     /// Views over a source.
     pub fn views_of(&self, source: &str) -> Vec<Arc<FeatureView>> {
         self.views.values().filter(|v| v.source.name == source).cloned().collect()
+    }
+
+    /// The columns that a source's archive is ordered by: its time, then the key of a view that has one among its columns.
+    pub fn clustering(&self, source: &Source) -> Vec<String> {
+        let mut columns = vec![source.timestamp.clone()];
+        let has = |key: &FieldRef| source.schema.column_with_name(key.name()).is_some();
+        let views = self.views.values().filter(|view| view.source.name == source.name);
+        let keys = views.map(|view| &view.keys).find(|keys| keys.iter().all(has));
+        columns.extend(keys.into_iter().flatten().map(|key| key.name().clone()));
+        columns
     }
 
     /// What a relation is. The planner has refused names that are nothing.

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value as Json, json};
 use tidemark_engine::offline::Storage;
 
+use crate::archive::{set, spine};
 use crate::crash::{self, PLAIN_VIEWS, events};
 use crate::production::harness::{service, unique};
 use crate::support::{Project, Up, files_below, shop_project};
@@ -179,7 +180,7 @@ fn faults_of_the_store_change_nothing() {
     up.wait_until_ready();
     proxy.random(random);
     let mut sent = 0.0;
-    for batch in events.chunks(60) {
+    for batch in events.chunks(100) {
         push(&up, batch);
         sent += 2.0 * batch.len() as f64;
         // Each meets a commit of its own.
@@ -193,6 +194,21 @@ fn faults_of_the_store_change_nothing() {
     up.wait_until("the last commit", |up| committed(up) == sent);
     assert_eq!(up.stop(), Some(0));
     equals_a_calm_run(&project, &place);
+
+    // Compactions on bad days: whatever becomes of them, the archive is the same, and a calm one does what is left.
+    project.write("spine.csv", spine());
+    let before = set(&project, "before.parquet");
+    for seed in 0..2 {
+        proxy.random(ChaCha8Rng::seed_from_u64(seed));
+        project.run(&["compact"]);
+        proxy.calm();
+        assert_eq!(set(&project, "after.parquet"), before);
+    }
+    project.ok(&["compact"]);
+    assert_eq!(set(&project, "after.parquet"), before);
+    let said = project.ok(&["archive", "verify"]);
+    let complete = said.contains("payments: complete") && said.contains("plain: complete");
+    assert!(complete && said.contains("compacted since"), "{said}");
 }
 
 /// A store that is away, or hangs: the stream says why it waits, serves reads, and goes on by itself.

@@ -220,6 +220,17 @@ impl Shop {
             assert_eq!(letters, calm.letters_of(source).iter().map(place).collect::<Vec<_>>(), "{source}");
             assert_eq!(letters.len(), topic.poisoned(), "{source}: dead letters of topic {}", self.topic);
         }
+        let verified = self.ok(&["archive", "verify"]);
+        for found in verified.as_array().unwrap_or(&vec![verified.clone()]) {
+            assert_eq!(found["faults"], Json::Array(vec![]), "{found}");
+            let holes =
+                found["partitions"].as_array().unwrap().iter().map(|partition| partition["holes"].as_u64().unwrap());
+            assert_eq!(
+                holes.sum::<u64>(),
+                0,
+                "what is missing in between was refused, and its letter is there: {found}"
+            );
+        }
         assert_ne!(topic.counts(true), topic.counts(false), "nothing was sent twice");
     }
 }
