@@ -132,12 +132,23 @@ impl ArchiveReader {
         let mut missed = None;
         loop {
             match self.read_on(partition, from, most).await {
-                // Compacted since the archive was listed; its rows are in another file now.
+                // Compacted since the archive was listed; its rows are in another file now. What came since stays unread.
                 Err(OfflineError::Gone { path }) if missed.as_ref() != Some(&path) => {
                     missed = Some(path);
+                    let ends = self.ends();
                     self.refresh().await?;
+                    for (partition, held) in &mut self.partitions {
+                        held.end = held.end.min(ends.get(partition).copied().unwrap_or(0));
+                    }
                 }
-                read => return read,
+                read => {
+                    let end = self.end(partition);
+                    let below = |rows: RecordBatch| {
+                        let known = offsets_in(&rows).partition_point(|offset| *offset < end);
+                        (known > 0).then(|| rows.slice(0, known))
+                    };
+                    return Ok(read?.and_then(below));
+                }
             }
         }
     }
