@@ -8,7 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value as Json;
 use tidemark_benches::process::{Running, Used};
+use tidemark_benches::redis_server::RedisServer;
 use tidemark_benches::{say, venv};
+
+use crate::latest;
 
 /// Where data, programs and answers are.
 pub struct Place {
@@ -17,6 +20,8 @@ pub struct Place {
     pub tidemark: PathBuf,
     pub python: PathBuf,
     pub limit: u64,
+    /// Where W5 writes to.
+    pub redis: RedisServer,
 }
 
 /// A tool, and how it asks the question.
@@ -35,6 +40,8 @@ pub struct Run {
     pub version: String,
     /// Bytes that went through temporary files.
     pub spilled: u64,
+    /// Keys in Redis afterwards.
+    pub keys: u64,
     pub used: Used,
 }
 
@@ -58,10 +65,13 @@ pub fn all(workload: &str, size: &str, peers: &[String]) -> Vec<Contender> {
         ("w1", _) => &["polars.rolling", "duckdb.union", "datafusion.union"],
         // Feast takes 8 GB at ten million and does not finish.
         ("w2", "M") => &["polars.asof", "duckdb.asof"],
+        ("w5", "M") => &["floor.duckdb"],
+        ("w5", _) => &["floor.duckdb", "feast.duckdb"],
         _ => &["polars.asof", "duckdb.asof", "feast.duckdb"],
     };
     let wanted = forms.iter().map(|name| Contender::peer(name));
-    let wanted = wanted.filter(|contender| peers.iter().any(|peer| peer == contender.tool()));
+    let asked = |tool: &str| tool == "floor" || peers.iter().any(|peer| peer == tool);
+    let wanted = wanted.filter(|contender| asked(contender.tool()));
     [Contender::ours()].into_iter().chain(wanted).collect()
 }
 
@@ -104,10 +114,14 @@ impl Place {
     }
 
     fn once(&self, workload: &str, size: &str, contender: &Contender, venvs: &Path) -> Run {
-        let done = match contender.tool() {
+        let reset = if workload == "w5" { self.redis.reset().map(|_| ()) } else { Ok(()) };
+        let done = reset.and_then(|()| match contender.tool() {
+            "tidemark" if workload == "w5" => self.load(size),
             "tidemark" => self.ours(workload, size),
             tool => self.peer(workload, size, &contender.name, tool == "feast", venvs),
-        };
+        });
+        let keys = self.redis.facts().map_or(0, |facts| facts.keys);
+        let done = done.map(|run| Run { keys, ..run });
         done.unwrap_or_else(|error| Run { failed: Some(format!("{error:#}")), ..Run::default() })
     }
 
@@ -145,16 +159,46 @@ impl Place {
         command
     }
 
-    fn ours(&self, workload: &str, size: &str) -> Result<Run> {
+    /// A project over the data of a size.
+    fn project(&self, workload: &str, size: &str) -> Result<PathBuf> {
         let folder = self.data.join("projects").join(format!("{workload}_{size}"));
         std::fs::create_dir_all(folder.join("features"))?;
-        let data = self.data.join("data").join(size);
         let sql = match workload {
             "w1" => include_str!("w1.sql"),
-            _ => include_str!("w2.sql"),
+            "w2" => include_str!("w2.sql"),
+            _ => include_str!("w5.sql"),
         };
-        let sql = sql.replace("DATA", &data.display().to_string());
+        let sql = sql.replace("DATA", &self.data.join("data").join(size).display().to_string());
         std::fs::write(folder.join("features/bench.sql"), sql)?;
+        Ok(folder)
+    }
+
+    /// The online store from history.
+    fn load(&self, size: &str) -> Result<Run> {
+        let folder = self.project("w5", size)?;
+        // As if it were the first time.
+        let _ = std::fs::remove_dir_all(folder.join("data"));
+        let mut command = Command::new(&self.tidemark);
+        command.args(["--json", "--project", latest::PROJECT, "backfill", "--view", "latest", "--online"]);
+        command.arg("--redis-url").arg(self.redis.url()).current_dir(&folder);
+        let (said, used) = self.watch(&mut command, &folder, "tidemark")?;
+        let said: Json = serde_json::from_str(&said).with_context(|| format!("it printed {said}"))?;
+        let seconds = said["seconds"].as_f64().context("it did not say how long it took")?;
+        Ok(Run { seconds, version: env!("CARGO_PKG_VERSION").to_owned(), used, ..Run::default() })
+    }
+
+    /// The rows that W5 left in Redis, where they can be read plainly.
+    pub fn latest(&self, size: &str, contender: &Contender) -> Option<Result<latest::Rows>> {
+        match contender.tool() {
+            "tidemark" => Some(self.project("w5", size).and_then(|folder| latest::ours(&folder, &self.redis))),
+            "floor" => Some(latest::floor(&self.redis)),
+            _ => None,
+        }
+    }
+
+    fn ours(&self, workload: &str, size: &str) -> Result<Run> {
+        let folder = self.project(workload, size)?;
+        let data = self.data.join("data").join(size);
         let out = self.data.join("out").join(size).join(format!("{workload}_tidemark.parquet"));
         let mut command = Command::new(&self.tidemark);
         command.args(["--json", "training-set", "--service", workload, "--timestamp", "label_time", "--spine"]);
@@ -163,7 +207,7 @@ impl Place {
         let said: Json = serde_json::from_str(&said).with_context(|| format!("it printed {said}"))?;
         let seconds = said["seconds"].as_f64().context("it did not say how long it took")?;
         let spilled = said["spilled"].as_u64().unwrap_or_default();
-        Ok(Run { failed: None, seconds, version: env!("CARGO_PKG_VERSION").to_owned(), spilled, used })
+        Ok(Run { seconds, version: env!("CARGO_PKG_VERSION").to_owned(), spilled, used, ..Run::default() })
     }
 
     fn peer(&self, workload: &str, size: &str, name: &str, feast: bool, venvs: &Path) -> Result<Run> {
@@ -171,12 +215,13 @@ impl Place {
         let mut command = Command::new(python);
         command.arg(self.scripts.join(format!("{workload}.py"))).arg(name).arg(size);
         command.env("PEERS_DIR", &self.data).env("PYTHONDONTWRITEBYTECODE", "1").env("FEAST_USAGE", "False");
+        command.env("PEERS_REDIS_PORT", self.redis.port.to_string());
         let (said, used) = self.watch(&mut command, &self.data, name)?;
         let said = said.strip_prefix("RESULT ").with_context(|| format!("it printed {said}"))?;
         let said: Json = serde_json::from_str(said)?;
         let seconds = said["s"].as_f64().context("it did not say how long it took")?;
         let version = said["version"].as_str().unwrap_or_default().to_owned();
-        Ok(Run { failed: None, seconds, version, spilled: 0, used })
+        Ok(Run { seconds, version, used, ..Run::default() })
     }
 
     /// The last line that a program prints, and what it used.
