@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! EventSource ─► row stage ─► fold into pieces ─► online store ─┐
-//!      │                                                        ├─► commit the offset
+//!      │                             ▲                          ├─► commit the offset
 //!      └────────► archive, dead letters ────────────────────────┘
+//!                    └─► views that lack it
 //! ```
 //!
 //! # Guarantee
