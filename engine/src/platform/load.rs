@@ -7,10 +7,12 @@ use super::{Folder, PlatformError};
 use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 use crate::plan::FeatureView;
 use crate::source::files::Reading;
-use crate::stream::{Load, WorkerConfig};
+use crate::stream::Load;
 
 /// Bytes that an event takes on its way into one view, about.
 const EVENT: usize = 640;
+/// Events that are folded at once, where memory isn't limited.
+const MOST: usize = 1 << 20;
 
 /// The store of a folder, or what stands in for it.
 pub(super) async fn open_store(
@@ -34,7 +36,6 @@ pub async fn load(
     let store = open_store(folder, redis).await?;
     // Files that no stream has read are numbered by who reads them first.
     let past = stream_past(folder, &view.source, Reading::Draining)?;
-    let most = WorkerConfig::default().fill_records;
-    let records = memory.map_or(most, |bytes| (bytes / EVENT).clamp(1024, most));
+    let records = memory.map_or(MOST, |bytes| (bytes / EVENT).clamp(1024, MOST));
     Ok(Load { view, store, past, records, reached: Default::default() })
 }

@@ -72,7 +72,9 @@ impl Fill {
         for Gap { view, partition, from } in gaps {
             let views = partitions.entry(partition).or_default();
             // Nothing to keep: the next stretch has other keys, or the same ones with much that is new.
-            views.push(Filling { fold: ViewFold::new(view, 0), next: from });
+            let mut fold = ViewFold::new(view, 0);
+            fold.fresh = from == 0;
+            views.push(Filling { fold, next: from });
         }
         for (partition, mut views) in partitions {
             self.partition(partition, &mut views, heard).await?;

@@ -27,6 +27,8 @@ const SHARES: usize = 2;
 pub struct ViewFold {
     pub view: Arc<FeatureView>,
     cache: Cache,
+    /// Nothing is stored yet, most likely: the next batch doesn't ask.
+    pub fresh: bool,
 }
 
 /// What became of a batch's events in a view.
@@ -39,7 +41,7 @@ pub struct Folded {
 
 impl ViewFold {
     pub fn new(view: Arc<FeatureView>, cache_bytes: usize) -> Self {
-        Self { view, cache: Cache::new(cache_bytes) }
+        Self { view, cache: Cache::new(cache_bytes), fresh: false }
     }
 
     /// Bytes of memory that it keeps between batches, about.
@@ -68,7 +70,9 @@ impl ViewFold {
             if groups.is_empty() {
                 return Ok(folded);
             }
-            groups = self.attempt(to, partition, groups, &mut folded.counts).await?;
+            // Whose write is fenced is looked up.
+            let fresh = std::mem::take(&mut self.fresh);
+            groups = self.attempt(to, partition, (groups, fresh), &mut folded.counts).await?;
         }
         Err(StreamError::Fenced { view: self.view.name.clone(), partition })
     }
@@ -79,7 +83,7 @@ impl ViewFold {
         &mut self,
         to: &Writing,
         partition: i32,
-        groups: Vec<Group>,
+        (groups, fresh): (Vec<Group>, bool),
         counts: &mut FoldCounts,
     ) -> Result<Vec<Group>, StreamError> {
         let mut groups = groups.into_iter();
@@ -92,7 +96,7 @@ impl ViewFold {
                     break;
                 }
                 let heads = share.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
-                let fold = Share { view: self.view.clone(), to: to.clone(), partition };
+                let fold = Share { view: self.view.clone(), to: to.clone(), partition, fresh };
                 shares.spawn(async move { fold.run(share, heads).await });
             }
             let Some(done) = shares.join_next().await else { break };

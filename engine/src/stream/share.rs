@@ -17,6 +17,8 @@ pub(super) struct Share {
     pub view: Arc<FeatureView>,
     pub to: Writing,
     pub partition: i32,
+    /// Heads that aren't known are taken for ones that aren't there: if they are, the write is fenced.
+    pub fresh: bool,
 }
 
 /// Where a fold writes to.
@@ -108,7 +110,11 @@ impl Share {
         let kernel = &self.view.kernel;
         let mut pieces = Vec::with_capacity(groups.len());
         for ((key, _), head) in groups.iter().zip(heads) {
-            pieces.push(head.map(|head| self.decoded(key, head)).transpose()?);
+            pieces.push(match head {
+                Some(head) => Some(self.decoded(key, head)?),
+                None if self.fresh => Some(Loaded { piece: kernel.empty_piece(self.partition), head: None }),
+                None => None,
+            });
         }
         for _ in 0..ROUNDS {
             let needs = groups.iter().zip(&pieces).enumerate().filter_map(|(i, ((key, rows), loaded))| {
