@@ -30,12 +30,11 @@ pub async fn run(
     let load = platform::load(view.clone(), &folder, redis, memory).await;
     let load = load.context("can't load the online store; a `tidemark up` that runs fills its views by itself")?;
     check_archive(&folder, [view.source.clone()], Lacking::IsSaid).await?;
-    let (events, started) = (AtomicU64::new(0), Instant::now());
+    let (events, failed, started) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
     let heard = |_: &FeatureView, folded: &Folded| {
-        let counts = &folded.counts;
-        let all =
-            counts.folded + counts.late + counts.duplicate + counts.skipped + folded.null_keys + folded.failed.len();
+        let all: usize = folded.outcomes().iter().map(|(_, n)| n).sum();
         events.fetch_add(all as u64, Ordering::Relaxed);
+        failed.fetch_add(folded.failed.len() as u64, Ordering::Relaxed);
     };
     let mut shown = Progress::new();
     let mut tick = tokio::time::interval(TICK);
@@ -51,6 +50,10 @@ pub async fn run(
         }
     };
     drop(shown);
+    let failed = failed.load(Ordering::Relaxed);
+    if failed > 0 {
+        eprintln!("warning: view {name}: {} events can't be evaluated, and are left out", count(failed));
+    }
     let (events, seconds) = (events.load(Ordering::Relaxed), started.elapsed().as_secs_f64());
     if settings.json {
         let offsets: serde_json::Map<_, _> =

@@ -118,8 +118,10 @@ impl Readiness {
                 (false, true) => format!("source {} is {behind} events behind", source.name),
                 (false, false) => {
                     // Without a worker nothing is known of it; its views say so.
-                    if app.platform.project.views_of(&source.name).iter().all(|v| app.platform.progress.filled(&v.id()))
-                    {
+                    if app.platform.project.views_of(&source.name).iter().all(|view| {
+                        let answers = app.platform.view(&view.name);
+                        answers.is_some_and(|view| app.platform.progress.filled(&view.id()))
+                    }) {
                         caught_up.insert(source.name.clone());
                     }
                     continue;

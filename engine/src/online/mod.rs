@@ -104,6 +104,8 @@ pub enum StoreError {
     Redis { at: String, what: &'static str, cause: String },
     #[error("online store {at}: it was restarted, and may have lost what it took last; going back to what it has")]
     SessionEnded { at: String },
+    #[error("online store {at}: another process has just taken up view {view}; looking again")]
+    TakenUp { at: String, view: String },
     #[error(
         "online store {path}: view {view}, key \"{key}\", partition {partition}: {cause}; what it holds is damaged"
     )]
@@ -159,6 +161,11 @@ pub trait OnlineStore: Debug + Send + Sync {
 
     /// What each view takes that was written to. It looks at every key: for people who ask, not for every minute.
     async fn usage(&self) -> Result<BTreeMap<ViewId, Usage>, StoreError>;
+
+    /// Whether other processes may use it too.
+    fn shared(&self) -> bool {
+        false
+    }
 
     /// Whether it forgets keys that are idle, see [`PieceWrite::idle_after`]: then a key that isn't there may have been.
     fn forgets(&self) -> bool {

@@ -32,6 +32,9 @@ pub async fn load(
     redis: Option<&RedisConfig>,
     memory: Option<usize>,
 ) -> Result<Load, PlatformError> {
+    if view.fingerprint.is_empty() {
+        return Err(PlatformError::NotLoaded(view.name.clone()));
+    }
     folder.make()?;
     let store = open_store(folder, redis).await?;
     // Files that no stream has read are numbered by who reads them first.

@@ -123,6 +123,8 @@ pub enum PlatformError {
     Kafka(#[from] KafkaError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error("view {0} can't be filled: the files of a dimension table that it joins are missing")]
+    NotLoaded(String),
     #[error("no source `{0}`")]
     UnknownSource(String),
     #[error("source `{0}` reads files: events can't be pushed to it")]
@@ -249,7 +251,9 @@ impl Platform {
             let mut worker = self.worker(source, Reading::Draining).await?;
             done.push((source.name.clone(), worker.run(Until::End).await?));
         }
-        self.publish().await;
+        if self.filled() {
+            self.publish().await;
+        }
         Ok(done)
     }
 

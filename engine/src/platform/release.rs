@@ -11,7 +11,7 @@
 //! to the views whose state is in the store, or it isn't used: a view's fingerprint says so.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -80,7 +80,8 @@ impl Release {
         let Some(id) = live(storage).await?.filter(|id| *id != self.id) else { return Ok(None) };
         let folder = scratch.join(&id);
         let files: BTreeMap<String, String> = get(storage, &list(storage, &id)).await?;
-        for name in files.keys().filter(|name| name.split('/').all(|part| part != "..")) {
+        let inside = |name: &&String| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        for name in files.keys().filter(inside) {
             write(&folder.join(name), &storage.get(&place(storage, &id, name)).await?)?;
         }
         self.lend(&folder)?;

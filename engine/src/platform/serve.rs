@@ -15,6 +15,8 @@ use crate::plan::{FeatureService, FeatureView, Project};
 
 /// How often to look whether every view can be read.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long to wait after an object store failed.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(5);
 
 impl Platform {
     /// Goes on serving what was live before, while what is new or was changed since fills. Before the workers start.
@@ -22,10 +24,15 @@ impl Platform {
         let storage = Storage::open(self.folder.offline())?;
         let scratch = self.folder.path().join(format!(".previous-{}", std::process::id()));
         if let Some(release) = &self.release {
+            // Of a process that had the same number, and was killed.
+            let _ = std::fs::remove_dir_all(&scratch);
             let previous = release.previous(&storage, &scratch).await;
             // All that is needed of it is in memory.
             let _ = std::fs::remove_dir_all(&scratch);
-            self.previous = previous?;
+            self.previous = previous.unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was live before can't be read: it is not served");
+                None
+            });
         }
         Ok(())
     }
@@ -37,12 +44,20 @@ impl Platform {
             if *stop.borrow() {
                 return;
             }
-            let mut views = self.project.views.values().filter(|view| !view.fingerprint.is_empty());
-            if views.all(|view| self.progress.filled(&view.id())) && self.publish().await {
-                self.progress.settle();
-                return;
+            if self.filled() {
+                if self.publish().await {
+                    self.progress.settle();
+                    return;
+                }
+                let _ = tokio::time::timeout(PUBLISH_AGAIN, stop.wait_for(|stop| *stop)).await;
             }
         }
+    }
+
+    /// Whether every view that can run has its history.
+    pub(super) fn filled(&self) -> bool {
+        let mut views = self.project.views.values().filter(|view| !view.fingerprint.is_empty());
+        views.all(|view| self.answers(view))
     }
 
     /// A service in the version that can answer; if none can, the project's own.

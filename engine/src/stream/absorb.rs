@@ -25,15 +25,7 @@ impl Worker {
         // What succeeded is recorded before what failed is reported: it isn't done again.
         let Absorbed { folded, whole, failure } = self.fold(batches).await?;
         for (batch, name, folded) in folded {
-            let count = |outcome: &str, n: usize| {
-                self.metrics.view_events.with_label_values(&[name.as_str(), outcome]).inc_by(n as u64)
-            };
-            count("folded", folded.counts.folded);
-            count("late", folded.counts.late);
-            count("duplicate", folded.counts.duplicate);
-            count("replayed", folded.counts.skipped);
-            count("null_key", folded.null_keys);
-            count("failed", folded.failed.len());
+            folded.count(&self.metrics, &name);
             let Some(batch) = batches.get(batch) else { continue };
             let archived = self.committed(batch.partition);
             let letters = self.letters.entry(batch.partition).or_default();
@@ -121,7 +113,10 @@ impl Worker {
             let (place, view, folded, failure) = joined(done);
             absorbed.whole = absorbed.whole.min(folded.len());
             absorbed.failure = absorbed.failure.or(failure);
+            // What was live before has no letters and no counts of its own: the project's version says what becomes of an event.
+            let told = !self.retained.contains(&view.fold.view.id());
             let folded = folded.into_iter().enumerate().filter_map(|(batch, folded)| Some((batch, folded?)));
+            let folded = folded.filter(|_| told);
             absorbed.folded.extend(folded.map(|(batch, folded)| (batch, view.fold.view.name.clone(), folded)));
             views.push((place, view));
         }

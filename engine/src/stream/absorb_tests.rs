@@ -9,6 +9,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use async_trait::async_trait;
 use serde_json::json;
 
+use super::super::StreamError;
 use super::super::worker::Owned;
 use super::super::{Past, Progress, Until, Worker, WorkerConfig};
 use crate::metrics::Metrics;
@@ -177,6 +178,6 @@ async fn who_begins_again_has_nothing_on_the_way() {
         WorkerConfig::default(),
     );
     worker.owned.insert(1, Owned { next: 1, committed: 0 });
-    worker.begin_again();
+    worker.begin_again(&StreamError::Fenced { view: String::new(), partition: 1 });
     assert_eq!(worker.archive.unwrap().pending_rows(), 0);
 }

@@ -15,7 +15,6 @@ use super::fold::{Folded, joined};
 use super::known::history_id;
 use super::share::Writing;
 use super::worker::Worker;
-use crate::metrics::Metrics;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
@@ -104,48 +103,64 @@ impl Worker {
         self.take_up();
         let advanced = ended.is_some();
         ended.unwrap_or(Ok(()))?;
-        if self.catch_up.runs() {
-            return Ok(advanced);
-        }
         self.join().await?;
         // What could be read before is not left behind for long: after a crash it lacks what came since the last commit.
         let known: Vec<ViewId> =
             self.views.iter().filter(|view| view.missing().is_empty()).map(|view| view.fold.view.id()).collect();
-        let gaps = self.gaps();
-        let few: Vec<Gap> =
-            gaps.into_iter().filter(|gap| known.contains(&gap.view.id()) && self.is_small(gap)).collect();
+        let mut few = vec![];
+        for gap in self.gaps().into_iter().filter(|gap| known.contains(&gap.view.id())) {
+            if self.is_small(&gap).await? {
+                few.push(gap);
+            }
+        }
         self.fill_now(few).await?;
+        if self.catch_up.runs() {
+            return Ok(advanced);
+        }
         let gaps = self.gaps();
         if !gaps.is_empty() {
             self.raise_history(&gaps).await?;
-            let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
-            let heard = move |view: &FeatureView, folded: &Folded| count(&metrics, view, folded);
-            self.catch_up.running = Some(tokio::spawn(async move { fill.run(gaps, &heard).await }));
+            let (mut fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+            // What is read comes first, and doesn't wait for what is new.
+            let (read, new): (Vec<Gap>, Vec<Gap>) = gaps.into_iter().partition(|gap| known.contains(&gap.view.id()));
+            self.catch_up.running = Some(tokio::spawn(async move {
+                let heard = |view: &FeatureView, folded: &Folded| folded.count(&metrics, &view.name);
+                fill.run(read, &heard).await?;
+                fill.run(new, &heard).await
+            }));
         }
         Ok(advanced)
     }
 
     /// After a commit everything that was read is past: what little views lack of it is filled here and now.
     pub(super) async fn hand_over(&mut self) -> Result<(), StreamError> {
-        let gaps = self.gaps();
-        if !self.catch_up.runs() && gaps.iter().all(|gap| self.is_small(gap)) {
-            self.fill_now(gaps).await?;
+        if self.catch_up.runs() {
+            return Ok(());
         }
-        Ok(())
+        let gaps = self.gaps();
+        for gap in &gaps {
+            if !self.is_small(gap).await? {
+                return Ok(());
+            }
+        }
+        self.fill_now(gaps).await
     }
 
     /// Whether it is no more than what comes between two commits.
-    fn is_small(&self, gap: &Gap) -> bool {
+    async fn is_small(&mut self, gap: &Gap) -> Result<bool, StreamError> {
         let end = self.past_ends().get(&gap.partition).copied().unwrap_or(0);
-        usize::try_from(end.saturating_sub(gap.from)).is_ok_and(|events| events <= self.config.commit_events)
+        let events = self.source.between(gap.partition, gap.from, end).await?;
+        // A commit is due after a step, which may read a batch more.
+        let most = self.config.commit_events + 2 * self.config.max_records;
+        Ok(usize::try_from(events).is_ok_and(|events| events <= most))
     }
 
     async fn fill_now(&mut self, gaps: Vec<Gap>) -> Result<(), StreamError> {
         if gaps.is_empty() {
             return Ok(());
         }
-        let (fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
-        fill.run(gaps, &|view, folded| count(&metrics, view, folded)).await?;
+        let (mut fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+        fill.run(gaps, &|view, folded| folded.count(&metrics, &view.name)).await?;
         self.take_up();
         self.join().await
     }
@@ -213,18 +228,6 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-fn count(metrics: &Metrics, view: &FeatureView, folded: &Folded) {
-    let count = |outcome: &str, n: usize| {
-        metrics.view_events.with_label_values(&[view.name.as_str(), outcome]).inc_by(n as u64);
-    };
-    count("folded", folded.counts.folded);
-    count("late", folded.counts.late);
-    count("duplicate", folded.counts.duplicate);
-    count("replayed", folded.counts.skipped);
-    count("null_key", folded.null_keys);
-    count("failed", folded.failed.len());
 }
 
 #[cfg(test)]

@@ -68,14 +68,22 @@ impl Worker {
         let steps = steps.into_iter().map(async |(id, partition, from, to)| {
             match self.store.set_progress(session, &id, partition, from, to).await? {
                 WriteOutcome::Written => Ok(()),
-                WriteOutcome::Fenced { .. } => Err(StreamError::StateLost { view: id.name, partition }),
+                WriteOutcome::Fenced { .. } => {
+                    // What was written since the store lost it stands on nothing, and must not be taken for what somebody else fills.
+                    self.store.drop_partitions(&id, &[partition]).await?;
+                    Err(StreamError::StateLost { view: id.name, partition })
+                }
             }
         });
         try_join_all(steps).await.map(|_| ())
     }
 
     /// Forgets everything that it remembers of the store and the archive. The next step reads it anew.
-    pub(super) fn begin_again(&mut self) {
+    pub(super) fn begin_again(&mut self, error: &StreamError) {
+        if let StreamError::StateLost { .. } = error {
+            // What is left of the views can't be read: whoever asks is told to wait.
+            self.views.iter().for_each(|view| self.progress.drop_view(&view.fold.view.id()));
+        }
         self.session = None;
         if let Some(archive) = &mut self.archive {
             // Whoever has them by then writes what was on the way.

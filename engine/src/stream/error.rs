@@ -45,7 +45,7 @@ impl StreamError {
     pub(super) fn stale(&self) -> bool {
         matches!(
             self,
-            StreamError::Store(StoreError::SessionEnded { .. })
+            StreamError::Store(StoreError::SessionEnded { .. } | StoreError::TakenUp { .. })
                 | StreamError::StateLost { .. }
                 | StreamError::Fenced { .. }
                 | StreamError::Offline(OfflineError::Conflict { .. } | OfflineError::Encode { .. })
@@ -62,6 +62,7 @@ impl StreamError {
         match self {
             StreamError::Source(_) => "source",
             StreamError::Store(StoreError::SessionEnded { .. }) => "session",
+            StreamError::Store(StoreError::TakenUp { .. }) => "fenced",
             StreamError::Store(_) => "store",
             StreamError::Offline(OfflineError::Conflict { .. }) => "fenced",
             StreamError::Offline(_) => "archive",

@@ -19,6 +19,9 @@ use super::share::Writing;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
+/// Bytes of events after which a stretch ends, however few they are.
+const STRETCH: usize = 256 << 20;
+
 /// A view that lacks events of a partition, from an offset on.
 #[derive(Debug, Clone)]
 pub struct Gap {
@@ -64,7 +67,7 @@ struct Filling {
 impl Fill {
     /// Fills gaps. `heard` is told what became of each stretch's events.
     pub async fn run(
-        mut self,
+        &mut self,
         gaps: Vec<Gap>,
         heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
     ) -> Result<(), StreamError> {
@@ -111,12 +114,13 @@ impl Fill {
 
     /// Events from an offset on, and the offset below which there is nothing more to read.
     async fn stretch(&mut self, partition: i32, from: i64, end: i64) -> Result<(RecordBatch, i64), StreamError> {
-        let (mut parts, mut rows, mut next) = (vec![], 0, from);
-        while rows < self.records && next < end {
+        let (mut parts, mut rows, mut bytes, mut next) = (vec![], 0, 0, from);
+        while rows < self.records && bytes < STRETCH && next < end {
             match self.past.read(partition, next, self.records - rows).await? {
                 Some((events, after)) => {
                     next = after;
                     rows += events.num_rows();
+                    bytes += events.get_array_memory_size();
                     parts.push(events);
                 }
                 // What is left was refused.

@@ -11,6 +11,7 @@ use super::cache::Cache;
 use super::error::StreamError;
 use super::share::{Group, Share, Writing};
 use crate::kernel::{EventRows, FoldCounts, KernelError, encode_keys};
+use crate::metrics::Metrics;
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
 use crate::source::META_COLUMNS;
@@ -37,6 +38,27 @@ pub struct Folded {
     pub counts: FoldCounts,
     pub null_keys: usize,
     pub failed: Vec<FailedEvent>,
+}
+
+impl Folded {
+    /// Counts the events in the metrics of a view.
+    pub(super) fn count(&self, metrics: &Metrics, view: &str) {
+        for (outcome, n) in self.outcomes() {
+            metrics.view_events.with_label_values(&[view, outcome]).inc_by(n as u64);
+        }
+    }
+
+    /// How many events came to what.
+    pub fn outcomes(&self) -> [(&'static str, usize); 6] {
+        [
+            ("folded", self.counts.folded),
+            ("late", self.counts.late),
+            ("duplicate", self.counts.duplicate),
+            ("replayed", self.counts.skipped),
+            ("null_key", self.null_keys),
+            ("failed", self.failed.len()),
+        ]
+    }
 }
 
 impl ViewFold {

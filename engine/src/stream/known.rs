@@ -31,11 +31,16 @@ pub(super) async fn known(
     let (id, history_id) = (view.id(), history_id(view));
     let mut stored = store.progress(&id).await?;
     if stored.is_empty() {
-        // What is left of one that a server lost would say that less is missing.
-        let partitions: Vec<i32> = ends.keys().copied().collect();
-        store.drop_partitions(&history_id, &partitions).await?;
-        for (partition, end) in ends {
-            store.set_progress(*session, &history_id, *partition, None, *end).await?;
+        // What is left of one that a server lost would say that less is missing: it is raised. Of a cluster's servers some may have lost
+        // theirs, so that the first time makes them one.
+        for _ in 0..2 {
+            let history = store.progress(&history_id).await?;
+            for (partition, end) in ends {
+                let held = history.get(partition).copied();
+                if held.is_none_or(|held| held < *end) {
+                    store.set_progress(*session, &history_id, *partition, held, *end).await?;
+                }
+            }
         }
     }
     let new: Vec<i32> = starts.keys().filter(|p| !stored.contains_key(p)).copied().collect();

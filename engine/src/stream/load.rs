@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::StreamError;
 use super::fill::{Fill, Gap, Reached};
@@ -18,6 +19,7 @@ use crate::plan::FeatureView;
 
 /// How often to begin again when another writer got ahead, or the store was restarted.
 const ATTEMPTS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A view that is loaded.
 #[derive(Debug)]
@@ -41,7 +43,10 @@ impl Load {
         let mut attempts = 1;
         loop {
             match self.attempt(&mut loaded, heard).await {
-                Err(error) if error.stale() && attempts < ATTEMPTS => attempts += 1,
+                Err(error) if error.stale() && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
                 done => return done.map(|()| loaded),
             }
         }

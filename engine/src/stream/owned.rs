@@ -287,6 +287,15 @@ impl Worker {
                 return Err(StreamError::StateLost { view: id.name, partition: *partition });
             }
         }
+        for view in &self.views {
+            let held = self.store.progress(&view.fold.view.id()).await?;
+            let lost = |(partition, stored): &(&i32, &i64)| {
+                self.owned.contains_key(partition) && held.get(partition).is_none_or(|held| held < stored)
+            };
+            if let Some((partition, _)) = view.stored.iter().find(lost) {
+                return Err(StreamError::StateLost { view: view.fold.view.name.clone(), partition: *partition });
+            }
+        }
         if Some(self.store.session().await?) != self.session {
             // The next step takes everything over anew.
             return Err(StreamError::Store(StoreError::SessionEnded { at: self.name() }));
@@ -307,28 +316,59 @@ impl Worker {
         self.report_views().await
     }
 
-    /// Forgets the earlier versions of views that are filled: nobody reads them any more.
+    /// Forgets the other versions of views that are filled. In a store that others use, or where one of them was served, not before the
+    /// project's own have been live for a while, and only those that nobody has written to meanwhile.
     pub(super) async fn tidy(&mut self) -> Result<(), StreamError> {
         if self.tidied || self.catches_up() || self.views.iter().any(|view| !view.missing().is_empty()) {
             return Ok(());
         }
-        let served = !self.retained.is_empty();
-        if served && self.progress.settled().is_none_or(|since| since < self.config.retire_after) {
+        let waits = self.store.shared() || !self.retained.is_empty();
+        if waits && self.progress.settled().is_none() {
             return Ok(());
         }
-        self.retained.iter().for_each(|id| self.progress.drop_view(id));
-        self.views.retain(|view| !self.retained.contains(&view.fold.view.id()));
-        let current: Vec<ViewId> =
-            self.views.iter().flat_map(|v| [v.fold.view.id(), history_id(&v.fold.view)]).collect();
-        for id in self.store.views().await? {
-            let former = self.retained.contains(&id) || current.iter().any(|current| current.name == id.name);
-            if former && !current.contains(&id) {
-                self.store.drop_view(&id).await?;
+        let after = if waits { self.config.retire_after } else { Duration::ZERO };
+        match &self.doomed {
+            None => {
+                let since = Instant::now();
+                self.doomed = Some((self.others().await?, since));
+                if !after.is_zero() {
+                    return Ok(());
+                }
             }
+            Some((_, since)) if since.elapsed() < after => return Ok(()),
+            Some(_) => {}
+        }
+        // Nobody here reads them any more.
+        self.views.retain(|view| !self.retained.contains(&view.fold.view.id()));
+        let before = self.doomed.take().map(|(before, _)| before).unwrap_or_default();
+        let mut left = false;
+        for (id, held) in self.others().await? {
+            // Another instance keeps it, or fills it.
+            if before.get(&id) != Some(&held) && !self.retained.contains(&id) {
+                left = true;
+                continue;
+            }
+            self.progress.drop_view(&id);
+            self.store.drop_view(&id).await?;
         }
         self.retained.clear();
-        self.tidied = true;
+        self.tidied = !left;
         Ok(())
+    }
+
+    /// Other versions of the views, and how far they are.
+    async fn others(&self) -> Result<BTreeMap<ViewId, BTreeMap<i32, i64>>, StreamError> {
+        let views = self.views.iter().map(|view| &view.fold.view).filter(|view| !self.retained.contains(&view.id()));
+        let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view)]).collect();
+        let mut others = BTreeMap::new();
+        for id in self.store.views().await? {
+            let other = self.retained.contains(&id) || current.iter().any(|current| current.name == id.name);
+            if other && !current.contains(&id) {
+                let held = self.store.progress(&id).await?;
+                others.insert(id, held);
+            }
+        }
+        Ok(others)
     }
 }
 

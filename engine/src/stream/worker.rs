@@ -97,6 +97,8 @@ pub struct Worker {
     pub(super) catch_up: CatchUp,
     /// Views that are kept fresh for as long as the project's own are not filled.
     pub(super) retained: BTreeSet<ViewId>,
+    /// What is to be dropped, how far it was, and when that was.
+    pub(super) doomed: Option<(BTreeMap<ViewId, BTreeMap<i32, i64>>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,7 @@ impl Worker {
             tidied: false,
             catch_up: CatchUp::default(),
             retained: BTreeSet::new(),
+            doomed: None,
         }
     }
 
@@ -195,7 +198,7 @@ impl Worker {
                 }
                 Err(error) => {
                     if error.stale() {
-                        self.begin_again();
+                        self.begin_again(&error);
                     }
                     let stopping = matches!(&until, Until::Stopped(stop) if *stop.borrow());
                     if stopping && !error.lasts() {
@@ -224,7 +227,8 @@ impl Worker {
         }
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
-            if !self.catches_up() && self.others_are_done().await? {
+            let filled = !self.catches_up() && self.views.iter().all(|view| view.missing().is_empty());
+            if filled && self.others_are_done().await? {
                 self.tidy().await?;
                 return Ok(Worked::Done);
             }

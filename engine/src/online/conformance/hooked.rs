@@ -92,6 +92,10 @@ impl<H: Hook> OnlineStore for Hooked<H> {
         self.store.views().await
     }
 
+    fn shared(&self) -> bool {
+        self.store.shared()
+    }
+
     async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
         self.store.drop_partitions(view, partitions).await
     }

@@ -310,6 +310,10 @@ impl OnlineStore for RedisStore {
         self.measure().await
     }
 
+    fn shared(&self) -> bool {
+        true
+    }
+
     fn forgets(&self) -> bool {
         !self.keep_idle
     }

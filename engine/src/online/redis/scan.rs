@@ -68,12 +68,18 @@ impl RedisStore {
 
     pub(super) async fn forget_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
         let what = "can't drop partitions";
-        let before = self.progress_of_each(view).await?;
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let held = async || -> Result<Vec<Vec<Option<i64>>>, StoreError> {
+            let each = self.progress_of_each(view).await?;
+            Ok(each.iter().map(|held| partitions.iter().map(|p| held.get(p).copied()).collect()).collect())
+        };
+        let before = held().await?;
         let pieces = self.pieces_of(view, partitions, what).await?;
         // Who took the view up while this looked at its keys may have written some of them.
-        if self.progress_of_each(view).await? != before {
-            let cause = "another process has taken the view up; trying again".to_owned();
-            return Err(StoreError::Redis { at: self.at.clone(), what, cause });
+        if held().await? != before {
+            return Err(StoreError::TakenUp { at: self.at.clone(), view: view.name.clone() });
         }
         // Progress first: whoever comes in the middle finds less than there is, never more.
         let progress = self.tags.iter().map(|tag| {
