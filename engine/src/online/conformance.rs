@@ -241,6 +241,7 @@ async fn progress(store: &impl OnlineStore) -> Result<(), String> {
 
 async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
     let (view, other, a, b) = (view("v"), view("w"), key("a"), key("b"));
+    store.drop_partitions(&view, &[]).await.map_err(text)?;
     store.drop_partitions(&view, &[0]).await.map_err(text)?;
     for view in [&view, &other] {
         let chunk = |write: PieceWrite| PieceWrite { chunks: vec![(7, Bytes::from_static(b"chunk"))], ..write };

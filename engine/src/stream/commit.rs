@@ -68,9 +68,12 @@ impl Worker {
         let steps = steps.into_iter().map(async |(id, partition, from, to)| {
             match self.store.set_progress(session, &id, partition, from, to).await? {
                 WriteOutcome::Written => Ok(()),
-                WriteOutcome::Fenced { .. } => {
-                    // What was written since the store lost it stands on nothing, and must not be taken for what somebody else fills.
-                    self.store.drop_partitions(&id, &[partition]).await?;
+                WriteOutcome::Fenced { holds } => {
+                    // Less than there was: the store lost it, and what was written since stands on nothing. It must not be taken for
+                    // what somebody else fills. (More than there was is a new owner's.)
+                    if holds < from {
+                        self.store.drop_partitions(&id, &[partition]).await?;
+                    }
                     Err(StreamError::StateLost { view: id.name, partition })
                 }
             }

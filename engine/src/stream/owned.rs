@@ -12,7 +12,7 @@ use super::error::StreamError;
 use super::known::{history_id, known};
 use super::progress::ViewProgress;
 use super::share::Writing;
-use super::worker::{Owned, View, Worker, source_id};
+use super::worker::{Held, Owned, View, Worker, source_id};
 use crate::offline::ArchiveWriter;
 use crate::online::{Session, StoreError, ViewId, WriteOutcome};
 
@@ -357,7 +357,7 @@ impl Worker {
     }
 
     /// Other versions of the views, and how far they are.
-    async fn others(&self) -> Result<BTreeMap<ViewId, BTreeMap<i32, i64>>, StreamError> {
+    async fn others(&self) -> Result<Held, StreamError> {
         let views = self.views.iter().map(|view| &view.fold.view).filter(|view| !self.retained.contains(&view.id()));
         let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view)]).collect();
         let mut others = BTreeMap::new();

@@ -97,8 +97,8 @@ pub struct Worker {
     pub(super) catch_up: CatchUp,
     /// Views that are kept fresh for as long as the project's own are not filled.
     pub(super) retained: BTreeSet<ViewId>,
-    /// What is to be dropped, how far it was, and when that was.
-    pub(super) doomed: Option<(BTreeMap<ViewId, BTreeMap<i32, i64>>, Instant)>,
+    /// What is to be dropped, and when that was so first.
+    pub(super) doomed: Option<(Held, Instant)>,
 }
 
 #[derive(Debug)]
@@ -125,6 +125,9 @@ impl View {
         }
     }
 }
+
+/// How far versions of views are, by partition.
+pub(super) type Held = BTreeMap<ViewId, BTreeMap<i32, i64>>;
 
 /// A partition that the worker reads.
 #[derive(Debug, Clone)]
