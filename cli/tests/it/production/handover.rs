@@ -111,6 +111,8 @@ impl Reads {
 fn load(shop: &Shop) -> Command {
     let mut load = shop.command();
     load.args(NEXT).args(["backfill", "--view", "user_ever", "--online", "--redis-keep-idle"]);
+    // So many stretches that it can be interrupted between two.
+    load.args(["--memory-limit", "1MB"]);
     load
 }
 
@@ -167,7 +169,7 @@ async fn history_is_handed_over_to_a_stream_that_runs() {
         patience -= 1;
         assert!(patience > 0, "no load could be killed in the middle");
         let running = load(&shop).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let after = Duration::from_millis(random.random_range(400..1500));
+        let after = Duration::from_millis(random.random_range(200..900));
         kills += usize::from(tokio::task::spawn_blocking(move || kill(running, after)).await.unwrap());
     }
     let loaded = tokio::task::spawn_blocking({
