@@ -24,6 +24,24 @@ use crate::settings::Settings;
 /// How long requests in flight may take when the platform stops.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How the workers of a platform that runs on work.
+#[derive(Debug, clap::Args)]
+pub struct Workers {
+    /// Seconds between commits: how much a restart after a crash does again
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    commit_every: Duration,
+    /// Seconds to keep the state of what was served before, once changed views have their history: other instances may still serve it
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    keep_previous: Duration,
+}
+
+impl Workers {
+    pub fn configure(&self, platform: &mut Platform) {
+        platform.config.commit_every = self.commit_every;
+        platform.config.retire_after = self.keep_previous;
+    }
+}
+
 /// Takes the address before anything slow or lasting is done.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {

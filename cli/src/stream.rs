@@ -26,16 +26,12 @@ pub struct Args {
     /// Address to serve REST, /ready and /metrics on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", env = "TIDEMARK_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Seconds between commits: how much a restart after a crash does again
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
-    commit_every: Duration,
+    #[command(flatten)]
+    workers: run::Workers,
     /// What timelines, waiting events and batches may take of memory, such as 512MB or 2GB; what the clients of Kafka and Redis
     /// hold, and the allocator, come on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", default_value = "512MB", value_parser = run::bytes)]
     memory_limit: usize,
-    /// Seconds to keep the state of what was served before, once changed views have their history: instances that still run it read it
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = run::seconds)]
-    keep_previous: Duration,
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
@@ -54,9 +50,8 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     };
     crate::check::log(&project.warnings);
     let mut platform = Platform::open(project, settings.folder(), services).await?;
-    platform.config.commit_every = args.commit_every;
+    args.workers.configure(&mut platform);
     platform.limit_memory(args.memory_limit);
-    platform.config.retire_after = args.keep_previous;
     match listener {
         Some(listener) => {
             platform.resume().await?;

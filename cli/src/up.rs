@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use tidemark_engine::platform::Platform;
@@ -20,12 +19,8 @@ pub struct Args {
     /// Make this many synthetic events a second (of the sources transactions and clicks)
     #[arg(long, value_name = "RATE", value_parser = live::rate)]
     generate: Option<f64>,
-    /// Seconds between commits: how much a restart after a crash does again
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = run::seconds)]
-    commit_every: Duration,
-    /// Seconds to keep the state of what was served before, once changed views have their history
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = run::seconds)]
-    keep_previous: Duration,
+    #[command(flatten)]
+    workers: run::Workers,
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
@@ -33,8 +28,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     crate::check::log(&project.warnings);
     let listener = run::listen(settings.listen(args.listen)).await?;
     let mut platform = Platform::embedded(project, settings.folder())?;
-    platform.config.commit_every = args.commit_every;
-    platform.config.retire_after = args.keep_previous;
+    args.workers.configure(&mut platform);
     platform.resume().await?;
     let traffic =
         args.generate.map(|rate| live::Traffic::new(&platform.project, Config::default(), rate, None)).transpose()?;

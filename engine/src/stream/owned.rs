@@ -99,9 +99,10 @@ impl Worker {
             self.ends = ends.clone();
         }
         let source = self.name();
-        let starts = self.known(session, &start_id(&source), &fresh).await?;
+        let starts = self.starts(session, &start_id(&source), &fresh).await?;
         let committed = self.commits(session, &source_id(&source), &starts).await?;
         let past = self.archived().unwrap_or_else(|| committed.clone());
+        self.let_go_of_dropped().await?;
         for i in 0..self.views.len() {
             self.admit_view(session, i, &starts, (&past, &ends)).await?;
         }
@@ -123,7 +124,7 @@ impl Worker {
 
     /// What the store remembers of the source's partitions under an id. Of those that are new, where they start: at the
     /// archive's beginning, or where the source's definition says.
-    async fn known(
+    async fn starts(
         &mut self,
         session: Session,
         id: &ViewId,
@@ -182,6 +183,18 @@ impl Worker {
     pub(super) fn past_ends(&self) -> BTreeMap<i32, i64> {
         let committed = || self.owned.iter().map(|(partition, owned)| (*partition, owned.committed)).collect();
         self.archived().unwrap_or_else(committed)
+    }
+
+    /// Another instance may have dropped what was live before: nobody is to fill it again.
+    async fn let_go_of_dropped(&mut self) -> Result<(), StreamError> {
+        for id in self.retained.clone() {
+            if self.store.progress(&id).await?.is_empty() {
+                self.retained.remove(&id);
+                self.views.retain(|view| view.fold.view.id() != id);
+                self.progress.drop_view(&id);
+            }
+        }
+        Ok(())
     }
 
     async fn admit_view(
