@@ -51,7 +51,11 @@ pub fn spilled(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     own + plan.children().into_iter().map(spilled).sum::<u64>()
 }
 
+/// Up to so many bytes are sorted in one piece: to merge what many buckets give is a comparison of each row with many.
+const SORTED_AT_ONCE: usize = 128 << 20;
+
 fn with_runtime(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> SessionContext {
+    let config = config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE);
     let state = SessionStateBuilder::new()
         .with_runtime_env(runtime)
         .with_config(config)

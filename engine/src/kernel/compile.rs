@@ -26,6 +26,8 @@ pub struct Kernel {
     pub(super) keep_rows: usize,
     /// How long before the newest event a tile may still be cut by a read at or after it, in microseconds.
     pub(super) open: i64,
+    /// Whether rows of its columns can be appended as bytes.
+    pub(super) appends: bool,
 }
 
 /// One fold over one frame.
@@ -79,8 +81,10 @@ impl Kernel {
             ),
             keep_rows: spec.frames.iter().map(rows_needed).max().unwrap_or(0),
             open: spec.frames.iter().map(end_micros).max().unwrap_or(0).saturating_add(spec.ahead),
+            appends: false,
             spec,
         };
+        kernel.appends = kernel.can_append();
         for aggregate in &kernel.spec.aggregates.clone() {
             let plan = kernel.plan(aggregate)?;
             kernel.plans.push(plan);

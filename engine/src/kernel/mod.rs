@@ -14,12 +14,15 @@
 //! * **Typed folds are exactly mergeable** ([`fold`]): sums of doubles don't depend on order, chunks, tiles, partitions.
 //! * **A fold needs little of a long timeline**: a piece knows from its head what each chunk covers, and
 //!   [`Kernel::needs`] names those that some rows touch. In order, that is the newest one.
+//! * **A fold in order is bytes to bytes**: [`Kernel::append`] makes the stored head longer, with what a fold would have
+//!   written, and without decoding it. What changes more goes through [`Kernel::fold`].
 //! * **Order** in a timeline is event time, then partition, then offset.
 //! * An event id counts once per (event time, id): the first offset wins. Across partitions that holds while one of
 //!   the two is still a row; two partitions that have both folded it into partial states count it twice.
 //! * Input never panics it, stored bytes neither.
 
 mod absorb;
+mod append;
 mod big;
 mod chunk;
 mod compile;
@@ -47,6 +50,7 @@ mod walk;
 mod tests;
 
 pub use absorb::FoldCounts;
+pub use append::Appended;
 pub use compile::Kernel;
 pub use encoding::PieceDelta;
 pub use error::{EncodingError, KernelError};

@@ -11,7 +11,7 @@ use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use super::KernelError;
-use super::fold::value::{Native, Value, dispatch_bytes, dispatch_primitive, value_at};
+use super::fold::value::{Native, Value, ValueKind, dispatch_bytes, dispatch_primitive, value_at, value_kind};
 use super::fold::{Finish, Fold, Input, Kind, State, for_each};
 
 /// One fold over one frame, on its way through timelines. Both ends of the range only move on within a timeline.
@@ -221,7 +221,9 @@ fn codes(column: &ArrayRef, input: &Input) -> Shared {
     let mut codes = vec![0; column.len()];
     macro_rules! number {
         ($key:ty, $at:expr) => {{
-            let mut known: HashMap<$key, u32, RandomState> = HashMap::default();
+            // A table that grows is filled anew each time.
+            let mut known: HashMap<$key, u32, RandomState> =
+                HashMap::with_capacity_and_hasher(column.len() / 4, RandomState::default());
             for_each(mask, 0..column.len(), |row| {
                 let next = known.len() as u32;
                 codes[row] = *known.entry($at(row)).or_insert(next);
@@ -232,7 +234,10 @@ fn codes(column: &ArrayRef, input: &Input) -> Shared {
     macro_rules! primitive {
         ($type:ty) => {{
             let values = column.as_primitive::<$type>().values();
-            number!(Value, |row: usize| values[row].to_value())
+            match value_kind(column.data_type()) {
+                Some(ValueKind::Int) => number!(i128, |row: usize| values[row].to_value().int()),
+                _ => number!(Value, |row: usize| values[row].to_value()),
+            }
         }};
     }
     macro_rules! bytes {

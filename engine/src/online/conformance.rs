@@ -22,6 +22,7 @@ where
 {
     fencing(&open("fencing").await.map_err(text)?).await.map_err(|e| format!("fencing: {e}"))?;
     chunks(&open("chunks").await.map_err(text)?).await.map_err(|e| format!("chunks: {e}"))?;
+    many(&open("many").await.map_err(text)?).await.map_err(|e| format!("many writes: {e}"))?;
     odd_keys(&open("odd_keys").await.map_err(text)?).await.map_err(|e| format!("odd keys: {e}"))?;
     paging(&open("paging").await.map_err(text)?).await.map_err(|e| format!("paging: {e}"))?;
     views(&open("views").await.map_err(text)?).await.map_err(|e| format!("views: {e}"))?;
@@ -144,6 +145,30 @@ async fn chunks(store: &impl OnlineStore) -> Result<(), String> {
     let stored = read_one(store, &view, &a).await?;
     let intact = matches!(stored.as_slice(), [p] if p.head == large && p.chunks == [(1, large.clone())]);
     same("values of 5 MiB are intact", intact, true)
+}
+
+/// Hundreds of writes in one call, some of them fenced and some with chunks: each has its own outcome, in order.
+async fn many(store: &impl OnlineStore) -> Result<(), String> {
+    use WriteOutcome::{Fenced, Written};
+    let view = view("v");
+    let keys: Vec<EntityKey> = (0..300).map(|i| key(&i.to_string())).collect();
+    let there: Vec<PieceWrite> = keys.iter().step_by(7).map(|key| put(key, 0, None, 3)).collect();
+    same("those that are there", write(store, &view, there.clone()).await?, vec![Written; there.len()])?;
+    let chunk = |i: u32| (i, Bytes::from(vec![b'x'; 40_000]));
+    let all = keys.iter().enumerate().map(|(i, key)| PieceWrite {
+        chunks: if i.is_multiple_of(5) { (0..1 + i as u32 % 3).map(chunk).collect() } else { vec![] },
+        ..put(key, 0, (i % 14 == 7).then_some(3), 5)
+    });
+    let stale = |i: usize| i.is_multiple_of(14);
+    let outcome = |i: usize| if stale(i) { Fenced { holds: Some(3) } } else { Written };
+    same("outcomes", write(store, &view, all.collect()).await?, (0..300).map(outcome).collect())?;
+    let read = store.read(&view, &keys).await.map_err(text)?;
+    for (i, pieces) in read.iter().enumerate() {
+        let chunks = if i.is_multiple_of(5) && !stale(i) { 1 + i % 3 } else { 0 };
+        let found: Vec<(i64, usize)> = pieces.iter().map(|piece| (piece.absorbed, piece.chunks.len())).collect();
+        same(&format!("key {i}"), found, vec![(if stale(i) { 3 } else { 5 }, chunks)])?;
+    }
+    Ok(())
 }
 
 async fn odd_keys(store: &impl OnlineStore) -> Result<(), String> {

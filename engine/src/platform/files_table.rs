@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
@@ -16,16 +17,18 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
-use futures::stream::try_unfold;
+use tokio::sync::mpsc::Sender;
 
 use crate::catalog::Source;
 use crate::source::files::FilesConfig;
-use crate::source::{EventSource, FileSource, SourceError, event_schema};
+use crate::source::{FileSource, SourceError, event_schema};
 
 /// Rows that are read at once.
 const ROWS: usize = 65_536;
+/// Batches that are read ahead.
+const AHEAD: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct FilesTable {
@@ -75,8 +78,8 @@ impl TableProvider for FilesTable {
     }
 }
 
-/// The events, read when the plan runs.
-#[derive(Debug)]
+/// The events, read when the plan runs, and ahead of who takes them: decoding is half of the work.
+#[derive(Debug, Clone)]
 struct Events {
     source: String,
     columns: SchemaRef,
@@ -91,70 +94,34 @@ impl PartitionStream for Events {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (source, columns) = (self.source.clone(), self.columns.clone());
-        let open = move |config, only| Reading::open(source.clone(), config, columns.clone(), only);
-        let start = Pass::Start(self.config.clone(), self.only.clone());
-        let rows = try_unfold(start, move |pass| {
-            let open = open.clone();
-            async move {
-                let mut reading = match pass {
-                    Pass::Start(config, only) => open(config, only).await.map_err(external)?,
-                    Pass::Reading(reading) => reading,
-                };
-                let events = reading.next().await.map_err(external)?;
-                Ok::<_, DataFusionError>(events.map(|events| (events, Pass::Reading(reading))))
+        let mut stream = RecordBatchReceiverStream::builder(self.schema.clone(), AHEAD);
+        let (output, events) = (stream.tx(), self.clone());
+        // A thread of its own: who takes the rows has work enough to keep the runtime's busy.
+        stream.spawn_blocking(move || events.read(&output).map_err(external));
+        stream.build()
+    }
+}
+
+impl Events {
+    fn read(self, output: &Sender<Result<RecordBatch>>) -> Result<(), SourceError> {
+        let files = FileSource::with_only(&self.source, self.config, self.columns, self.only)?;
+        let (mut next, mut rejected, mut first) = (0, 0, None);
+        while let Some(batch) = files.read_here(next, ROWS)? {
+            next = batch.next_offset;
+            rejected += batch.rejects.len();
+            first = first.or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
+            if output.blocking_send(Ok(batch.events)).is_err() {
+                // Nobody reads on.
+                return Ok(());
             }
-        });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+        }
+        if let Some(first) = first {
+            tracing::warn!(source = self.source, rejected, first, "events are left out that the stream rejects too");
+        }
+        Ok(())
     }
 }
 
 fn external(error: SourceError) -> DataFusionError {
     DataFusionError::External(error.into())
-}
-
-/// A pass over the files: files are opened when the first rows are wanted.
-enum Pass {
-    Start(FilesConfig, BTreeSet<String>),
-    Reading(Reading),
-}
-
-struct Reading {
-    files: FileSource,
-    partitions: Vec<i32>,
-    next: i64,
-    rejected: usize,
-    reason: Option<String>,
-}
-
-impl Reading {
-    async fn open(
-        source: String,
-        config: FilesConfig,
-        columns: SchemaRef,
-        only: BTreeSet<String>,
-    ) -> Result<Self, SourceError> {
-        let mut files = FileSource::with_only(&source, config, columns, only)?;
-        let partitions = files.partitions().await?;
-        Ok(Self { files, partitions, next: 0, rejected: 0, reason: None })
-    }
-
-    async fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>, SourceError> {
-        while let Some(partition) = self.partitions.last() {
-            if let Some(batch) = self.files.read(*partition, self.next, ROWS).await? {
-                self.next = batch.next_offset;
-                self.rejected += batch.rejects.len();
-                self.reason =
-                    self.reason.take().or_else(|| batch.rejects.into_iter().next().map(|reject| reject.reason));
-                return Ok(Some(batch.events));
-            }
-            self.partitions.pop();
-            self.next = 0;
-        }
-        if let Some(first) = self.reason.take() {
-            let (source, rejected) = (self.files.name(), self.rejected);
-            tracing::warn!(source, rejected, first, "events are left out that the stream rejects too");
-        }
-        Ok(None)
-    }
 }

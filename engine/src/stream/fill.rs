@@ -5,11 +5,12 @@
 //! what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 
 use super::error::StreamError;
 use super::events::since;
@@ -19,8 +20,8 @@ use super::share::Writing;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
-/// Bytes of events after which a stretch ends, however few they are.
-const STRETCH: usize = 256 << 20;
+/// Bytes of events after which a stretch ends, however few they are. Two are in memory at once: one is folded, one read.
+const STRETCH: usize = 128 << 20;
 
 /// A view that lacks events of a partition, from an offset on.
 #[derive(Debug, Clone)]
@@ -92,46 +93,65 @@ impl Fill {
         heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
     ) -> Result<(), StreamError> {
         let end = self.ends.get(&partition).copied().unwrap_or(0);
-        while let Some(from) = views.iter().map(|view| view.next).min().filter(|from| *from < end) {
-            let (events, next) = self.stretch(partition, from, end).await?;
-            let (to, reached) = (&self.to, &self.reached);
+        let Self { to, past, records, reached, .. } = self;
+        let lacks = |views: &[Filling]| views.iter().map(|view| view.next).min().filter(|from| *from < end);
+        let Some(from) = lacks(views) else { return Ok(()) };
+        let mut ahead = Some(stretch(past, partition, from..end, *records).await?);
+        while let Some(Stretch { events, offsets }) = ahead.take() {
+            let next = offsets.end;
             let filled = views.iter_mut().map(async |view| {
                 if view.next >= next {
                     return Ok(());
                 }
-                let folded = view.fold.apply(to, partition, &since(&events, view.next, from)?).await?;
+                let folded = view.fold.apply(to, partition, &since(&events, view.next, offsets.start)?).await?;
                 heard(&view.fold.view, &folded);
                 view.next = advance(to, &view.fold.view.id(), partition, view.next, next).await?;
                 reached.set(view.fold.view.id(), partition, view.next);
                 Ok::<_, StreamError>(())
             });
-            try_join_all(filled).await?;
+            // What comes next is read meanwhile.
+            let read = async {
+                let more = next < end;
+                if more { stretch(past, partition, next..end, *records).await.map(Some) } else { Ok(None) }
+            };
+            let (_, more) = try_join(try_join_all(filled), read).await?;
+            ahead = more;
             // Not left to the next commit: what a restart would do again is bounded by a stretch.
-            self.to.store.flush().await?;
+            to.store.flush().await?;
         }
         Ok(())
     }
+}
 
-    /// Events from an offset on, and the offset below which there is nothing more to read.
-    async fn stretch(&mut self, partition: i32, from: i64, end: i64) -> Result<(RecordBatch, i64), StreamError> {
-        let (mut parts, mut rows, mut bytes, mut next) = (vec![], 0, 0, from);
-        while rows < self.records && bytes < STRETCH && next < end {
-            match self.past.read(partition, next, self.records - rows).await? {
-                Some((events, after)) => {
-                    next = after;
-                    rows += events.num_rows();
-                    bytes += events.get_array_memory_size();
-                    parts.push(events);
-                }
-                // What is left was refused.
-                None => next = end,
+/// Events of a partition that are filled at once.
+struct Stretch {
+    events: RecordBatch,
+    offsets: Range<i64>,
+}
+
+/// The events from an offset on, and up to where there are no others.
+async fn stretch(
+    past: &mut PastReader,
+    partition: i32,
+    offsets: Range<i64>,
+    records: usize,
+) -> Result<Stretch, StreamError> {
+    let (mut parts, mut rows, mut bytes, mut next) = (vec![], 0, 0, offsets.start);
+    while rows < records && bytes < STRETCH && next < offsets.end {
+        match past.read(partition, next, records - rows).await? {
+            Some((events, after)) => {
+                next = after;
+                rows += events.num_rows();
+                bytes += events.get_array_memory_size();
+                parts.push(events);
             }
+            // What is left was refused.
+            None => next = offsets.end,
         }
-        let schema = self.past.schema();
-        let events = concat_batches(&schema, &parts)
-            .map_err(|e| StreamError::View { view: "-".to_owned(), source: e.into() })?;
-        Ok((events, next))
     }
+    let events = concat_batches(&past.schema(), &parts)
+        .map_err(|e| StreamError::View { view: "-".to_owned(), source: e.into() })?;
+    Ok(Stretch { events, offsets: offsets.start..next })
 }
 
 /// Writes down how far a view is; further, if somebody else got further.

@@ -85,7 +85,7 @@ impl ViewFold {
         let wrong = |e| StreamError::View { view: self.view.name.clone(), source: e };
         let rows = own_columns(&self.view, events).and_then(|events| self.view.rows(&events)).map_err(wrong)?;
         let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
-        let (mut groups, null_keys) =
+        let (rows, mut groups, null_keys) =
             group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
         folded.null_keys = null_keys;
         for _ in 0..FENCED_ATTEMPTS {
@@ -94,7 +94,7 @@ impl ViewFold {
             }
             // Whose write is fenced is looked up.
             let fresh = std::mem::take(&mut self.fresh);
-            groups = self.attempt(to, partition, (groups, fresh), &mut folded.counts).await?;
+            groups = self.attempt(to, &rows, (groups, fresh), &mut folded.counts).await?;
         }
         Err(StreamError::Fenced { view: self.view.name.clone(), partition })
     }
@@ -104,10 +104,11 @@ impl ViewFold {
     async fn attempt(
         &mut self,
         to: &Writing,
-        partition: i32,
+        rows: &Arc<EventRows>,
         (groups, fresh): (Vec<Group>, bool),
         counts: &mut FoldCounts,
     ) -> Result<Vec<Group>, StreamError> {
+        let partition = rows.partition;
         let mut groups = groups.into_iter();
         let mut shares = JoinSet::new();
         let (mut fenced, mut failure) = (vec![], None);
@@ -118,7 +119,8 @@ impl ViewFold {
                     break;
                 }
                 let heads = share.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
-                let fold = Share { view: self.view.clone(), to: to.clone(), partition, fresh };
+                let (view, to, rows) = (self.view.clone(), to.clone(), Arc::clone(rows));
+                let fold = Share { view, to, partition, rows, fresh };
                 shares.spawn(async move { fold.run(share, heads).await });
             }
             let Some(done) = shares.join_next().await else { break };
@@ -149,14 +151,14 @@ fn own_columns<'a>(view: &FeatureView, events: &'a RecordBatch) -> DfResult<Cow<
     Ok(Cow::Owned(events.project(&places)?))
 }
 
-type Groups = (Vec<Group>, usize);
+type Groups = (Arc<EventRows>, Vec<Group>, usize);
 
 /// What a task came to, which nothing aborts while somebody waits for it; or its panic.
 pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
     done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
-/// The rows of each key, in offset order, and how many rows have no key.
+/// The rows with each key's together, in offset order; where each key's are; and how many rows have no key.
 fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
     let keys = encode_keys(&rows.keys)?;
     let (distinct, places) = (keys.distinct(), keys.places());
@@ -186,8 +188,8 @@ fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
         columns: rows.columns.clone(),
     };
     let all = all.take(&UInt32Array::from(sorted))?;
-    let groups = order.iter().map(|key| (distinct[*key].clone(), all.slice(next[*key] - counts[*key], counts[*key])));
-    Ok((groups.collect(), places.len() - keyed))
+    let groups = order.iter().map(|key| (distinct[*key].clone(), next[*key] - counts[*key]..next[*key]));
+    Ok((Arc::new(all), groups.collect(), places.len() - keyed))
 }
 
 #[cfg(test)]

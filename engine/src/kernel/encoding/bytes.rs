@@ -91,6 +91,16 @@ impl<'a> Reader<'a> {
         Ok(Reader { bytes: body, offset: 1 })
     }
 
+    /// Of nothing: there is nothing to read.
+    pub fn empty() -> Self {
+        Reader { bytes: &[], offset: 0 }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.offset..).unwrap_or_default()
+    }
+
     /// All bytes must have been read.
     pub fn close(self) -> Result<(), EncodingError> {
         match self.remaining() {

@@ -73,6 +73,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod column;
+pub(crate) mod extend;
 mod piece;
 pub(crate) mod state;
 

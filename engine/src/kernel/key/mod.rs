@@ -16,12 +16,13 @@ mod text;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use self::text::{date_text, escape, parse_date, parse_timestamp, timestamp_text, unescape};
 use super::KernelError;
 use ahash::RandomState;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArray, downcast_integer};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Date32Type, Date64Type, Field, Int64Type, TimeUnit};
 
@@ -102,7 +103,6 @@ impl RowKeys {
 /// One key per row; none where any part is NULL. Columns must be equally long.
 pub fn encode_keys(columns: &[ArrayRef]) -> Result<RowKeys, KernelError> {
     let rows = columns.first().map_or(0, |column| column.len());
-    let mut parts = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
         if !is_key_type(column.data_type()) {
             return Err(KernelError::KeyType { index, data_type: column.data_type().clone() });
@@ -113,8 +113,16 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<RowKeys, KernelError> {
                 column.len()
             )));
         }
-        parts.push(texts(column)?);
     }
+    if let [column] = columns {
+        macro_rules! integers {
+            ($type:ty) => {
+                return Ok(integers(column.as_primitive::<$type>()))
+            };
+        }
+        downcast_integer! { column.data_type() => (integers), _ => {} }
+    }
+    let parts = columns.iter().map(texts).collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
     let mut places: HashMap<EntityKey, u32, RandomState> = HashMap::default();
     let mut distinct = vec![];
@@ -138,6 +146,23 @@ pub fn encode_keys(columns: &[ArrayRef]) -> Result<RowKeys, KernelError> {
         Some(place)
     });
     Ok(RowKeys { rows: keys.collect(), distinct })
+}
+
+/// Keys that are one number: a text only for each distinct one.
+fn integers<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>) -> RowKeys
+where
+    T::Native: Hash + Eq + fmt::Display,
+{
+    let mut places: HashMap<T::Native, u32, RandomState> = HashMap::default();
+    let mut distinct = vec![];
+    let rows = column.iter().map(|value| {
+        let value = value?;
+        Some(*places.entry(value).or_insert_with(|| {
+            distinct.push(EntityKey::from(value.to_string()));
+            distinct.len() as u32 - 1
+        }))
+    });
+    RowKeys { rows: rows.collect(), distinct }
 }
 
 /// The key's columns back from its texts, a row each, of the fields' types. The inverse of [`encode_keys`].

@@ -171,3 +171,64 @@ fn online_equals_offline_whatever_the_batches() {
     // The cases are worth something only if both happen, and often.
     assert!(exact > outside && outside > exact / 50, "{exact} exact, {outside} outside retention");
 }
+
+/// A piece with few kinds of columns, as a store keeps it, and the same rows appended to its bytes.
+fn appended(seed: u64) -> (usize, usize) {
+    let mut case = Case::new(seed);
+    let kernel = Kernel::new(case.spec.clone()).unwrap();
+    let (mut tried, mut taken) = (0, 0);
+    for rows in &case.partitions {
+        let random = &mut case.random;
+        let mut stored = Stored::default();
+        // Most streams are in order, and a batch has few rows of a key.
+        let sorted = random.random_range(0..4) > 0;
+        let times: Vec<i64> = if sorted {
+            let mut times = rows.times.values().to_vec();
+            times.sort_unstable();
+            times
+        } else {
+            rows.times.values().to_vec()
+        };
+        let rows = EventRows { times: times.into(), ..rows.clone() };
+        kernel.check_batch(&rows).unwrap();
+        let mut done = 0;
+        while done < rows.len() {
+            let again = if random.random_range(0..10) == 0 { random.random_range(0..=done.min(5)) } else { 0 };
+            let range = done - again..(done + random.random_range(1..5)).min(rows.len());
+            done = range.end;
+            let head = (!stored.head.is_empty()).then_some(stored.head.as_slice());
+            let appended = kernel.append(head, &rows, range.clone()).unwrap();
+            let mut piece = match head {
+                Some(head) => kernel.decode_head(rows.partition, head).unwrap(),
+                None => kernel.empty_piece(rows.partition),
+            };
+            let before = piece.absorbed();
+            let batch = rows.slice(range.start, range.len());
+            stored.load(&kernel, &mut piece, &batch);
+            let counts = kernel.fold(&mut piece, &batch).unwrap();
+            let delta = kernel.encode_changes(&mut piece).unwrap();
+            tried += 1;
+            if let Some(appended) = appended {
+                taken += 1;
+                let place = format!("seed {seed}, rows {range:?}\n{:#?}", Fewer(&case.spec));
+                assert!(delta.chunks.is_empty() && delta.removed.is_empty(), "more than the head changes: {place}");
+                assert_eq!(appended.head, delta.head, "{place}");
+                assert_eq!((appended.counts, appended.before), (counts, before), "{place}");
+                assert_eq!(Some(appended.absorbed), piece.absorbed(), "{place}");
+            }
+            stored.write(delta);
+        }
+    }
+    (tried, taken)
+}
+
+#[test]
+fn appending_to_a_head_gives_the_bytes_of_a_fold() {
+    let (mut tried, mut taken) = (0, 0);
+    for seed in 0..super::cases(400) {
+        let (more, of_them) = appended(seed);
+        tried += more;
+        taken += of_them;
+    }
+    assert!(taken * 8 > tried, "{taken} of {tried} folds were appended");
+}

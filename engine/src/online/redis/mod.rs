@@ -1,6 +1,6 @@
 //! The Redis store: an [`OnlineStore`] on one server or a cluster, for many processes.
 //!
-//! Names and fields are in [`layout`]. A write is one script that checks what the stored piece has absorbed and sets the
+//! Names and fields are in [`layout`]. A write is a script that checks what the stored piece has absorbed and sets the
 //! new fields: atomic, fenced, and bounded by what changed. A read is one `HGETALL` a key, all in one round trip.
 //!
 //! # What a server that goes down may lose
@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 
+use ahash::RandomState;
 use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, from_redis_value};
 
@@ -31,8 +32,13 @@ use link::Link;
 pub use link::RedisConfig;
 use session::Writer;
 
-/// Bytes of arguments in one round trip at most.
+/// Bytes of arguments in one round trip, about.
 const ROUND_TRIP: usize = 8 << 20;
+/// Pieces that one call of a script writes: enough that the call itself is little of the work, few enough that reads that
+/// wait for it (some hundred microseconds) don't notice.
+const CALL_KEYS: usize = 64;
+/// Bytes of pieces, with which a call is full.
+const CALL_BYTES: usize = 256 << 10;
 
 /// An online store in Redis. Several processes may write to one, each piece by its one owner.
 #[derive(Debug)]
@@ -99,25 +105,48 @@ impl RedisStore {
         answers.into_iter().collect::<Result<_, _>>().map_err(self.failed(what))
     }
 
-    fn write_command(&self, sha: &str, view: &ViewId, write: &PieceWrite) -> (Cmd, usize) {
-        // What goes back is refused whatever is stored.
-        let back = write.expected.is_some_and(|expected| write.absorbed < expected);
-        let head = if back { vec![] } else { layout::head_value(write.absorbed, &write.head) };
-        let mut bytes = head.len();
-        let mut eval = cmd("EVALSHA");
-        eval.arg(sha).arg(1).arg(self.layout.key(view, &write.key)).arg(layout::head_field(write.partition));
-        let idle = write.idle_after.filter(|_| !self.keep_idle).map_or(0, |idle| idle.as_millis().max(1));
-        let idle = u64::try_from(idle).unwrap_or(0);
-        eval.arg(write.expected.map(|offset| offset.to_string()).unwrap_or_default()).arg(head).arg(idle);
-        eval.arg(write.removed.len());
-        write.removed.iter().for_each(|chunk| {
-            eval.arg(layout::chunk_field(write.partition, *chunk));
+    /// One call of the script that writes pieces, for the first of some writes that go together; its bytes, and the others.
+    fn write_command<'a>(&self, sha: &str, view: &ViewId, writes: &'a [PieceWrite]) -> (Cmd, usize, &'a [PieceWrite]) {
+        // Of a cluster's keys each may lie elsewhere.
+        let most = if self.link.is_cluster() { 1 } else { CALL_KEYS };
+        let mut bytes = 0;
+        let fits = writes.iter().take(most).take_while(|write| {
+            let fits = bytes < CALL_BYTES;
+            bytes += write.head.len() + write.chunks.iter().map(|(_, data)| data.len()).sum::<usize>();
+            fits
         });
+        let (now, later) = writes.split_at(fits.count());
+        let mut eval = cmd("EVALSHA");
+        eval.arg(sha).arg(now.len());
+        now.iter().for_each(|write| {
+            eval.arg(self.layout.key(view, &write.key));
+        });
+        now.iter().for_each(|write| self.add_piece(&mut eval, write));
+        (eval, bytes, later)
+    }
+
+    fn add_piece(&self, eval: &mut Cmd, write: &PieceWrite) {
+        let live = match write.idle_after {
+            // Whoever let idle keys expire may have written it before.
+            Some(_) if self.keep_idle => "0".to_owned(),
+            Some(idle) => idle.as_millis().clamp(1, i64::MAX as u128).to_string(),
+            None => String::new(),
+        };
+        let believed = write.expected.map(|offset| offset.to_string()).unwrap_or_default();
+        eval.arg(layout::head_field(write.partition)).arg(believed).arg(live).arg(write.removed.len());
+        for chunk in &write.removed {
+            eval.arg(layout::chunk_field(write.partition, *chunk));
+        }
+        // What goes back is refused whatever is stored.
+        if write.expected.is_some_and(|expected| write.absorbed < expected) {
+            eval.arg(0);
+            return;
+        }
+        eval.arg(2 * write.chunks.len() + 2);
         for (chunk, data) in &write.chunks {
             eval.arg(layout::chunk_field(write.partition, *chunk)).arg(data.as_ref());
-            bytes += data.len();
         }
-        (eval, bytes)
+        eval.arg(layout::head_field(write.partition)).arg(layout::head_value(write.absorbed, &write.head));
     }
 
     /// Writes of which no two are of one key.
@@ -125,23 +154,27 @@ impl RedisStore {
         &self,
         sha: &str,
         view: &ViewId,
-        writes: &[PieceWrite],
+        mut writes: &[PieceWrite],
     ) -> Result<Vec<WriteOutcome>, StoreError> {
         let mut outcomes = Vec::with_capacity(writes.len());
-        let mut commands: Vec<Cmd> = vec![];
-        let mut bytes = 0;
-        let mut writes = writes.iter().peekable();
-        while let Some(write) = writes.next() {
-            let (command, size) = self.write_command(sha, view, write);
-            commands.push(command);
-            bytes += size;
-            if bytes < ROUND_TRIP && writes.peek().is_some() {
-                continue;
+        while !writes.is_empty() {
+            let (mut commands, mut bytes) = (vec![], 0);
+            while bytes < ROUND_TRIP && !writes.is_empty() {
+                let (command, size, later) = self.write_command(sha, view, writes);
+                commands.push(command);
+                bytes += size;
+                writes = later;
             }
-            bytes = 0;
-            let answers = self.link.all(std::mem::take(&mut commands)).await.map_err(self.failed("can't write"))?;
-            for answer in answers {
-                outcomes.push(self.outcome("can't write", answer)?);
+            let what = "can't write";
+            for answer in self.link.all(commands).await.map_err(self.failed(what))? {
+                match answer {
+                    Ok(Value::Array(answers)) => {
+                        for answer in answers {
+                            outcomes.push(self.outcome(what, Ok(answer))?);
+                        }
+                    }
+                    other => outcomes.push(self.outcome(what, other)?),
+                }
             }
         }
         Ok(outcomes)
@@ -241,7 +274,7 @@ impl OnlineStore for RedisStore {
         let mut outcomes = Vec::with_capacity(writes.len());
         let mut rest = writes.as_slice();
         while !rest.is_empty() {
-            let mut seen = HashSet::new();
+            let mut seen = HashSet::with_capacity_and_hasher(rest.len(), RandomState::default());
             let distinct = rest.iter().take_while(|write| seen.insert(&write.key)).count();
             let (now, later) = rest.split_at(distinct);
             outcomes.extend(self.write_some(&writer.pieces, view, now).await?);

@@ -124,6 +124,11 @@ impl FileSource {
         Ok(FileSource { name: name.into(), schema, reader: Arc::new(Mutex::new(reader)) })
     }
 
+    /// As [`EventSource::read`] reads, on this thread: for who has one for it.
+    pub fn read_here(&self, from: i64, max_records: usize) -> Result<Option<SourceBatch>, SourceError> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).read(from, max_records.max(1))
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Reader) -> Result<T, SourceError> + Send + 'static,
