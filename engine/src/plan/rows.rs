@@ -64,15 +64,20 @@ impl FeatureView {
                 reason,
             })
             .collect();
+        // Rows come out in order, each once: if there are as many, they are the same.
+        let all = rows.origin.len() == events.num_rows();
         let origin = UInt32Array::from(rows.origin);
-        let times = take(times.as_primitive::<TimestampMicrosecondType>(), &origin, None)?;
-        let ids = self.source.event_id.as_ref().map(|id| take(column(events, id)?, &origin, None)).transpose();
+        let of_rows = |column: &ArrayRef| -> Result<ArrayRef> {
+            if all { Ok(column.clone()) } else { Ok(take(column, &origin, None)?) }
+        };
+        let times = of_rows(times)?;
+        let ids = self.source.event_id.as_ref().map(|id| of_rows(column(events, id)?)).transpose();
         let (keys, columns) = rows.batch.columns().split_at(self.keys.len());
         Ok(ViewRows {
             keys: keys.to_vec(),
             times: times.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(),
-            partitions: take(partitions, &origin, None)?.as_primitive().clone(),
-            offsets: take(offsets, &origin, None)?.as_primitive().clone(),
+            partitions: of_rows(partitions)?.as_primitive().clone(),
+            offsets: of_rows(offsets)?.as_primitive().clone(),
             ids: ids?,
             columns: columns.to_vec(),
             failed,

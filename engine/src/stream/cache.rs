@@ -31,6 +31,9 @@ impl Cache {
 
     /// Takes a head out; the caller changes it and puts it back once it is stored.
     pub fn take(&mut self, key: &EntityKey, partition: i32) -> Option<Bytes> {
+        if self.young.is_empty() && self.old.is_empty() {
+            return None;
+        }
         let id = (key.clone(), partition);
         if let Some(head) = self.young.remove(&id) {
             self.young_bytes = self.young_bytes.saturating_sub(size(key, &head));
@@ -59,6 +62,9 @@ impl Cache {
     }
 
     pub fn put(&mut self, key: EntityKey, partition: i32, head: Bytes) {
+        if self.capacity == 0 {
+            return;
+        }
         self.young_bytes += size(&key, &head);
         self.young.insert((key, partition), head);
         if self.young_bytes > self.capacity / 2 {

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use datafusion::common::Result as DfResult;
 use tokio::task::{JoinError, JoinSet};
 
 use super::cache::Cache;
 use super::error::StreamError;
-use super::share::{Group, Share, Writing};
+use super::share::{Batch, Group, Share, Writing};
 use crate::kernel::{EventRows, FoldCounts, KernelError, encode_keys};
 use crate::metrics::Metrics;
 use crate::plan::FeatureView;
@@ -85,8 +85,8 @@ impl ViewFold {
         let wrong = |e| StreamError::View { view: self.view.name.clone(), source: e };
         let rows = own_columns(&self.view, events).and_then(|events| self.view.rows(&events)).map_err(wrong)?;
         let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
-        let (rows, mut groups, null_keys) =
-            group(&rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
+        let (batch, mut groups, null_keys) =
+            group(rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
         folded.null_keys = null_keys;
         for _ in 0..FENCED_ATTEMPTS {
             if groups.is_empty() {
@@ -94,7 +94,7 @@ impl ViewFold {
             }
             // Whose write is fenced is looked up.
             let fresh = std::mem::take(&mut self.fresh);
-            groups = self.attempt(to, &rows, (groups, fresh), &mut folded.counts).await?;
+            groups = self.attempt(to, &batch, (groups, fresh), &mut folded.counts).await?;
         }
         Err(StreamError::Fenced { view: self.view.name.clone(), partition })
     }
@@ -104,11 +104,11 @@ impl ViewFold {
     async fn attempt(
         &mut self,
         to: &Writing,
-        rows: &Arc<EventRows>,
+        batch: &Arc<Batch>,
         (groups, fresh): (Vec<Group>, bool),
         counts: &mut FoldCounts,
     ) -> Result<Vec<Group>, StreamError> {
-        let partition = rows.partition;
+        let partition = batch.rows.partition;
         let mut groups = groups.into_iter();
         let mut shares = JoinSet::new();
         let (mut fenced, mut failure) = (vec![], None);
@@ -119,8 +119,8 @@ impl ViewFold {
                     break;
                 }
                 let heads = share.iter().map(|(key, _)| self.cache.take(key, partition)).collect();
-                let (view, to, rows) = (self.view.clone(), to.clone(), Arc::clone(rows));
-                let fold = Share { view, to, partition, rows, fresh };
+                let (view, to, batch) = (self.view.clone(), to.clone(), Arc::clone(batch));
+                let fold = Share { view, to, partition, batch, fresh };
                 shares.spawn(async move { fold.run(share, heads).await });
             }
             let Some(done) = shares.join_next().await else { break };
@@ -151,15 +151,15 @@ fn own_columns<'a>(view: &FeatureView, events: &'a RecordBatch) -> DfResult<Cow<
     Ok(Cow::Owned(events.project(&places)?))
 }
 
-type Groups = (Arc<EventRows>, Vec<Group>, usize);
+type Groups = (Arc<Batch>, Vec<Group>, usize);
 
 /// What a task came to, which nothing aborts while somebody waits for it; or its panic.
 pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
     done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
-/// The rows with each key's together, in offset order; where each key's are; and how many rows have no key.
-fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
+/// The batch in the order of its keys, where each key's rows are, and how many rows have no key.
+fn group(rows: ViewRows, partition: i32) -> Result<Groups, KernelError> {
     let keys = encode_keys(&rows.keys)?;
     let (distinct, places) = (keys.distinct(), keys.places());
     let mut counts = vec![0; distinct.len()];
@@ -180,16 +180,12 @@ fn group(rows: &ViewRows, partition: i32) -> Result<Groups, KernelError> {
         sorted[*place] = row;
         *place += 1;
     }
-    let all = EventRows {
-        times: rows.times.clone(),
-        partition,
-        offsets: rows.offsets.clone(),
-        ids: rows.ids.clone(),
-        columns: rows.columns.clone(),
-    };
-    let all = all.take(&UInt32Array::from(sorted))?;
+    let null_keys = places.len() - keyed;
+    let ViewRows { times, offsets, ids, columns, .. } = rows;
+    let rows = EventRows { times, partition, offsets, ids, columns };
     let groups = order.iter().map(|key| (distinct[*key].clone(), next[*key] - counts[*key]..next[*key]));
-    Ok((Arc::new(all), groups.collect(), places.len() - keyed))
+    let groups = groups.collect();
+    Ok((Arc::new(Batch { rows, by_key: sorted }), groups, null_keys))
 }
 
 #[cfg(test)]

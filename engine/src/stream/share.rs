@@ -18,8 +18,7 @@ pub(super) struct Share {
     pub view: Arc<FeatureView>,
     pub to: Writing,
     pub partition: i32,
-    /// The batch, each key's rows together.
-    pub rows: Arc<EventRows>,
+    pub batch: Arc<Batch>,
     /// Heads that aren't known are taken for ones that aren't there: if they are, the write is fenced.
     pub fresh: bool,
 }
@@ -31,7 +30,15 @@ pub struct Writing {
     pub session: Session,
 }
 
-/// A key and its rows of the batch, in offset order.
+/// What a share is a part of.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub rows: EventRows,
+    /// The rows, each key's together and in offset order.
+    pub by_key: Vec<u32>,
+}
+
+/// A key, and which of [`Batch::by_key`] are its.
 pub(super) type Group = (EntityKey, Range<usize>);
 
 /// What became of them.
@@ -113,11 +120,15 @@ impl Share {
     /// Folds every group's rows into its piece: most by adding them to the bytes of its head.
     async fn fold(&self, groups: &[Group], heads: Vec<Option<Bytes>>) -> Result<Vec<Folded>, StreamError> {
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
-        self.view.kernel.check_batch(&self.rows).map_err(kernel)?;
+        let places = groups.iter().flat_map(|(_, rows)| self.batch.by_key.get(rows.clone()).unwrap_or_default());
+        let all = self.batch.rows.take(&places.copied().collect()).map_err(kernel)?;
+        self.view.kernel.check_batch(&all).map_err(kernel)?;
         let mut folded: Vec<Option<Folded>> = Vec::with_capacity(groups.len());
-        let mut left = vec![];
+        let (mut left, mut end) = (vec![], 0);
         for (place, ((key, rows), head)) in groups.iter().zip(heads).enumerate() {
-            let appended = self.view.kernel.append(head.as_deref(), &self.rows, rows.clone());
+            let rows = end..end + rows.len();
+            end = rows.end;
+            let appended = self.view.kernel.append(head.as_deref(), &all, rows.clone());
             match appended.map_err(|source| self.damaged(key, source))? {
                 Some(Appended { head, before, absorbed, counts }) => {
                     let head = Bytes::from(head);
@@ -129,7 +140,7 @@ impl Share {
                         Some(head) => self.decoded(key, head)?,
                         None => Loaded { piece: self.view.kernel.empty_piece(self.partition), head: None },
                     };
-                    left.push((place, key, self.rows.slice(rows.start, rows.len()), piece));
+                    left.push((place, key, all.slice(rows.start, rows.len()), piece));
                     folded.push(None);
                 }
             }

@@ -1,5 +1,7 @@
 //! A file's rows in the source's columns, and the rows that don't fit.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
@@ -72,7 +74,7 @@ pub(super) fn convert(
 ) -> Result<Chunk, String> {
     let RawRows { first, rows, batch, numbers, mut rejects } = raw;
     let lenient = CastOptions { safe: true, ..Default::default() };
-    let mut reasons: Vec<Option<String>> = vec![None; batch.num_rows()];
+    let mut reasons: BTreeMap<usize, String> = BTreeMap::new();
     let mut cast_columns: Vec<ArrayRef> = Vec::with_capacity(columns.fields().len());
     for field in columns.fields() {
         let wanted = field.data_type();
@@ -95,27 +97,29 @@ pub(super) fn convert(
         let count = |nulls: &Option<NullBuffer>| nulls.as_ref().map_or(0, NullBuffer::null_count);
         if count(&nulls) > count(&given_nulls) {
             let lost = |row| is_null(&nulls, row) && !is_null(&given_nulls, row);
-            for (row, reason) in reasons.iter_mut().enumerate() {
-                if reason.is_none() && lost(row) {
+            for row in (0..batch.num_rows()).filter(|row| lost(*row)) {
+                reasons.entry(row).or_insert_with(|| {
                     let value = array_value_to_string(given, row).unwrap_or_default();
-                    *reason = Some(format!("\"{}\" is \"{value}\", expected {}", field.name(), words(wanted)));
-                }
+                    format!("\"{}\" is \"{value}\", expected {}", field.name(), words(wanted))
+                });
             }
         }
         cast_columns.push(cast);
     }
-    for (field, column) in columns.fields().iter().zip(&cast_columns).filter(|(field, _)| !field.is_nullable()) {
-        let null = |row: usize| column.is_null(row);
-        for (_, reason) in reasons.iter_mut().enumerate().filter(|(row, reason)| reason.is_none() && null(*row)) {
-            *reason = Some(format!("\"{}\" is NULL, expected {}", field.name(), words(field.data_type())));
+    for (field, column) in columns.fields().iter().zip(&cast_columns) {
+        if field.is_nullable() || column.null_count() == 0 {
+            continue;
+        }
+        for row in (0..batch.num_rows()).filter(|row| column.is_null(*row)) {
+            let reason = || format!("\"{}\" is NULL, expected {}", field.name(), words(field.data_type()));
+            reasons.entry(row).or_insert_with(reason);
         }
     }
-    let keep: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
-    let bad = reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row, reason?)));
-    rejects.extend(bad.map(|(row, reason)| RowReject {
-        number: numbers.get(row).copied().unwrap_or(first),
-        payload: payload(&batch, row),
-        reason,
+    let keep = |row: usize| !reasons.contains_key(&row);
+    rejects.extend(reasons.iter().map(|(row, reason)| RowReject {
+        number: numbers.get(*row).copied().unwrap_or(first),
+        payload: payload(&batch, *row),
+        reason: reason.clone(),
     }));
     rejects.sort_by_key(|reject| reject.number);
     // Rows that are NULL where they must not be are still among these.
@@ -123,8 +127,12 @@ pub(super) fn convert(
     let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(nullable.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let batch = RecordBatch::try_new_with_options(schema, cast_columns, &options).map_err(|e| e.to_string())?;
-    let batch = filter_record_batch(&batch, &keep).map_err(|e| e.to_string())?;
-    let numbers = numbers.into_iter().zip(&keep).filter_map(|(number, keep)| keep?.then_some(number)).collect();
+    if reasons.is_empty() {
+        return Ok(Chunk { first, rows, batch, numbers, rejects });
+    }
+    let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(keep(row))).collect();
+    let batch = filter_record_batch(&batch, &kept).map_err(|e| e.to_string())?;
+    let numbers = numbers.into_iter().enumerate().filter(|(row, _)| keep(*row)).map(|(_, number)| number).collect();
     Ok(Chunk { first, rows, batch, numbers, rejects })
 }
 

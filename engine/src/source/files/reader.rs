@@ -1,6 +1,6 @@
 //! A position in the files of a location, and the events from there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -209,16 +209,19 @@ impl Reader {
         let (timestamp, max_future) = (&self.listing.config.timestamp, self.listing.config.max_future);
         if let Some(times) = batch.column_by_name(timestamp) {
             let times = times.as_primitive::<TimestampMicrosecondType>();
-            let refused: Vec<Option<String>> =
-                times.iter().map(|time| refuse_time(timestamp, time, place.ingested_at, max_future)).collect();
-            for ((row, number), reason) in numbers.iter().enumerate().zip(&refused) {
-                let Some(reason) = reason else { continue };
-                rejects.push(place.reject(*number, row_json(&batch, row), reason));
+            let refused: BTreeMap<usize, String> = (0..)
+                .zip(times.iter())
+                .filter_map(|(row, time)| Some((row, refuse_time(timestamp, time, place.ingested_at, max_future)?)))
+                .collect();
+            for (row, reason) in &refused {
+                let Some(number) = numbers.get(*row) else { continue };
+                rejects.push(place.reject(*number, row_json(&batch, *row), reason));
             }
-            if refused.iter().any(Option::is_some) {
-                let keep: BooleanArray = refused.iter().map(|reason| Some(reason.is_none())).collect();
-                batch = filter_record_batch(&batch, &keep)?;
-                numbers = numbers.into_iter().zip(refused).filter(|(_, r)| r.is_none()).map(|(n, _)| n).collect();
+            if !refused.is_empty() {
+                let keep = |row: &usize| !refused.contains_key(row);
+                let kept: BooleanArray = (0..batch.num_rows()).map(|row| Some(keep(&row))).collect();
+                batch = filter_record_batch(&batch, &kept)?;
+                numbers = (0..).zip(numbers).filter(|(row, _)| keep(row)).map(|(_, number)| number).collect();
             }
         }
         let rows = numbers.len();
