@@ -15,14 +15,9 @@ pub struct Connections {
     /// Brokers of Kafka, host:port with commas between
     #[arg(long, value_name = "BROKERS", env = "KAFKA_BROKERS")]
     kafka_brokers: Option<String>,
-    /// Options of the Kafka client, key=value, such as security.protocol=SASL_SSL
-    #[arg(
-        long = "kafka-option",
-        value_name = "KEY=VALUE",
-        env = "KAFKA_OPTIONS",
-        hide_env_values = true,
-        value_delimiter = ';'
-    )]
+    /// Options of the Kafka client, key=value, such as security.protocol=SASL_SSL; over those of [env: KAFKA_OPTIONS], which has
+    /// semicolons between them, and is the place for passwords
+    #[arg(long = "kafka-option", value_name = "KEY=VALUE", value_delimiter = ';')]
     kafka_options: Vec<String>,
     /// URL of the schema registry (Confluent's API)
     #[arg(long, value_name = "URL", env = "SCHEMA_REGISTRY_URL", hide_env_values = true)]
@@ -97,7 +92,9 @@ impl Connections {
         };
         let mut options = settings.services.kafka.clone();
         options.remove("brokers");
-        for option in self.kafka_options.iter().filter(|option| !option.trim().is_empty()) {
+        let environment = std::env::var("KAFKA_OPTIONS").unwrap_or_default();
+        let stated = environment.split(';').chain(self.kafka_options.iter().map(String::as_str));
+        for option in stated.filter(|option| !option.trim().is_empty()) {
             // Not shown: it may be a part of a password.
             let Some((key, value)) = option.split_once('=') else {
                 bail!(

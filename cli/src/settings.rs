@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use tidemark_engine::plan::Project;
@@ -126,10 +126,16 @@ fn absolute_location(location: &str) -> Result<String> {
 
 fn read(path: &Path) -> Result<File> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| {
-            format!(
-                "{}: expected the keys name, features, data, offline, listen, [kafka], [schema_registry], [redis]",
-                path.display()
+        // Without the line itself, which may hold a password.
+        Ok(text) => toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+            anyhow!(
+                "{}: line {line}, column {}: {}; expected the keys name, features, data, offline, listen, [kafka], \
+                 [schema_registry], [redis]",
+                path.display(),
+                column.chars().count() + 1,
+                error.message()
             )
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),

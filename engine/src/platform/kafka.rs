@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::PlatformError;
 use crate::catalog::Source;
 use crate::metrics::Metrics;
-use crate::source::kafka::{KafkaConfig, KafkaDeadLetters, KafkaProducer, KafkaSource, Subscription};
+use crate::source::kafka::{KafkaConfig, KafkaDeadLetters, KafkaError, KafkaProducer, KafkaSource, Subscription};
 use crate::source::{Contract, SchemaRegistry, SourceError};
 use crate::sql::Start;
 
@@ -22,7 +22,10 @@ pub struct KafkaSettings {
 
 #[derive(Debug)]
 pub struct Kafka {
-    pub(super) producer: KafkaProducer,
+    /// Of the sources without options of their own.
+    producer: KafkaProducer,
+    /// Of each source that has some: they may say where its topic is, and who may write to it.
+    producers: Mutex<BTreeMap<String, KafkaProducer>>,
     settings: KafkaSettings,
     registry: Arc<SchemaRegistry>,
     /// The id of each source's contract, once it is registered.
@@ -34,7 +37,25 @@ impl Kafka {
     pub fn new(settings: KafkaSettings) -> Result<Kafka, PlatformError> {
         let producer = KafkaProducer::new(&settings.client)?;
         let registry = Arc::new(SchemaRegistry::new(&settings.registry)?);
-        Ok(Kafka { producer, settings, registry, ids: Mutex::default() })
+        Ok(Kafka { producer, producers: Mutex::default(), settings, registry, ids: Mutex::default() })
+    }
+
+    /// What writes to a source's topics, with the options that its consumer has.
+    pub(super) fn producer(&self, source: &Source) -> Result<KafkaProducer, KafkaError> {
+        if source.options.kafka.is_empty() {
+            return Ok(self.producer.clone());
+        }
+        let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = producers.get(&source.name) {
+            return Ok(known.clone());
+        }
+        let producer = KafkaProducer::new(&self.client(source))?;
+        producers.insert(source.name.clone(), producer.clone());
+        Ok(producer)
+    }
+
+    fn client(&self, source: &Source) -> KafkaConfig {
+        self.settings.client.clone().with(&source.options.kafka)
     }
 
     /// The id under which the registry knows a source's contract; registers it, if it is new.
@@ -67,24 +88,23 @@ impl Kafka {
             time: (source.timestamp.clone(), source.options.max_future),
             max_bytes,
         };
-        let client = self.settings.client.clone().with(&source.options.kafka);
-        KafkaSource::open(&client, subscription, self.registry.clone(), metrics)
+        KafkaSource::open(&self.client(source), subscription, self.registry.clone(), metrics)
     }
 
     /// Where a source's rejects go. Makes the topic, unless it is there; who may not make topics has one that somebody
     /// else made.
-    pub(super) async fn dead_letters(&self, source: &Source) -> KafkaDeadLetters {
-        let topic = source.dead_letter_topic();
-        if let Err(error) = self.producer.create_topic(&topic, None, false).await {
-            tracing::warn!(topic, %error, "the topic of dead letters is not made");
+    pub(super) async fn dead_letters(&self, source: &Source) -> Result<KafkaDeadLetters, KafkaError> {
+        let (topic, producer) = (source.dead_letter_topic(), self.producer(source)?);
+        if let Err(error) = producer.create_topic(&topic, None, false).await {
+            tracing::warn!(%topic, %error, "the topic of dead letters is not made");
         }
-        KafkaDeadLetters::new(self.producer.clone(), &source.name, source.topic(), &source.dead_letter_topic())
+        Ok(KafkaDeadLetters::new(producer, &source.name, source.topic(), &topic))
     }
 
     /// Makes a source's topic unless it is there, with as many partitions as the source says, or else the broker's own
     /// number.
     pub async fn create_topic(&self, source: &Source) -> Result<bool, PlatformError> {
         let partitions = source.options.partitions.as_ref().map(|partitions| partitions.value);
-        Ok(self.producer.create_topic(source.topic(), partitions, true).await?)
+        Ok(self.producer(source)?.create_topic(source.topic(), partitions, true).await?)
     }
 }

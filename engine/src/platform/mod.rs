@@ -146,7 +146,7 @@ pub struct Services {
 #[derive(Debug)]
 pub enum Events {
     Log(Arc<EventLog>),
-    Kafka(Kafka),
+    Kafka(Box<Kafka>),
 }
 
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Platform {
     pub async fn open(project: Arc<Project>, folder: Folder, services: Services) -> Result<Self, PlatformError> {
         folder.make()?;
         let events = match services.kafka {
-            Some(settings) => Events::Kafka(Kafka::new(settings)?),
+            Some(settings) => Events::Kafka(Box::new(Kafka::new(settings)?)),
             None => Events::Log(Arc::new(EventLog::open(folder.log())?)),
         };
         let store = load::open_store(&folder, services.redis.as_ref()).await?;
@@ -282,7 +282,7 @@ impl Platform {
             _ => return Err(PlatformError::UnknownSource(source.name.clone())),
         };
         let letters: Box<dyn DeadLetters> = match &self.intake.events {
-            Events::Kafka(kafka) if source.contract.is_some() => Box::new(kafka.dead_letters(source).await),
+            Events::Kafka(kafka) if source.contract.is_some() => Box::new(kafka.dead_letters(source).await?),
             _ => Box::new(DeadLetterWriter::open(storage, &source.name).await?),
         };
         let views = self.project.views_of(&source.name);

@@ -37,7 +37,7 @@ pub struct Intake {
 impl Intake {
     /// Kafka alone: for who sends events and reads none.
     pub fn kafka(project: Arc<Project>, settings: KafkaSettings) -> Result<Intake, PlatformError> {
-        Ok(Intake { project, events: Events::Kafka(Kafka::new(settings)?) })
+        Ok(Intake { project, events: Events::Kafka(Box::new(Kafka::new(settings)?)) })
     }
 
     /// Makes the topics of the project's sources that aren't there; in the embedded log they need no making.
@@ -92,7 +92,7 @@ impl Intake {
                     headers: vec![],
                 });
                 let records: Vec<Record> = records.collect();
-                let places = kafka.producer.send(source.topic(), &records).await?;
+                let places = kafka.producer(source)?.send(source.topic(), &records).await?;
                 return Ok(places.into_iter().map(|(_, offset)| offset).collect());
             }
             Events::Log(log) => log,

@@ -47,8 +47,8 @@ pub enum RegistryError {
          hint: Apicurio's ends with /apis/ccompat/v7"
     )]
     Url { registry: String },
-    #[error("schema registry {registry}: no answer: {cause}; expected one within {} seconds; hint: is it running there?", CALL.as_secs())]
-    Unreachable { registry: String, cause: String },
+    #[error("schema registry {registry}: no answer: {cause}; expected one within {} seconds; hint: {hint}", CALL.as_secs())]
+    Unreachable { registry: String, cause: String, hint: &'static str },
     #[error(
         "schema registry {registry}: {asked} is not allowed (status {status}); \
          hint: put the user and password into the URL: https://user:password@host"
@@ -196,8 +196,14 @@ impl SchemaRegistry {
         asked: String,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Answer, RegistryError> {
-        let unreachable =
-            |e: ureq::Error| RegistryError::Unreachable { registry: self.url.clone(), cause: e.to_string() };
+        let unreachable = |e: ureq::Error| {
+            let cause = e.to_string();
+            let hint = match cause.contains("certificate") {
+                true => "the variable SSL_CERT_FILE names the file of an authority that this machine doesn't know",
+                false => "is it running there?",
+            };
+            RegistryError::Unreachable { registry: self.url.clone(), cause, hint }
+        };
         let mut response = response.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(BODY_LIMIT).read_to_string().map_err(unreachable)?;

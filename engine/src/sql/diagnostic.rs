@@ -183,7 +183,7 @@ impl fmt::Display for Diagnostic {
         let gutter = " ".repeat(number.len() + 1);
         writeln!(f, "error: {}", self.message)?;
         write!(f, "{gutter}--> {}:{line}:{column}", self.file.path)?;
-        if let Some(text) = self.file.line(line).filter(|_| !self.file.text.is_empty()) {
+        if let Some(text) = self.file.line(line).filter(|_| !self.file.text.is_empty()).map(without_secrets) {
             let before = printable(text.chars().take(column as usize - 1));
             let marked = printable(text.chars().skip(column as usize - 1).take(length as usize));
             let rest = printable(text.chars().skip(column as usize - 1 + length as usize));
@@ -231,6 +231,24 @@ impl Serialize for Diagnostics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.sorted())
     }
+}
+
+/// A line of definitions, with what stands between quotes after a `password` or a `secret` hidden, sign for sign.
+fn without_secrets(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let words = ["password", "secret"];
+    let Some(word) = words.iter().filter_map(|word| lower.find(word)).min() else { return line.to_owned() };
+    let (before, after) = line.split_at(word);
+    let mut quoted = false;
+    let hidden = after.chars().map(|sign| match sign {
+        '\'' => {
+            quoted = !quoted;
+            sign
+        }
+        _ if quoted => '*',
+        _ => sign,
+    });
+    before.chars().chain(hidden).collect()
 }
 
 /// A tab becomes four blanks and any other control character one, so that the caret stands under what it means
@@ -289,6 +307,14 @@ mod tests {
         assert!(rendered("\tab\tcd\r\nx", Span::new(1, 5, 2)).ends_with(" 1 |     ab    cd\n   |           ^^"));
         assert!(rendered("-- åäö\r\n'ü' oops", Span::new(2, 5, 4)).ends_with(" 2 | 'ü' oops\n   |     ^^^^"));
         assert!(rendered("a\u{1b}[31mb", Span::new(1, 7, 1)).ends_with(" 1 | a [31mb\n   |       ^"));
+    }
+
+    #[test]
+    fn a_line_is_shown_without_its_secrets() {
+        let line = "schema = 'ä', kafka.SASL.password = 'it''s me', x = 1";
+        let shown = rendered(line, Span::new(1, 49, 1));
+        assert!(shown.contains("schema = 'ä', kafka.SASL.password = '**''****', x = 1"), "{shown}");
+        assert!(shown.ends_with(&format!("{}^", " ".repeat(48))), "{shown}");
     }
 
     #[test]

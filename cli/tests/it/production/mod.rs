@@ -11,5 +11,6 @@ pub mod harness;
 mod letters;
 mod moving;
 mod redis;
+mod secure;
 mod topic;
 mod verbs;

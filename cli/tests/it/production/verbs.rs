@@ -12,7 +12,10 @@ use crate::crash::events;
 async fn generated_events_are_in_their_topics() {
     // For its project alone; the topics are made by the verb.
     let topic = Topic::new("generated").await;
-    let shop = Shop::new(&topic, "generated");
+    generated(&Shop::new(&topic, "generated"));
+}
+
+pub fn generated(shop: &Shop) {
     let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
     let topics = ["transactions", "clicks"].map(|source| (source, unique(source)));
     let mut sources = String::new();

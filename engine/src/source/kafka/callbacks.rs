@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
@@ -26,7 +27,8 @@ impl ClientContext for Context {
             true if state.assigned => state.error = None,
             true => {}
             false => {
-                state.error.get_or_insert_with(|| "no broker is connected".to_owned());
+                let why = || self.shared.complaint.text().unwrap_or_else(|| "no broker is connected".to_owned());
+                state.error.get_or_insert_with(why);
                 self.shared.tell();
             }
         }
@@ -40,18 +42,18 @@ impl ClientContext for Context {
         }
     }
 
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.shared.complaint.hear_log(facility, line);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
+        self.shared.complaint.hear(&error, reason);
         let mut state = self.shared.lock();
-        // librdkafka says it again and again.
-        if state.said.as_deref() != Some(reason) {
-            tracing::warn!(topic = self.shared.topic, %error, reason, "Kafka");
-            state.said = Some(reason.to_owned());
-        }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) || !state.assigned {
-            state.error = Some(reason.to_owned());
+            state.error = Some(self.shared.complaint.text().unwrap_or_else(|| reason.to_owned()));
             drop(state);
             self.shared.tell();
         }
@@ -112,15 +114,5 @@ impl ConsumerContext for Context {
         drop(state);
         self.shared.metrics.rebalances.with_label_values(&[&self.shared.source]).inc();
         self.shared.tell();
-    }
-}
-
-/// An error in words that help.
-pub(super) fn words(topic: &str, error: &ClientError) -> String {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            format!("topic {topic} is not there; create it, or check the source's `topic`")
-        }
-        _ => error.to_string(),
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::callbacks::{Context, words};
+use super::callbacks::Context;
+use super::complaint::misconfigured;
 use super::shared::Shared;
 use super::{KafkaConfig, KafkaError, Role};
 use crate::metrics::Metrics;
@@ -56,10 +58,9 @@ impl Consumer {
             client.set("group.id", group);
         }
         let shared = Arc::new(Shared::new((source, topic), max_bytes, metrics));
-        let wrong = |e: ClientError| KafkaError::Config { cause: e.to_string() };
         let context = Context { shared: shared.clone() };
-        let client: BaseConsumer<Context> = client.create_with_context(context).map_err(wrong)?;
-        client.subscribe(&[topic]).map_err(wrong)?;
+        let client: BaseConsumer<Context> = client.create_with_context(context).map_err(misconfigured)?;
+        client.subscribe(&[topic]).map_err(misconfigured)?;
         let client = Arc::new(client);
         let thread = {
             let (shared, client) = (shared.clone(), client.clone());
@@ -142,7 +143,7 @@ fn fetch(shared: &Shared, client: &BaseConsumer<Context>) {
                 break;
             }
             Some(Err(error)) => {
-                shared.lock().error = Some(words(&shared.topic, &error));
+                shared.lock().error = Some(shared.words(&error));
                 shared.tell();
                 break;
             }
@@ -209,11 +210,19 @@ fn seek(shared: &Shared, client: &BaseConsumer<Context>) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => {
-                state.error = Some(words(&shared.topic, &error));
+                state.error = Some(shared.words(&error));
                 drop(state);
                 shared.tell();
             }
         }
+    }
+}
+
+/// Whether a broker tells of topics what was asked; one that isn't there has no partitions.
+pub fn check_topics(metadata: &Metadata) -> Result<(), ClientError> {
+    match metadata.topics().iter().find_map(|topic| topic.error()).map(Code::from) {
+        None | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => Ok(()),
+        Some(code) => Err(ClientError::MetadataFetch(code)),
     }
 }
 

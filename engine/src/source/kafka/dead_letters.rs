@@ -22,7 +22,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::ANSWER;
+use super::complaint::{Complaint, misconfigured};
+use super::consumer::{ANSWER, check_topics};
 use super::producer::{KafkaProducer, Record};
 use super::{KafkaConfig, KafkaError, Role};
 use crate::source::{DeadLetters, Reject, SourceError};
@@ -174,14 +175,19 @@ pub async fn replay(
 /// All dead letters that a topic holds now, each once, by the partition and offset of the message. Waits for the broker.
 pub fn topic_letters(config: &KafkaConfig, topic: &str) -> Result<Vec<TopicLetter>, KafkaError> {
     const PATIENCE: Duration = Duration::from_secs(30);
-    let failed = |e: rdkafka::error::KafkaError| config.failed(topic, "can't be read")(e);
     let mut client = config.client(Role::Consumer, &[])?;
     // librdkafka wants a name, though nothing is joined and nothing committed.
     client.set("group.id", "tidemark-dead-letters");
-    let consumer: BaseConsumer = client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+    let consumer: BaseConsumer<Complaint> = client.create_with_context(Complaint::default()).map_err(misconfigured)?;
+    let failed = |e: rdkafka::error::KafkaError| {
+        // Its complaints come when it is polled.
+        let _ = consumer.poll(Duration::from_millis(100));
+        config.failed(topic, "can't be read")(consumer.context().beside(&e))
+    };
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
     let mut assignment = TopicPartitionList::new();
     let mut ends = BTreeSet::new();
+    check_topics(&metadata).map_err(failed)?;
     for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
         let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER).map_err(failed)?;
         if low < high {

@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 mod buffer;
 mod callbacks;
+mod complaint;
 mod consumer;
 mod dead_letters;
 mod producer;
@@ -86,6 +88,8 @@ impl KafkaConfig {
     fn client(&self, role: Role, defaults: &[(&str, &str)]) -> Result<ClientConfig, KafkaError> {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.brokers).set("client.id", "tidemark");
+        // Connections that fail are logged as information: a client's complaints are made of that.
+        client.set_log_level(RDKafkaLogLevel::Info);
         for (key, value) in defaults {
             client.set(*key, *value);
         }

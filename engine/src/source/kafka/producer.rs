@@ -8,11 +8,13 @@ use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
+use super::complaint::{Complaint, misconfigured};
 use super::{KafkaConfig, KafkaError, Role};
 
 /// How long to wait for room in the client's queue.
@@ -57,7 +59,7 @@ impl std::fmt::Debug for KafkaProducer {
 impl KafkaProducer {
     pub fn new(config: &KafkaConfig) -> Result<KafkaProducer, KafkaError> {
         let client = config.client(Role::Producer, &DEFAULTS)?;
-        let client = client.create_with_context(Deliveries).map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+        let client = client.create_with_context(Deliveries::default()).map_err(misconfigured)?;
         Ok(KafkaProducer { config: config.clone(), client: Arc::new(client) })
     }
 
@@ -76,7 +78,7 @@ impl KafkaProducer {
             let client = self.client.clone();
             let done = tokio::task::spawn_blocking(move || run(&client)).await;
             let failed = self.config.failed(first, what);
-            done.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+            done.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(self.complaint().beside(&e)))
         };
         step("can't begin a transaction", |client| {
             client.init_transactions(PATIENCE)?;
@@ -99,7 +101,7 @@ impl KafkaProducer {
         if records.is_empty() {
             return Ok(vec![]);
         }
-        let failed = |e: ClientError| self.config.failed(topic, "can't be written to")(e);
+        let failed = |e: ClientError| self.config.failed(topic, "can't be written to")(self.complaint().beside(&e));
         let (done, finished) = oneshot::channel();
         let batch = Arc::new(Batch {
             places: Mutex::new(vec![None; records.len()]),
@@ -129,9 +131,9 @@ impl KafkaProducer {
         // The client answers for every message, if only by its time-out.
         let _ = finished.await;
         let places = std::mem::take(&mut *batch.places.lock().unwrap_or_else(PoisonError::into_inner));
-        let missing = || Err("the client gave no answer".to_owned());
+        let missing = || Err(ClientError::NoMessageReceived);
         let places = places.into_iter().map(|place| place.unwrap_or_else(missing));
-        places.collect::<Result<_, _>>().map_err(|cause| self.config.failed(topic, "can't be written to")(cause))
+        places.collect::<Result<_, _>>().map_err(failed)
     }
 
     /// Makes a topic unless it is there; with the broker's own number of partitions unless one is given. True if it is new.
@@ -140,33 +142,35 @@ impl KafkaProducer {
     pub async fn create_topic(&self, topic: &str, partitions: Option<u32>, history: bool) -> Result<bool, KafkaError> {
         const PATIENCE: Duration = Duration::from_secs(10);
         let client = self.config.client(Role::Producer, &[])?;
-        let admin: AdminClient<DefaultClientContext> =
-            client.create().map_err(|e| KafkaError::Config { cause: e.to_string() })?;
+        let admin: AdminClient<DefaultClientContext> = client.create().map_err(misconfigured)?;
         let partitions = partitions.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         if history {
             new = new.set("retention.ms", "-1");
         }
-        let failed = |cause: String| self.config.failed(topic, "can't be created")(cause);
-        let made = admin
-            .create_topics([&new], &AdminOptions::new().request_timeout(Some(PATIENCE)))
-            .await
-            .map_err(|e| failed(e.to_string()))?;
+        // Its own complaints reach nobody: the producer's are of the same brokers.
+        let refused = |e: ClientError| self.config.failed(topic, "can't be created")(self.complaint().beside(&e));
+        let made =
+            admin.create_topics([&new], &AdminOptions::new().request_timeout(Some(PATIENCE))).await.map_err(refused)?;
         match made.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, cause))) => Err(failed(cause.to_string())),
+            Some(Err((_, cause))) => Err(refused(ClientError::AdminOp(cause))),
             Some(Ok(_)) => Ok(true),
-            None => Err(failed("the broker gave no answer".to_owned())),
+            None => Err(refused(ClientError::NoMessageReceived)),
         }
     }
 
     pub fn config(&self) -> &KafkaConfig {
         &self.config
     }
+
+    fn complaint(&self) -> &Complaint {
+        &self.client.context().0
+    }
 }
 
 /// Partition and offset, or what went wrong.
-type Delivered = Result<(i32, i64), String>;
+type Delivered = Result<(i32, i64), ClientError>;
 
 /// Messages that are sent together.
 #[derive(Debug)]
@@ -203,11 +207,16 @@ impl Drop for Place {
     }
 }
 
-struct Deliveries;
+#[derive(Debug, Default)]
+struct Deliveries(Complaint);
 
 impl ClientContext for Deliveries {
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka producer");
+        self.0.hear(&error, reason);
+    }
+
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.0.hear_log(facility, line);
     }
 }
 
@@ -217,7 +226,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
         place.set(match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.to_string()),
+            Err((error, _)) => Err(error.clone()),
         });
     }
 }

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use tokio::sync::watch;
 
 use super::buffer::Buffer;
+use super::complaint::Complaint;
 use crate::metrics::Metrics;
 
 /// Between the consumer's thread and the reader.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) topic: String,
+    pub(super) complaint: Complaint,
     state: Mutex<State>,
     /// The reader has taken something, or wants something.
     pub(super) room: Condvar,
@@ -33,8 +36,6 @@ pub struct State {
     pub assigned: bool,
     /// What is wrong, while it is.
     pub error: Option<String>,
-    /// The client's last complaint.
-    pub(super) said: Option<String>,
     pub(super) commit: Option<BTreeMap<i32, i64>>,
     pub(super) stop: bool,
 }
@@ -43,6 +44,7 @@ impl Shared {
     pub fn new((source, topic): (&str, &str), max_bytes: usize, metrics: Metrics) -> Self {
         Shared {
             topic: topic.to_owned(),
+            complaint: Complaint::default(),
             state: Mutex::default(),
             room: Condvar::new(),
             news: watch::Sender::new(0),
@@ -68,6 +70,16 @@ impl Shared {
 
     pub fn commit(&self, next: BTreeMap<i32, i64>) {
         self.lock().commit.get_or_insert_default().extend(next);
+    }
+
+    /// An error in words that help.
+    pub(super) fn words(&self, error: &ClientError) -> String {
+        match error.rdkafka_error_code() {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                format!("topic {} is not there; create it, or check the source's `topic`", self.topic)
+            }
+            _ => self.complaint.beside(error),
+        }
     }
 
     pub(super) fn tell(&self) {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::KafkaConfig;
 use super::buffer::{Buffer, Taken};
 use super::callbacks::Context;
-use super::consumer::{ANSWER, Consumer, shrunk};
+use super::consumer::{ANSWER, Consumer, check_topics, shrunk};
 use crate::metrics::Metrics;
 use crate::source::{Contract, Decoder, EventSource, SourceBatch, SourceError, WriterSchemas};
 use crate::sql::Start;
@@ -79,7 +79,7 @@ impl KafkaSource {
     ) -> Result<T, SourceError> {
         let (client, topic) = (self.consumer.client.clone(), self.subscription.topic.clone());
         match tokio::task::spawn_blocking(move || ask(&client, &topic)).await {
-            Ok(answer) => answer.map_err(|e| self.broker(what, &e.to_string())),
+            Ok(answer) => answer.map_err(|e| self.broker(what, &self.consumer.shared.complaint.beside(&e))),
             Err(e) => Err(self.internal(format!("{what}: {e}"))),
         }
     }
@@ -129,6 +129,7 @@ impl EventSource for KafkaSource {
     async fn all_partitions(&mut self) -> Result<Vec<i32>, SourceError> {
         let ask = |client: &BaseConsumer<Context>, topic: &str| {
             let metadata = client.fetch_metadata(Some(topic), ANSWER)?;
+            check_topics(&metadata)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             Ok(found.map(|found| found.partitions().iter().map(|p| p.id()).collect::<Vec<i32>>()).unwrap_or_default())
         };

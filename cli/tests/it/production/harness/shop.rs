@@ -24,7 +24,7 @@ pub struct Shop {
     sources: &'static [&'static str],
     topic: String,
     partitions: usize,
-    brokers: String,
+    pub client: KafkaConfig,
 }
 
 impl Shop {
@@ -46,8 +46,8 @@ impl Shop {
         );
         let project = Project::new(&files.iter().map(|(path, text)| (*path, text.as_str())).collect::<Vec<_>>());
         let (redis, sources) = (redis.to_owned(), ["payments"].as_slice());
-        let (partitions, brokers) = (topic.partitions as usize, topic.brokers.clone());
-        Self { project, name, redis, sources, topic: topic.name.clone(), partitions, brokers }
+        let client = KafkaConfig { brokers: topic.brokers.clone(), options: topic.options.clone() };
+        Self { project, name, redis, sources, topic: topic.name.clone(), partitions: topic.partitions as usize, client }
     }
 
     /// With a source `plain` over the same topic, that names no `event_id`: an event that a fault made be folded twice is
@@ -68,7 +68,9 @@ impl Shop {
 
     pub fn command(&self) -> Command {
         let mut command = self.project.command();
-        command.env("KAFKA_BROKERS", &self.brokers).env("REDIS_URL", &self.redis);
+        command.env("KAFKA_BROKERS", &self.client.brokers).env("REDIS_URL", &self.redis);
+        let options: Vec<String> = self.client.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        command.env("KAFKA_OPTIONS", options.join(";"));
         command.env("SCHEMA_REGISTRY_URL", service("SCHEMA_REGISTRY_URL", "registry"));
         command.args(["--project", &self.name, "--json"]);
         command
@@ -134,9 +136,8 @@ impl Shop {
     }
 
     pub async fn platform(&self) -> Platform {
-        let client = KafkaConfig { brokers: self.brokers.clone(), options: BTreeMap::new() };
         let registry = service("SCHEMA_REGISTRY_URL", "registry");
-        let kafka = KafkaSettings { client, registry, group: self.name.clone() };
+        let kafka = KafkaSettings { client: self.client.clone(), registry, group: self.name.clone() };
         let project = plan::Project::load(&self.project.path("."), &self.project.path("features")).await.unwrap();
         let services = Services { kafka: Some(kafka), redis: Some(self.redis_config()) };
         Platform::open(Arc::new(project), Folder::new(self.project.path("data")), services).await.unwrap()
@@ -187,8 +188,7 @@ impl Shop {
     }
 
     pub fn letters_in(&self, topic: &str) -> Vec<TopicLetter> {
-        let config = KafkaConfig { brokers: self.brokers.clone(), options: BTreeMap::new() };
-        topic_letters(&config, topic).unwrap()
+        topic_letters(&self.client, topic).unwrap()
     }
 
     /// What the engines did must be what one engine does that nothing disturbs; and what was sent, by count.

@@ -16,6 +16,8 @@ use crate::support::CONTRACT;
 pub struct Topic {
     pub name: String,
     pub brokers: String,
+    /// Of Kafka's clients.
+    pub options: BTreeMap<String, String>,
     pub partitions: u32,
     pub producer: KafkaProducer,
     encoder: Encoder,
@@ -31,14 +33,19 @@ impl Topic {
     }
 
     pub async fn at(brokers: &str, test: &str, partitions: u32) -> Self {
-        let (name, brokers) = (unique(test), brokers.to_owned());
+        Self::of(KafkaConfig { brokers: brokers.to_owned(), options: BTreeMap::new() }, test, partitions).await
+    }
+
+    pub async fn of(client: KafkaConfig, test: &str, partitions: u32) -> Self {
+        let name = unique(test);
         let registry = SchemaRegistry::new(&service("SCHEMA_REGISTRY_URL", "registry")).unwrap();
         let contract = Arc::new(Contract::parse("payments.v1", CONTRACT).unwrap());
         let id = registry.register(&format!("{name}-value"), &contract).unwrap();
-        let producer = Self::producer_of(&brokers);
+        let producer = KafkaProducer::new(&client).unwrap();
         assert!(producer.create_topic(&name, Some(partitions), true).await.unwrap());
         let encoder = Encoder::new(contract).framed_by(id);
-        Self { name, brokers, partitions, producer, encoder, sent: 0, events: vec![], messages: Arc::default() }
+        let (KafkaConfig { brokers, options }, events, messages) = (client, vec![], Arc::default());
+        Self { name, brokers, options, partitions, producer, encoder, sent: 0, events, messages }
     }
 
     pub fn producer_of(brokers: &str) -> KafkaProducer {
