@@ -2,15 +2,16 @@
 //!
 //! A number stands for a [`Stretch`]: bytes of a file, with their checksum. Guarantees: a number in the manifest means
 //! the same bytes for ever, or is refused by the file's name. Numbers only grow: a source whose location changes numbers
-//! anew behind its old numbers. Paths are kept from the location's leading folder, so that the project can move.
+//! anew behind its old numbers. Of several processes that number, each goes on from what the others wrote down. Paths are kept from the location's leading folder, so that the project can move.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::super::SourceError;
 use super::location::{Format, Found, files_error, list, modified};
+use super::manifest::Manifest;
 use super::scan::{Scan, is_text, scan};
 use super::stretch::{Compared, Kind, Stretch, compare};
 use super::{FilesConfig, Reading};
@@ -69,12 +70,25 @@ pub(super) struct Listing {
     /// Files are taken as the stream numbered them: new ones are left to it.
     fixed: bool,
     looked: bool,
+    /// The manifest as it was last read or written.
+    manifest: Manifest,
     unsaved: bool,
 }
 
 impl Listing {
     /// Reads the manifest, and looks at the location.
     pub(super) fn open(source: &str, config: FilesConfig) -> Result<Listing, SourceError> {
+        let mut listing = Listing::read(source, config)?;
+        listing.refresh()?;
+        let left = listing.known.values().filter(|known| known.numbers.is_empty()).count();
+        if listing.fixed && left > 0 {
+            tracing::warn!(source = source, files = left, "new files are left out until the stream has read them");
+        }
+        Ok(listing)
+    }
+
+    /// What the manifest says; nothing has been looked at.
+    fn read(source: &str, config: FilesConfig) -> Result<Listing, SourceError> {
         let mut listing = Listing {
             source: source.into(),
             config,
@@ -82,18 +96,17 @@ impl Listing {
             known: BTreeMap::new(),
             fixed: false,
             looked: false,
+            manifest: Manifest::default(),
             unsaved: false,
         };
-        if let Some(path) = listing.config.manifest.clone().filter(|path| path.exists()) {
-            let text = fs::read_to_string(&path).map_err(|e| listing.io(&path, &e))?;
-            let stretches = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-            listing.stretches = stretches.map_err(|e: serde_json::Error| {
-                let what = format!("the manifest {} is damaged: {e}", path.display());
-                listing.error(
-                    what,
+        if let Some(path) = &listing.config.manifest {
+            (listing.manifest, listing.stretches) = Manifest::read(path).map_err(|e| match e.kind() {
+                ErrorKind::InvalidData => listing.error(
+                    format!("the manifest {} is damaged: {e}", path.display()),
                     "a line of JSON for each stretch of a file",
                     "restore it, or delete the data folder",
-                )
+                ),
+                _ => listing.io(path, &e),
             })?;
         }
         for (number, stretch) in listing.stretches.iter().enumerate().filter(|(_, s)| s.of == listing.config.of) {
@@ -106,31 +119,33 @@ impl Listing {
             }
         }
         listing.fixed = listing.config.reading == Reading::Looking && !listing.known.is_empty();
-        listing.refresh()?;
-        let left = listing.known.values().filter(|known| known.numbers.is_empty()).count();
-        if listing.fixed && left > 0 {
-            tracing::warn!(source = source, files = left, "new files are left out until the stream has read them");
-        }
         Ok(listing)
     }
 
     /// Looks at the location: numbers what is new, and refuses to go on without a file that was read.
     pub(super) fn refresh(&mut self) -> Result<(), SourceError> {
-        let found = list(&self.source, &self.config.location, self.config.format)?;
-        let now = (self.config.clock)();
-        self.look(&found, now)
+        loop {
+            let found = list(&self.source, &self.config.location, self.config.format)?;
+            // What another process has numbered meanwhile may be newer than these files: they are listed anew.
+            if self.look(&found, (self.config.clock)())? {
+                return Ok(());
+            }
+        }
     }
 
-    pub(super) fn look(&mut self, found: &[Found], now: i64) -> Result<(), SourceError> {
+    /// False if another process has numbered files first, and these are to be looked at again.
+    pub(super) fn look(&mut self, found: &[Found], now: i64) -> Result<bool, SourceError> {
         for file in found {
             self.look_at(file, now)?;
         }
         self.looked = true;
-        self.save()?;
+        if !self.write_down()? {
+            return Ok(false);
+        }
         let names: HashSet<&str> = found.iter().map(|file| file.name.as_str()).collect();
         match self.known.keys().find(|name| !names.contains(name.as_str()) && self.taken(name).next().is_some()) {
             Some(name) => Err(self.gone(name)),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 
@@ -298,9 +313,10 @@ impl Listing {
 
     /// Notes whether anything could be read of a stretch.
     pub(super) fn set_kind(&mut self, number: usize, kind: Kind) -> Result<(), SourceError> {
-        if let Some(stretch) = self.stretches.get_mut(number).filter(|stretch| stretch.kind != kind) {
+        while let Some(stretch) = self.stretches.get_mut(number).filter(|stretch| stretch.kind != kind) {
             stretch.kind = kind;
             self.unsaved = true;
+            self.save()?;
         }
         self.save()
     }
@@ -319,26 +335,22 @@ impl Listing {
 
     /// The numbers are on disk before an event is handed out under them.
     pub(super) fn save(&mut self) -> Result<(), SourceError> {
+        if self.write_down()? { Ok(()) } else { self.refresh() }
+    }
+
+    /// Writes the manifest, if there is anything new. False if another process did meanwhile: this is what that one wrote
+    /// then, and nothing has been looked at.
+    fn write_down(&mut self) -> Result<bool, SourceError> {
         let manifest = self.config.manifest.clone().filter(|_| self.config.reading != Reading::Looking);
-        let Some(path) = manifest.filter(|_| self.unsaved) else {
-            return Ok(());
-        };
-        let write = || -> io::Result<()> {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            fs::create_dir_all(folder)?;
-            let temporary = path.with_extension("tmp");
-            let mut out = io::BufWriter::new(fs::File::create(&temporary)?);
-            for stretch in &self.stretches {
-                serde_json::to_writer(&mut out, stretch)?;
-                out.write_all(b"\n")?;
+        let Some(path) = manifest.filter(|_| self.unsaved) else { return Ok(true) };
+        match self.manifest.write(&path, &self.stretches).map_err(|e| self.io(&path, &e))? {
+            Some(written) => (self.manifest, self.unsaved) = (written, false),
+            None => {
+                *self = Listing { looked: self.looked, ..Listing::read(&self.source, self.config.clone())? };
+                return Ok(false);
             }
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            fs::File::open(folder)?.sync_all()
-        };
-        write().map_err(|e| self.io(&path, &e))?;
-        self.unsaved = false;
-        Ok(())
+        }
+        Ok(true)
     }
 
     fn gone(&self, file: &str) -> SourceError {

@@ -24,6 +24,7 @@ mod convert;
 mod infer;
 mod listing;
 mod location;
+mod manifest;
 mod reader;
 mod rows;
 mod scan;
@@ -203,3 +204,5 @@ impl EventSource for FileSource {
 mod numbering_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod together_tests;

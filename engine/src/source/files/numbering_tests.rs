@@ -17,14 +17,14 @@ const NOW: i64 = 1_767_225_600_000_000;
 const SECOND: i64 = 1_000_000;
 
 /// A folder of events beside a folder of state.
-struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         Place(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
@@ -34,7 +34,7 @@ impl Place {
     }
 
     /// Events with these numbers, as CSV.
-    fn csv(&self, path: &str, xs: &[i64]) {
+    pub(super) fn csv(&self, path: &str, xs: &[i64]) {
         self.write(path, format!("at,x\n{}", rows(xs)));
     }
 
@@ -43,7 +43,7 @@ impl Place {
         self.write(path, whole);
     }
 
-    fn config(&self, location: &str, reading: Reading) -> FilesConfig {
+    pub(super) fn config(&self, location: &str, reading: Reading) -> FilesConfig {
         FilesConfig {
             location: self.path(location).to_string_lossy().into_owned(),
             format: None,
