@@ -7,7 +7,8 @@
 //! <offline>/releases/live.json     {"release": <id>}
 //! ```
 //!
-//! Guarantees: a release is named live once its files are there, whole, and every view of it can be read. What is read of it later compiles
+//! Guarantees: a release is what the process began with, whatever became of its definitions and contracts since. It is named live once its
+//! files are there, whole, and every view of it can be read. What is read of it later compiles
 //! to the views whose state is in the store, or it isn't used: a view's fingerprint says so.
 
 use std::collections::BTreeMap;
@@ -29,8 +30,26 @@ use crate::plan::Project;
 pub struct Release {
     id: String,
     root: PathBuf,
-    /// Path below the project folder, and a hash of what is in the file.
-    files: BTreeMap<String, String>,
+    /// By the path below the project folder.
+    files: BTreeMap<String, Content>,
+}
+
+/// What was in a file.
+#[derive(Debug, Clone)]
+enum Content {
+    /// Of definitions and contracts: they may be edited long before what they say can be read.
+    Kept(Bytes),
+    /// Of a table, by its hash: it may be large.
+    Hashed(String),
+}
+
+impl Content {
+    fn hash(&self) -> String {
+        match self {
+            Self::Kept(content) => hash(content),
+            Self::Hashed(hash) => hash.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,37 +60,44 @@ struct Live {
 impl Release {
     /// Reads a project's files. Tables elsewhere than in the project folder are not among them.
     pub fn of(project: &Project) -> Result<Release, PlatformError> {
-        let mut paths = below(&project.features, "sql");
-        paths.extend(below(&project.root.join("schemas"), "avsc"));
-        paths.extend(project.tables.values().flat_map(|table| table.paths()));
+        let tables = project.tables.values().flat_map(|table| table.paths());
+        let written = below(&project.features, "sql").into_iter().chain(below(&project.root.join("schemas"), "avsc"));
         let mut files = BTreeMap::new();
         let mut all = Sha256::new();
-        for path in paths {
+        for (path, keep) in tables.map(|path| (path, false)).chain(written.map(|path| (path, true))) {
             let Ok(name) = path.strip_prefix(&project.root) else { continue };
             let name = name.to_string_lossy().replace('\\', "/");
-            files.insert(name, hash(&read(&path)?));
+            let content = read(&path)?;
+            files.insert(name, if keep { Content::Kept(content.into()) } else { Content::Hashed(hash(&content)) });
         }
-        for (name, hash) in &files {
-            all.update(format!("{name}\n{hash}\n"));
+        for (name, content) in &files {
+            all.update(format!("{name}\n{}\n", content.hash()));
         }
         let id = all.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(Release { id, root: project.root.clone(), files })
     }
 
-    /// Keeps it, and names it live. Not if a file is another one by now: what is served was compiled from the one before.
+    /// Keeps it, and names it live. Not if a table is another one by now: what is served was computed with the one before.
     pub async fn publish(&self, storage: &Storage) -> Result<(), PlatformError> {
         if live(storage).await?.as_ref() == Some(&self.id) {
             return Ok(());
         }
-        for (name, expected) in &self.files {
-            let content = read(&self.root.join(name))?;
-            if hash(&content) != *expected {
-                tracing::info!(file = name, "was changed since the start: the definitions that are live are not kept");
-                return Ok(());
-            }
-            storage.put(&place(storage, &self.id, name), content.into()).await?;
+        for (name, content) in &self.files {
+            let content = match content {
+                Content::Kept(content) => content.clone(),
+                Content::Hashed(expected) => {
+                    let content = read(&self.root.join(name))?;
+                    if hash(&content) != *expected {
+                        tracing::info!(file = name, "was changed since the start: what is live is not kept");
+                        return Ok(());
+                    }
+                    content.into()
+                }
+            };
+            storage.put(&place(storage, &self.id, name), content).await?;
         }
-        put(storage, &list(storage, &self.id), &self.files).await?;
+        let hashes: BTreeMap<&String, String> = self.files.iter().map(|(name, of)| (name, of.hash())).collect();
+        put(storage, &list(storage, &self.id), &hashes).await?;
         put(storage, &pointer(storage), &Live { release: self.id.clone() }).await
     }
 
@@ -168,4 +194,45 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PlatformError> {
 
 fn hash(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k", "type": "long"},
+      {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
+
+    fn definitions(count: &str) -> String {
+        format!(
+            "CREATE SOURCE e WITH (schema = 'e.v1', timestamp = 'at');
+            CREATE FEATURE VIEW v AS SELECT k, {count} OVER w AS n FROM e
+            WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);"
+        )
+    }
+
+    /// Whoever edits definitions while what they said before fills must not take it from the next process.
+    #[tokio::test]
+    async fn what_was_compiled_is_kept_though_its_files_are_edited() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, scratch) = (folder.path().join("shop"), folder.path().join("scratch"));
+        let load = async || {
+            let project = Project::load(&root, &root.join("features")).await.unwrap();
+            (Release::of(&project).unwrap(), project.views["v"].fingerprint.clone())
+        };
+        write(&root.join("schemas/e.v1.avsc"), CONTRACT.as_bytes()).unwrap();
+        write(&root.join("features/all.sql"), definitions("COUNT(*)").as_bytes()).unwrap();
+        let (release, fingerprint) = load().await;
+        write(&root.join("features/all.sql"), definitions("MAX(k)").as_bytes()).unwrap();
+        let renamed = CONTRACT.replace(r#""name": "E""#, r#""name": "E", "doc": "edited""#);
+        write(&root.join("schemas/e.v1.avsc"), renamed.as_bytes()).unwrap();
+        let storage = Storage::open(&folder.path().join("offline").to_string_lossy()).unwrap();
+        release.publish(&storage).await.unwrap();
+        let (next, other) = load().await;
+        assert_ne!(fingerprint, other);
+        let previous = next.previous(&storage, &scratch).await.unwrap().unwrap();
+        assert_eq!(previous.views["v"].fingerprint, fingerprint);
+        // Of itself it is no predecessor.
+        assert!(release.previous(&storage, &scratch).await.unwrap().is_none());
+    }
 }
