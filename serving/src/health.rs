@@ -73,7 +73,10 @@ fn views(app: &App) -> Vec<Reason> {
         .filter(|view| app.platform.view(&view.name).is_none_or(|answers| answers.fingerprint == view.fingerprint))
         .filter_map(|view| match filling.get(&view.id()) {
             Some(events) => {
-                reason("filling", &view.name, format!("view {} is filling: {events} events to go", view.name))
+                let stuck =
+                    progress.stuck(&view.source.name).map(|why| format!("; tried again, since it fails: {why}"));
+                let detail = format!("view {} is filling: {events} events to go", view.name);
+                reason("filling", &view.name, detail + &stuck.unwrap_or_default())
             }
             None if view.fingerprint.is_empty() => {
                 let detail =

@@ -8,7 +8,7 @@ use super::error::StreamError;
 use super::events::{dead_letter, since};
 use super::fold::{Folded, joined};
 use super::share::Writing;
-use super::worker::Worker;
+use super::worker::{At, Worker};
 use crate::source::{Reject, SourceBatch};
 
 impl Worker {
@@ -86,7 +86,7 @@ impl Worker {
                 let mut failure = None;
                 for (partition, first, to_offset, events) in batches {
                     // What it fills from the archive, it will find there.
-                    let Some(next) = view.next.get(&partition).copied() else {
+                    let Some(next) = view.at.get(&partition).and_then(|at| at.fed()) else {
                         folded.push(None);
                         continue;
                     };
@@ -102,7 +102,7 @@ impl Worker {
                             break;
                         }
                     }
-                    view.next.insert(partition, next.max(to_offset));
+                    view.at.insert(partition, At::Fed(next.max(to_offset)));
                 }
                 (place, view, folded, failure)
             });

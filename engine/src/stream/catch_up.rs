@@ -3,9 +3,10 @@
 //! Guarantees: the stream goes on meanwhile, for the views that have everything. A view joins it at the very offset below which it has
 //! every event: when a commit has made all that was read a part of the past, what the view still lacks of that (no more than came since the commit
 //! before) is filled at once, and the next batch finds it there. So no event is lost between past and stream, and none
-//! counts twice. What a view can't evaluate of events that it fills from is counted, and no dead letter: the past keeps the event.
+//! counts twice. A fill that fails is tried again after a pause that grows, and the stream doesn't wait for it. What a view can't evaluate of events that it fills from is counted, and no dead letter: the past keeps the event.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
@@ -14,7 +15,7 @@ use super::fill::{Fill, Gap, Reached};
 use super::fold::{Folded, joined};
 use super::known::history_id;
 use super::share::Writing;
-use super::worker::Worker;
+use super::worker::{At, Worker};
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
@@ -25,9 +26,37 @@ pub(super) struct CatchUp {
     /// What it came to, until that is taken up.
     ended: Option<Result<(), StreamError>>,
     reached: Reached,
+    failed: Option<Failed>,
 }
 
+/// A fill that can't go on for now.
+#[derive(Debug)]
+struct Failed {
+    /// None once it was told.
+    why: Option<StreamError>,
+    pause: Duration,
+    again: Instant,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 impl CatchUp {
+    /// Rests for a while, twice as long each time.
+    fn fails(&mut self, why: StreamError, now: Instant) {
+        let pause = self.failed.as_ref().map_or(FIRST_PAUSE, |failed| (2 * failed.pause).min(LONGEST_PAUSE));
+        self.failed = Some(Failed { why: Some(why), pause, again: now + pause });
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.failed.as_ref().is_some_and(|failed| now < failed.again)
+    }
+
+    /// Why it rests, for who doesn't want to wait.
+    pub fn failure(&mut self, now: Instant) -> Option<StreamError> {
+        self.failed.as_mut().filter(|failed| now < failed.again).and_then(|failed| failed.why.take())
+    }
+
     /// Ends what runs; what it has done so far is stored.
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
@@ -70,7 +99,7 @@ impl Drop for CatchUp {
 impl Worker {
     /// Whether a view fills from the past.
     pub(super) fn catches_up(&self) -> bool {
-        self.views.iter().any(|view| !view.filling.is_empty())
+        self.views.iter().any(|view| view.at.values().any(|at| at.filling().is_some()))
     }
 
     /// Whether a view has all that is past, and waits for the rest of what was read to be.
@@ -81,14 +110,12 @@ impl Worker {
     /// What views lack of the past.
     fn gaps(&self) -> Vec<Gap> {
         let past = self.past_ends();
-        let lacks = |(partition, from): &(&i32, &i64)| past.get(partition).is_some_and(|end| *from < end);
         let of_view = |view: &super::worker::View| -> Vec<Gap> {
-            let gap = |(partition, from): (&i32, &i64)| Gap {
-                view: Arc::clone(&view.fold.view),
-                partition: *partition,
-                from: *from,
+            let gap = |(partition, at): (&i32, &At)| {
+                let from = at.filling().filter(|from| past.get(partition).is_some_and(|end| from < end))?;
+                Some(Gap { view: Arc::clone(&view.fold.view), partition: *partition, from })
             };
-            view.filling.iter().filter(lacks).map(gap).collect()
+            view.at.iter().filter_map(gap).collect()
         };
         self.views.iter().flat_map(of_view).collect()
     }
@@ -97,13 +124,29 @@ impl Worker {
     /// True if something ended.
     pub(super) async fn catch_up(&mut self) -> Result<bool, StreamError> {
         if !self.catches_up() {
+            self.succeeded();
             return Ok(false);
         }
         let ended = self.catch_up.take_ended().await;
         self.take_up();
         let advanced = ended.is_some();
-        ended.unwrap_or(Ok(()))?;
+        match ended {
+            Some(Ok(())) => self.succeeded(),
+            Some(Err(error)) => self.failed(error)?,
+            None => {}
+        }
         self.join().await?;
+        if self.catch_up.rests((self.config.clock)()) {
+            return Ok(advanced);
+        }
+        match self.begin_catch_up().await {
+            Ok(()) => Ok(advanced),
+            Err(error) => self.failed(error).map(|()| advanced),
+        }
+    }
+
+    /// Fills what is small here and now, and begins with the rest unless something runs.
+    async fn begin_catch_up(&mut self) -> Result<(), StreamError> {
         // What could be read before is not left behind for long: after a crash it lacks what came since the last commit.
         let known: Vec<ViewId> =
             self.views.iter().filter(|view| view.missing().is_empty()).map(|view| view.fold.view.id()).collect();
@@ -115,26 +158,47 @@ impl Worker {
         }
         self.fill_now(few).await?;
         if self.catch_up.runs() {
-            return Ok(advanced);
+            return Ok(());
         }
         let gaps = self.gaps();
-        if !gaps.is_empty() {
-            self.raise_history(&gaps).await?;
-            let (mut fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
-            // What is read comes first, and doesn't wait for what is new.
-            let (read, new): (Vec<Gap>, Vec<Gap>) = gaps.into_iter().partition(|gap| known.contains(&gap.view.id()));
-            self.catch_up.running = Some(tokio::spawn(async move {
-                let heard = |view: &FeatureView, folded: &Folded| folded.count(&metrics, &view.name);
-                fill.run(read, &heard).await?;
-                fill.run(new, &heard).await
-            }));
+        if gaps.is_empty() {
+            self.succeeded();
+            return Ok(());
         }
-        Ok(advanced)
+        self.raise_history(&gaps).await?;
+        let (mut fill, metrics) = (self.begin_fill().await?, self.metrics.clone());
+        // What is read comes first, and doesn't wait for what is new.
+        let (read, new): (Vec<Gap>, Vec<Gap>) = gaps.into_iter().partition(|gap| known.contains(&gap.view.id()));
+        self.catch_up.running = Some(tokio::spawn(async move {
+            let heard = |view: &FeatureView, folded: &Folded| folded.count(&metrics, &view.name);
+            fill.run(read, &heard).await?;
+            fill.run(new, &heard).await
+        }));
+        Ok(())
+    }
+
+    /// A fill that may succeed later rests. An error, if the worker must begin again, or end.
+    fn failed(&mut self, error: StreamError) -> Result<(), StreamError> {
+        if error.stale() || !error.passing() {
+            return Err(error);
+        }
+        let source = self.source.name();
+        tracing::warn!(source, %error, "views can't be filled; trying again");
+        self.metrics.retries.with_label_values(&[source, "fill"]).inc();
+        self.progress.set_stuck(source, Some(error.to_string()));
+        self.catch_up.fails(error, (self.config.clock)());
+        Ok(())
+    }
+
+    fn succeeded(&mut self) {
+        if self.catch_up.failed.take().is_some() {
+            self.progress.set_stuck(self.source.name(), None);
+        }
     }
 
     /// After a commit everything that was read is past: what little views lack of it is filled here and now.
     pub(super) async fn hand_over(&mut self) -> Result<(), StreamError> {
-        if self.catch_up.runs() {
+        if self.catch_up.runs() || self.catch_up.rests((self.config.clock)()) {
             return Ok(());
         }
         let gaps = self.gaps();
@@ -143,7 +207,10 @@ impl Worker {
                 return Ok(());
             }
         }
-        self.fill_now(gaps).await
+        match self.fill_now(gaps).await {
+            Err(error) => self.failed(error),
+            done => done,
+        }
     }
 
     /// Whether it is no more than what comes between two commits.
@@ -179,8 +246,10 @@ impl Worker {
     fn take_up(&mut self) {
         for view in &mut self.views {
             let id = view.fold.view.id();
-            for (partition, from) in &mut view.filling {
-                if let Some(reached) = self.catch_up.reached.of(&id, *partition) {
+            for (partition, at) in &mut view.at {
+                if let At::Filling(from) = at
+                    && let Some(reached) = self.catch_up.reached.of(&id, *partition)
+                {
                     *from = reached.max(*from);
                     view.stored.insert(*partition, *from);
                 }
@@ -192,11 +261,11 @@ impl Worker {
     async fn join(&mut self) -> Result<(), StreamError> {
         for view in &mut self.views {
             let read = |partition: &i32| self.owned.get(partition).map_or(i64::MAX, |owned| owned.next);
-            let whole: Vec<i32> =
-                view.filling.iter().filter(|(partition, next)| **next >= read(partition)).map(|(p, _)| *p).collect();
-            for partition in whole {
-                if let Some(next) = view.filling.remove(&partition) {
-                    view.next.insert(partition, next);
+            for (partition, at) in &mut view.at {
+                if let At::Filling(next) = *at
+                    && next >= read(partition)
+                {
+                    *at = At::Fed(next);
                     tracing::info!(view = view.fold.view.name, partition, offset = next, "filled; joins the stream");
                 }
             }

@@ -2,7 +2,9 @@
 //! beginning, and the stream doesn't wait for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array};
 use rand::rngs::StdRng;
@@ -172,6 +174,61 @@ async fn a_view_that_is_loaded_is_taken_up_where_it_was_left() {
     house.send(50).await;
     worker.run(Until::End).await.unwrap();
     load(&house, &project, &store, 10).await;
+    assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
+}
+
+static PASSED: AtomicU64 = AtomicU64::new(0);
+
+/// Seconds since the first look, as the test has it.
+fn clock() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START + Duration::from_secs(PASSED.load(Ordering::SeqCst))
+}
+
+/// Files of the archive that can't be read: the stream goes on as ever, and the fill is tried again less and less often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_that_fails_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::new(folder.path());
+    let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
+    house.send(200).await;
+    let project = house.project(&[OLD]).await;
+    house.worker(&project, &store, 1000).await.run(Until::End).await.unwrap();
+    let pattern = folder.path().join("offline/archive/e/*/0-*.parquet");
+    let files: Vec<PathBuf> = glob::glob(&pattern.to_string_lossy()).unwrap().flatten().collect();
+    let first = files.iter().find(|file| file.to_string_lossy().contains("/0-0")).unwrap();
+    let whole = std::fs::read(first).unwrap();
+    std::fs::write(first, &whole[..whole.len() / 2]).unwrap();
+
+    let project = house.project(&[OLD, NEW]).await;
+    let mut worker = house.worker(&project, &store, 50).await;
+    worker.config.clock = clock;
+    let tries = |worker: &Worker| worker.metrics.retries.with_label_values(&["e", "fill"]).get();
+    let mut tried = vec![];
+    for second in 0..40 {
+        PASSED.store(second, Ordering::SeqCst);
+        house.send(5).await;
+        // Whatever is begun ends within this second.
+        for _ in 0..3 {
+            while worker.step().await.unwrap() {}
+            let _ = tokio::time::timeout(Duration::from_millis(50), worker.catch_up.wait()).await;
+        }
+        let read: i64 = worker.owned.values().map(|owned| owned.next).sum();
+        assert_eq!(read, house.sent, "the stream stands still in second {second}");
+        tried.push(tries(&worker));
+    }
+    // At 0, and then after half a second, one, two, four, eight and sixteen: as whole seconds show it, at 1, 2, 4, 8, 16 and 32.
+    assert_eq!((tried[0], tried[39]), (1, 7), "{tried:?}");
+    let why = worker.progress.stuck("e").unwrap();
+    assert!(why.contains("0-0"), "{why}");
+    // A drain doesn't wait for what may never come.
+    let error = house.worker(&project, &store, 50).await.run(Until::End).await.unwrap_err();
+    assert!(error.to_string().contains("0-0"), "{error}");
+
+    std::fs::write(first, whole).unwrap();
+    PASSED.store(1000, Ordering::SeqCst);
+    worker.run(Until::End).await.unwrap();
+    assert_eq!(worker.progress.stuck("e"), None);
     assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
 }
 

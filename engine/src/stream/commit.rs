@@ -23,9 +23,9 @@ impl Worker {
         }
         let mut steps = vec![];
         for view in &self.views {
-            for (partition, next) in &view.next {
+            for (partition, next) in view.at.iter().filter_map(|(partition, at)| Some((partition, at.fed()?))) {
                 // A view may be ahead of the others. What it refused beyond that is in no letter yet: it reads it again.
-                let kept = self.owned.get(partition).map_or(*next, |owned| owned.next.min(*next));
+                let kept = self.owned.get(partition).map_or(next, |owned| owned.next.min(next));
                 let stored = view.stored.get(partition).copied();
                 if stored.is_none_or(|stored| stored < kept) {
                     steps.push((view.fold.view.id(), *partition, stored, kept));
@@ -98,8 +98,7 @@ impl Worker {
         self.pending_since = None;
         self.catch_up.stop();
         for view in &mut self.views {
-            view.next.clear();
-            view.filling.clear();
+            view.at.clear();
             view.fold.forget(None);
         }
     }

@@ -12,7 +12,7 @@ use super::error::StreamError;
 use super::known::{history_id, known};
 use super::progress::ViewProgress;
 use super::share::Writing;
-use super::worker::{Held, Owned, View, Worker, source_id};
+use super::worker::{At, Held, Owned, View, Worker, source_id};
 use crate::offline::ArchiveWriter;
 use crate::online::{Session, StoreError, ViewId, WriteOutcome};
 
@@ -23,8 +23,8 @@ impl View {
     /// What each partition still has of its history: from one offset to another.
     pub fn missing(&self) -> Vec<(i32, i64, i64)> {
         let held = |partition: &i32| {
-            let known = self.next.get(partition).or(self.filling.get(partition)).or(self.stored.get(partition));
-            known.copied().unwrap_or(0)
+            let known = self.at.get(partition).map(|at| at.next()).or(self.stored.get(partition).copied());
+            known.unwrap_or(0)
         };
         let missing = self.history.iter().map(|(partition, end)| (*partition, held(partition), *end));
         missing.filter(|(_, held, end)| held < end).collect()
@@ -70,8 +70,7 @@ impl Worker {
         self.dead_letters.release(partition);
         self.catch_up.stop();
         for view in &mut self.views {
-            view.next.remove(&partition);
-            view.filling.remove(&partition);
+            view.at.remove(&partition);
             view.fold.forget(Some(partition));
         }
         self.drop_lag(partition);
@@ -212,12 +211,7 @@ impl Worker {
             view.fold.forget(Some(*partition));
             let next = view.stored.get(partition).copied().unwrap_or(*start);
             let behind = next < past.get(partition).copied().unwrap_or(0);
-            let (to, from) = match behind {
-                true => (&mut view.filling, &mut view.next),
-                false => (&mut view.next, &mut view.filling),
-            };
-            from.remove(partition);
-            to.insert(*partition, next);
+            view.at.insert(*partition, if behind { At::Filling(next) } else { At::Fed(next) });
         }
         Ok(())
     }
@@ -261,7 +255,7 @@ impl Worker {
         let next = self.owned.get(&partition).map_or(0, |owned| owned.next);
         // A view that is read, and is behind, is what the answers depend on.
         let read = self.views.iter().filter(|view| view.missing().is_empty());
-        let next = read.filter_map(|view| view.filling.get(&partition).copied()).fold(next, i64::min);
+        let next = read.filter_map(|view| view.at.get(&partition)?.filling()).fold(next, i64::min);
         let lag = self.source.between(partition, next, end).await?;
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);

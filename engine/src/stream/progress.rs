@@ -12,6 +12,8 @@ pub struct Progress {
     views: Mutex<BTreeMap<ViewId, ViewProgress>>,
     /// Why a source's worker is waiting, while it is: a store or a disk that fails.
     stalled: Mutex<BTreeMap<String, String>>,
+    /// Why a source's views can't be filled, while they can't; its stream goes on.
+    stuck: Mutex<BTreeMap<String, String>>,
     lag: Mutex<BTreeMap<(String, i32), i64>>,
     /// Sources whose worker has looked at what there is.
     began: Mutex<BTreeSet<String>>,
@@ -45,6 +47,11 @@ impl Progress {
 
     pub fn stalled(&self) -> BTreeMap<String, String> {
         lock(&self.stalled).clone()
+    }
+
+    /// Why views of a source can't be filled, if they can't.
+    pub fn stuck(&self, source: &str) -> Option<String> {
+        lock(&self.stuck).get(source).cloned()
     }
 
     /// About how many events behind, by source and partition.
@@ -88,13 +95,21 @@ impl Progress {
         lock(&self.lag).remove(&(source.to_owned(), partition));
     }
 
-    pub(super) fn stall(&self, source: &str, why: Option<String>) {
-        let mut stalled = lock(&self.stalled);
-        match why {
-            Some(why) => stalled.insert(source.to_owned(), why),
-            None => stalled.remove(source),
-        };
+    pub(super) fn set_stuck(&self, source: &str, why: Option<String>) {
+        set(&self.stuck, source, why);
     }
+
+    pub(super) fn stall(&self, source: &str, why: Option<String>) {
+        set(&self.stalled, source, why);
+    }
+}
+
+fn set(reasons: &Mutex<BTreeMap<String, String>>, source: &str, why: Option<String>) {
+    let mut reasons = lock(reasons);
+    match why {
+        Some(why) => reasons.insert(source.to_owned(), why),
+        None => reasons.remove(source),
+    };
 }
 
 /// A writer that panicked left whole values behind: each is one insert.

@@ -31,6 +31,7 @@ pub struct WorkerConfig {
     pub fill_records: usize,
     /// How long the state of what was served before is kept once the project's own views are: other instances may still serve it.
     pub retire_after: Duration,
+    pub clock: fn() -> Instant,
 }
 
 impl Default for WorkerConfig {
@@ -42,6 +43,7 @@ impl Default for WorkerConfig {
             cache_bytes: 64 << 20,
             fill_records: 524_288,
             retire_after: Duration::from_secs(600),
+            clock: Instant::now,
         }
     }
 }
@@ -104,10 +106,8 @@ pub struct Worker {
 #[derive(Debug)]
 pub(super) struct View {
     pub fold: ViewFold,
-    /// Offset after the last event that it has absorbed, of the partitions that the worker owns and feeds it.
-    pub next: BTreeMap<i32, i64>,
-    /// The same of those that it owns and fills from the archive first.
-    pub filling: BTreeMap<i32, i64>,
+    /// Of the partitions that the worker owns.
+    pub at: BTreeMap<i32, At>,
     /// What the store says of that, of all partitions.
     pub stored: BTreeMap<i32, i64>,
     /// What the source held when the view was new: until the view has absorbed that, its values would be wrong.
@@ -118,10 +118,40 @@ impl View {
     fn new(view: Arc<FeatureView>, cache_bytes: usize) -> Self {
         Self {
             fold: ViewFold::new(view, cache_bytes),
-            next: BTreeMap::new(),
-            filling: BTreeMap::new(),
+            at: BTreeMap::new(),
             stored: BTreeMap::new(),
             history: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where a view is with a partition: the offset after the last event that it has absorbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// The stream feeds it.
+    Fed(i64),
+    /// It fills from the past first.
+    Filling(i64),
+}
+
+impl At {
+    pub fn fed(self) -> Option<i64> {
+        match self {
+            Self::Fed(next) => Some(next),
+            Self::Filling(_) => None,
+        }
+    }
+
+    pub fn filling(self) -> Option<i64> {
+        match self {
+            Self::Filling(next) => Some(next),
+            Self::Fed(_) => None,
+        }
+    }
+
+    pub fn next(self) -> i64 {
+        match self {
+            Self::Fed(next) | Self::Filling(next) => next,
         }
     }
 }
@@ -227,6 +257,11 @@ impl Worker {
         }
         if let Some(error) = self.source.trouble() {
             return Err(error.into());
+        }
+        if matches!(until, Until::End)
+            && let Some(error) = self.catch_up.failure((self.config.clock)())
+        {
+            return Err(error);
         }
         if matches!(until, Until::End) && self.source.exhausted().await? {
             self.commit().await?;
