@@ -266,9 +266,15 @@ async fn progress(store: &impl OnlineStore) -> Result<(), String> {
 
 async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
     let (view, other, a, b) = (view("v"), view("w"), key("a"), key("b"));
-    store.drop_partitions(&view, &[]).await.map_err(text)?;
-    store.drop_partitions(&view, &[0]).await.map_err(text)?;
-    for view in [&view, &other] {
+    let third = ViewId { name: "x".into(), fingerprint: "f".into() };
+    let drop = async |dropped: &[(&ViewId, &[i32])]| {
+        let dropped = dropped.iter().map(|(view, partitions)| ((*view).clone(), partitions.to_vec())).collect();
+        store.drop_partitions(&dropped).await.map_err(text)
+    };
+    drop(&[]).await?;
+    drop(&[(&view, &[])]).await?;
+    drop(&[(&view, &[0])]).await?;
+    for view in [&view, &other, &third] {
         let chunk = |write: PieceWrite| PieceWrite { chunks: vec![(7, Bytes::from_static(b"chunk"))], ..write };
         let writes = [0, 1, 2].map(|p| chunk(put(&a, p, None, 5))).into_iter().chain([put(&b, 1, None, 6)]);
         write(store, view, writes.collect()).await?;
@@ -276,7 +282,10 @@ async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
             advance(store, view, partition, None, 9).await?;
         }
     }
-    store.drop_partitions(&view, &[1, 2, 3]).await.map_err(text)?;
+    drop(&[(&view, &[1, 2, 3]), (&third, &[2])]).await?;
+    let left: Vec<i32> = read_one(store, &third, &a).await?.iter().map(|piece| piece.partition).collect();
+    same("what is left of the other that was dropped too", left, vec![0, 1])?;
+    same("and of its progress", store.progress(&third).await.map_err(text)?, BTreeMap::from([(0, 9), (1, 9)]))?;
     same("what is left", read_one(store, &view, &a).await?, vec![piece(0, 5, &[(7, "chunk")])])?;
     same("a key of nothing else", read_one(store, &view, &b).await?, vec![])?;
     same("keys", store.keys(&view, None, 9).await.map_err(text)?, vec![a.clone()])?;

@@ -333,20 +333,22 @@ impl OnlineStore for EmbeddedStore {
         read().map_err(self.storage("can't list views"))
     }
 
-    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
-        let (view, dropped) = (view.clone(), partitions.to_vec());
+    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+        let dropped = dropped.clone();
         self.blocking(move |store| {
             store.commit("can't drop partitions", Durability::None, |write| {
-                let id = (view.name.as_str(), view.fingerprint.as_str());
-                let Some(number) = write.open_table(VIEWS)?.get(id)?.map(|number| number.value()) else {
-                    return Ok(());
-                };
-                let mut progress = write.open_table(PROGRESS)?;
-                for partition in &dropped {
-                    progress.remove((number, *partition))?;
+                for (view, dropped) in &dropped {
+                    let id = (view.name.as_str(), view.fingerprint.as_str());
+                    let Some(number) = write.open_table(VIEWS)?.get(id)?.map(|number| number.value()) else {
+                        continue;
+                    };
+                    let mut progress = write.open_table(PROGRESS)?;
+                    for partition in dropped {
+                        progress.remove((number, *partition))?;
+                    }
+                    let all = (number, "", i32::MIN, i64::MIN)..(number + 1, "", i32::MIN, i64::MIN);
+                    write.open_table(STATE)?.retain_in(all, |(_, _, partition, _), _| !dropped.contains(&partition))?;
                 }
-                let all = (number, "", i32::MIN, i64::MIN)..(number + 1, "", i32::MIN, i64::MIN);
-                write.open_table(STATE)?.retain_in(all, |(_, _, partition, _), _| !dropped.contains(&partition))?;
                 Ok(())
             })
         })

@@ -175,9 +175,10 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
 
-    /// Forgets the progress and then the pieces of some partitions of a view; an error, if somebody else takes them up meanwhile.
-    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError>;
+    /// Forgets the progress and then the pieces of some partitions of views, by view; an error, if somebody else takes them up
+    /// meanwhile. It may look at every key, once.
+    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError>;
 
-    /// Forgets a view: its pieces and its progress.
+    /// Forgets a view: its progress and its pieces; an error, if somebody else takes it up meanwhile.
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError>;
 }

@@ -5,6 +5,7 @@
 //! others come again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::error::StreamError;
 use super::share::Writing;
@@ -20,41 +21,57 @@ pub(super) struct Known {
     pub history: BTreeMap<i32, i64>,
 }
 
-/// Looks up a view, and enters it for partitions for which it is new: these begin at `starts`, and `ends` is what there is.
+/// Looks up views, and enters each for partitions for which it is new: these begin at `starts`, and `ends` is what there is.
 pub(super) async fn known(
     to: &Writing,
-    view: &FeatureView,
+    views: &[Arc<FeatureView>],
     starts: &BTreeMap<i32, i64>,
     ends: &BTreeMap<i32, i64>,
-) -> Result<Known, StreamError> {
+) -> Result<Vec<Known>, StreamError> {
     let Writing { store, session } = to;
-    let (id, history_id) = (view.id(), history_id(view));
-    let mut stored = store.progress(&id).await?;
-    if stored.is_empty() {
-        // What is left of one that a server lost would say that less is missing: it is raised. Of a cluster's servers some may have lost
-        // theirs, so that the first time makes them one.
-        for _ in 0..2 {
-            let history = store.progress(&history_id).await?;
-            for (partition, end) in ends {
-                let held = history.get(partition).copied();
-                if held.is_none_or(|held| held < *end) {
-                    store.set_progress(*session, &history_id, *partition, held, *end).await?;
+    let (mut all, mut new) = (vec![], BTreeMap::new());
+    for view in views {
+        let stored = store.progress(&view.id()).await?;
+        if stored.is_empty() {
+            enter_history(to, &history_id(view), ends).await?;
+        }
+        let lacking: Vec<i32> = starts.keys().filter(|p| !stored.contains_key(p)).copied().collect();
+        if !lacking.is_empty() {
+            new.insert(view.id(), lacking);
+        }
+        all.push(stored);
+    }
+    // Of all at once: a store may have to look at every key.
+    store.drop_partitions(&new).await?;
+    let mut known = vec![];
+    for (view, mut stored) in views.iter().zip(all) {
+        for partition in new.remove(&view.id()).unwrap_or_default() {
+            let start = starts.get(&partition).copied().unwrap_or(0);
+            match store.set_progress(*session, &view.id(), partition, None, start).await? {
+                WriteOutcome::Written => stored.insert(partition, start),
+                WriteOutcome::Fenced { .. } => {
+                    return Err(StreamError::Fenced { view: view.name.clone(), partition });
                 }
+            };
+        }
+        known.push(Known { stored, history: store.progress(&history_id(view)).await? });
+    }
+    Ok(known)
+}
+
+/// What is left of a history that a server lost would say that less is missing: it is raised. Of a cluster's servers some may have
+/// lost theirs, so that the first time makes them one.
+async fn enter_history(to: &Writing, id: &ViewId, ends: &BTreeMap<i32, i64>) -> Result<(), StreamError> {
+    for _ in 0..2 {
+        let history = to.store.progress(id).await?;
+        for (partition, end) in ends {
+            let held = history.get(partition).copied();
+            if held.is_none_or(|held| held < *end) {
+                to.store.set_progress(to.session, id, *partition, held, *end).await?;
             }
         }
     }
-    let new: Vec<i32> = starts.keys().filter(|p| !stored.contains_key(p)).copied().collect();
-    if !new.is_empty() {
-        store.drop_partitions(&id, &new).await?;
-    }
-    for partition in new {
-        let start = starts.get(&partition).copied().unwrap_or(0);
-        match store.set_progress(*session, &id, partition, None, start).await? {
-            WriteOutcome::Written => stored.insert(partition, start),
-            WriteOutcome::Fenced { .. } => return Err(StreamError::Fenced { view: id.name, partition }),
-        };
-    }
-    Ok(Known { stored, history: store.progress(&history_id).await? })
+    Ok(())
 }
 
 /// Under which the store keeps what a source held when a view was new.

@@ -61,7 +61,8 @@ impl Load {
         let mut past = self.past.open(&self.view.source.name).await?;
         let ends = past.ends().await?;
         let starts = ends.keys().map(|partition| (*partition, 0)).collect();
-        let known = known(&to, &self.view, &starts, &ends).await?;
+        let mut known = known(&to, std::slice::from_ref(&self.view), &starts, &ends).await?;
+        let known = known.pop().unwrap_or_default();
         let mut gaps = vec![];
         for (partition, end) in &ends {
             let from = known.stored.get(partition).copied().unwrap_or(0);

@@ -102,9 +102,7 @@ impl Worker {
         let committed = self.commits(session, &source_id(&source), &starts).await?;
         let past = self.archived().unwrap_or_else(|| committed.clone());
         self.let_go_of_dropped().await?;
-        for i in 0..self.views.len() {
-            self.admit_view(session, i, &starts, (&past, &ends)).await?;
-        }
+        self.admit_views(session, &starts, (&past, &ends)).await?;
         for (partition, start) in starts {
             let committed = committed.get(&partition).copied().unwrap_or(start);
             let next = past.get(&partition).copied().unwrap_or(0).max(start);
@@ -196,22 +194,23 @@ impl Worker {
         Ok(())
     }
 
-    async fn admit_view(
+    async fn admit_views(
         &mut self,
         session: Session,
-        i: usize,
         starts: &BTreeMap<i32, i64>,
         (past, ends): (&BTreeMap<i32, i64>, &BTreeMap<i32, i64>),
     ) -> Result<(), StreamError> {
         let to = Writing { store: Arc::clone(&self.store), session };
-        let Some(view) = self.views.get_mut(i) else { return Ok(()) };
-        let known = known(&to, &view.fold.view, starts, ends).await?;
-        (view.stored, view.history) = (known.stored, known.history);
-        for (partition, start) in starts {
-            view.fold.forget(Some(*partition));
-            let next = view.stored.get(partition).copied().unwrap_or(*start);
-            let behind = next < past.get(partition).copied().unwrap_or(0);
-            view.at.insert(*partition, if behind { At::Filling(next) } else { At::Fed(next) });
+        let views: Vec<_> = self.views.iter().map(|view| Arc::clone(&view.fold.view)).collect();
+        let known = known(&to, &views, starts, ends).await?;
+        for (view, known) in self.views.iter_mut().zip(known) {
+            (view.stored, view.history) = (known.stored, known.history);
+            for (partition, start) in starts {
+                view.fold.forget(Some(*partition));
+                let next = view.stored.get(partition).copied().unwrap_or(*start);
+                let behind = next < past.get(partition).copied().unwrap_or(0);
+                view.at.insert(*partition, if behind { At::Filling(next) } else { At::Fed(next) });
+            }
         }
         Ok(())
     }

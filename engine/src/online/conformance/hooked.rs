@@ -96,8 +96,8 @@ impl<H: Hook> OnlineStore for Hooked<H> {
         self.store.shared()
     }
 
-    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
-        self.store.drop_partitions(view, partitions).await
+    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+        self.store.drop_partitions(dropped).await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {

@@ -331,7 +331,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn keys(&self, view: &ViewId, after: Option<&EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
-        let found = self.scan(&self.layout.pattern(view)).await?;
+        let found = self.scan(self.layout.pattern(view)).await?;
         let mut keys: Vec<EntityKey> = found.iter().filter_map(|key| self.layout.entity(view, key)).collect();
         keys.retain(|key| after.is_none_or(|after| key > after));
         keys.sort();
@@ -364,8 +364,8 @@ impl OnlineStore for RedisStore {
         Ok(members.iter().filter_map(|member| self.layout.view(member)).collect())
     }
 
-    async fn drop_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
-        self.forget_partitions(view, partitions).await
+    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+        self.forget_partitions(dropped).await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use redis::{RedisError, Value, cmd, from_redis_value};
 
+use super::link::Node;
 use super::{RedisStore, layout};
 use crate::online::{StoreError, Usage, ViewId};
 
@@ -14,23 +15,11 @@ const SCAN: usize = 1000;
 
 impl RedisStore {
     /// The keys that match a pattern, on all servers, in no order.
-    pub(super) async fn scan(&self, pattern: &str) -> Result<HashSet<String>, StoreError> {
-        let failed = self.failed("can't list keys");
+    pub(super) async fn scan(&self, pattern: String) -> Result<HashSet<String>, StoreError> {
         let mut keys = HashSet::new();
-        for node in self.link.masters().await.map_err(&failed)? {
-            let mut cursor = "0".to_owned();
-            loop {
-                let mut scan = cmd("SCAN");
-                scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN);
-                let answer = self.link.on(&node, scan).await.map_err(&failed)?;
-                let (next, found): (String, Vec<Vec<u8>>) =
-                    from_redis_value(answer).map_err(|e| failed(RedisError::from(e)))?;
-                keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
-                cursor = next;
-                if cursor == "0" {
-                    break;
-                }
-            }
+        let mut pages = self.pages(pattern).await?;
+        while let Some(page) = pages.next().await? {
+            keys.extend(page);
         }
         Ok(keys)
     }
@@ -39,7 +28,7 @@ impl RedisStore {
         let what = "can't measure";
         let mut keys: BTreeMap<ViewId, Vec<String>> = BTreeMap::new();
         let mut counts: BTreeMap<ViewId, u64> = BTreeMap::new();
-        for key in self.scan(&self.layout.all()).await? {
+        for key in self.scan(self.layout.all()).await? {
             let Some(view) = self.layout.view_of(&key) else { continue };
             *counts.entry(view.clone()).or_default() += 1;
             let sample = keys.entry(view).or_default();
@@ -66,76 +55,133 @@ impl RedisStore {
         Ok(used)
     }
 
-    pub(super) async fn forget_partitions(&self, view: &ViewId, partitions: &[i32]) -> Result<(), StoreError> {
+    pub(super) async fn forget_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
         let what = "can't drop partitions";
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        let held = async || -> Result<Vec<Vec<Option<i64>>>, StoreError> {
-            let each = self.progress_of_each(view).await?;
-            Ok(each.iter().map(|held| partitions.iter().map(|p| held.get(p).copied()).collect()).collect())
-        };
-        let before = held().await?;
-        let pieces = self.pieces_of(view, partitions, what).await?;
-        // Who took the view up while this looked at its keys may have written some of them.
-        if held().await? != before {
-            return Err(StoreError::TakenUp { at: self.at.clone(), view: view.name.clone() });
-        }
+        let dropped: BTreeMap<&ViewId, &Vec<i32>> = dropped.iter().filter(|(_, dropped)| !dropped.is_empty()).collect();
         // Progress first: whoever comes in the middle finds less than there is, never more.
-        let progress = self.tags.iter().map(|tag| {
-            let mut delete = cmd("HDEL");
-            delete.arg(self.layout.progress(view, tag)).arg(partitions);
-            delete
-        });
-        self.all(what, progress.collect()).await?;
-        let deletes = pieces.into_iter().map(|(key, fields)| {
-            let mut delete = cmd("HDEL");
-            delete.arg(key).arg(fields);
-            delete
-        });
-        self.all(what, deletes.collect()).await.map(|_| ())
+        let mut progress = vec![];
+        for (view, partitions) in &dropped {
+            let each = self.progress_of_each(view).await?;
+            let there = |held: &BTreeMap<i32, i64>| partitions.iter().any(|partition| held.contains_key(partition));
+            for (tag, _) in self.tags.iter().zip(&each).filter(|(_, held)| there(held)) {
+                let mut delete = cmd("HDEL");
+                delete.arg(self.layout.progress(view, tag)).arg(*partitions);
+                progress.push(delete);
+            }
+        }
+        self.all(what, progress).await?;
+        let pattern = match dropped.first_key_value() {
+            None => return Ok(()),
+            Some((view, _)) if dropped.len() == 1 => self.layout.pattern(view),
+            Some(_) => self.layout.all(),
+        };
+        let mut pages = self.pages(pattern).await?;
+        while let Some(page) = pages.next().await? {
+            let of_view = |key: String| {
+                let view = self.layout.view_of(&key)?;
+                dropped.get_key_value(&view).map(|(view, partitions)| (key, *view, *partitions))
+            };
+            let keys: Vec<(String, &ViewId, &Vec<i32>)> = page.into_iter().filter_map(of_view).collect();
+            self.forget_fields(keys, what).await?;
+        }
+        Ok(())
     }
 
-    /// The fields of some partitions, by key.
-    async fn pieces_of(
+    /// Deletes the fields of some partitions of keys.
+    async fn forget_fields(
         &self,
-        view: &ViewId,
-        partitions: &[i32],
+        keys: Vec<(String, &ViewId, &Vec<i32>)>,
         what: &'static str,
-    ) -> Result<Vec<(String, Vec<String>)>, StoreError> {
-        let keys: Vec<String> = self.scan(&self.layout.pattern(view)).await?.into_iter().collect();
-        let fields = keys.iter().map(|key| {
+    ) -> Result<(), StoreError> {
+        let fields = keys.iter().map(|(key, _, _)| {
             let mut fields = cmd("HKEYS");
             fields.arg(key);
             fields
         });
         let fields = self.all(what, fields.collect()).await?;
-        let mut pieces = vec![];
-        for (key, fields) in keys.into_iter().zip(fields) {
+        let (mut deletes, mut views) = (vec![], BTreeMap::new());
+        for ((key, view, partitions), fields) in keys.into_iter().zip(fields) {
             let fields: Vec<String> = from_redis_value(fields).map_err(|e| self.failed(what)(RedisError::from(e)))?;
             let of_partition = |field: &String| layout::partition(field).is_some_and(|p| partitions.contains(&p));
             let fields: Vec<String> = fields.into_iter().filter(of_partition).collect();
             if !fields.is_empty() {
-                pieces.push((key, fields));
+                let mut delete = cmd("HDEL");
+                delete.arg(key).arg(fields);
+                deletes.push(delete);
+                views.insert(view, partitions);
             }
         }
-        Ok(pieces)
+        for (view, partitions) in views {
+            self.check_left(view, |partition| partitions.contains(&partition)).await?;
+        }
+        self.all(what, deletes).await.map(|_| ())
+    }
+
+    /// Whoever took a view up since its progress was dropped may have written what is deleted next.
+    async fn check_left(&self, view: &ViewId, dropped: impl Fn(i32) -> bool) -> Result<(), StoreError> {
+        let each = self.progress_of_each(view).await?;
+        match each.iter().flat_map(BTreeMap::keys).any(|partition| dropped(*partition)) {
+            true => Err(StoreError::TakenUp { at: self.at.clone(), view: view.name.clone() }),
+            false => Ok(()),
+        }
     }
 
     pub(super) async fn forget_view(&self, view: &ViewId) -> Result<(), StoreError> {
-        let keys = self.scan(&self.layout.pattern(view)).await?;
-        let progress = self.tags.iter().map(|tag| self.layout.progress(view, tag));
+        let what = "can't drop a view";
         let unlink = |key: String| {
             let mut unlink = cmd("UNLINK");
             unlink.arg(key);
             unlink
         };
-        self.all("can't drop a view", progress.map(unlink).collect()).await?;
-        self.all("can't drop a view", keys.into_iter().map(unlink).collect()).await?;
+        let progress = self.tags.iter().map(|tag| self.layout.progress(view, tag));
+        self.all(what, progress.map(unlink).collect()).await?;
+        let mut pages = self.pages(self.layout.pattern(view)).await?;
+        while let Some(page) = pages.next().await? {
+            if !page.is_empty() {
+                self.check_left(view, |_| true).await?;
+                self.all(what, page.into_iter().map(unlink).collect()).await?;
+            }
+        }
+        self.check_left(view, |_| true).await?;
         let mut remove = cmd("SREM");
         remove.arg(self.layout.views()).arg(self.layout.member(view));
-        self.all("can't drop a view", vec![remove]).await?;
+        self.all(what, vec![remove]).await?;
         self.lock().known.remove(view);
         Ok(())
+    }
+
+    /// The keys that match a pattern, some at a time.
+    async fn pages(&self, pattern: String) -> Result<Pages<'_>, StoreError> {
+        let nodes = self.link.masters().await.map_err(self.failed(LIST))?;
+        Ok(Pages { store: self, pattern, nodes, cursor: START.to_owned() })
+    }
+}
+
+const LIST: &str = "can't list keys";
+const START: &str = "0";
+
+/// A scan of all servers. A key may come twice.
+struct Pages<'s> {
+    store: &'s RedisStore,
+    pattern: String,
+    /// Those that are not done.
+    nodes: Vec<Node>,
+    cursor: String,
+}
+
+impl Pages<'_> {
+    async fn next(&mut self) -> Result<Option<Vec<String>>, StoreError> {
+        let Some(node) = self.nodes.last() else { return Ok(None) };
+        let failed = self.store.failed(LIST);
+        let mut scan = cmd("SCAN");
+        scan.arg(&self.cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(SCAN);
+        let answer = self.store.link.on(node, scan).await.map_err(&failed)?;
+        let (next, found): (String, Vec<Vec<u8>>) =
+            from_redis_value(answer).map_err(|e| failed(RedisError::from(e)))?;
+        if next == START {
+            self.nodes.pop();
+        }
+        self.cursor = next;
+        Ok(Some(found.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
     }
 }

@@ -38,3 +38,40 @@ async fn one_server_conforms() {
 async fn a_cluster_conforms() {
     conforms(url("REDIS_CLUSTER_URL", "cluster"), "cluster").await;
 }
+
+/// A version of a view that is dropped page by page, and taken up by somebody meanwhile: what that one writes stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_up_while_it_is_dropped_stays() {
+    const KEYS: usize = 30_000;
+    let config = RedisConfig { url: url("REDIS_URL", "redis"), project: project("taken-up"), keep_idle: true };
+    let (dropping, taking) = (RedisStore::open(&config).await.unwrap(), RedisStore::open(&config).await.unwrap());
+    let view = ViewId { name: "v".into(), fingerprint: "f".into() };
+    let put = |i: usize| PieceWrite {
+        key: EntityKey::from(i.to_string()),
+        partition: 0,
+        expected: None,
+        absorbed: 1,
+        head: "head".into(),
+        chunks: vec![],
+        removed: vec![],
+        idle_after: None,
+    };
+    let session = taking.session().await.unwrap();
+    taking.write(session, &view, (0..KEYS).map(put).collect()).await.unwrap();
+    let (of_it, dropped) = (view.clone(), tokio::spawn(async move { dropping.drop_view(&view).await }));
+    let view = of_it;
+    // As soon as the first page is gone.
+    let some: Vec<EntityKey> = (0..100).map(|i| EntityKey::from((i * KEYS / 100).to_string())).collect();
+    while taking.read(&view, &some).await.unwrap().iter().all(|pieces| !pieces.is_empty()) {}
+    taking.set_progress(session, &view, 0, None, 5).await.unwrap();
+    let dropped = dropped.await.unwrap();
+    assert!(matches!(dropped, Err(StoreError::TakenUp { .. })), "{dropped:?}");
+    assert!(!taking.keys(&view, None, 1).await.unwrap().is_empty(), "everything is gone");
+    assert!(taking.views().await.unwrap().contains(&view));
+    let after =
+        taking.write(session, &view, vec![PieceWrite { key: EntityKey::from("new".to_owned()), ..put(0) }]).await;
+    assert_eq!(after.unwrap(), [WriteOutcome::Written]);
+    // Whoever is alone drops it.
+    taking.drop_view(&view).await.unwrap();
+    assert!(taking.keys(&view, None, 1).await.unwrap().is_empty() && taking.views().await.unwrap().is_empty());
+}
