@@ -13,7 +13,7 @@ mod table;
 mod types;
 
 pub use source::{Source, resolve_path};
-pub use table::{History, Table, TableError};
+pub use table::{History, Table, TableError, table_columns};
 pub use types::sql_type;
 
 /// A stated format, as the reader of files knows it.

@@ -1,5 +1,6 @@
 //! Tables: files that are read whole or scanned, as dimension tables and as spines.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,11 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_avro::reader::ReaderBuilder;
 use datafusion::catalog::TableProvider;
+use datafusion::common::config::{ConfigFileType, TableOptions};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::FileFormat as DfFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
@@ -18,8 +20,10 @@ use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionContext;
 
 use super::source::check_column;
+use crate::source::normal_type;
 use crate::sql::{Diagnostic, FileFormat, HistoryDef, TableDef};
 
 /// A table whose columns are known. Its files may still be missing if the definition states the columns.
@@ -28,6 +32,8 @@ pub struct Table {
     pub name: String,
     pub schema: SchemaRef,
     pub format: FileFormat,
+    /// DataFusion's options of the format, by their full names.
+    pub options: BTreeMap<String, String>,
     /// With relative paths resolved against the project folder.
     pub location: String,
     /// Where its rows change over time.
@@ -75,25 +81,14 @@ impl Table {
         if !self.present() {
             return Err(TableError::Missing { table: self.name.clone(), location: self.location.clone() });
         }
-        let format: Arc<dyn DfFormat> = match self.format {
-            // Statistics of doubles don't tell of NaN, and these files may come from anywhere.
-            FileFormat::Parquet => Arc::new(ParquetFormat::default().with_enable_pruning(false)),
-            FileFormat::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
-            FileFormat::Ndjson => Arc::new(JsonFormat::default()),
-            FileFormat::Avro => return self.in_memory(),
-        };
         let read = |source: DataFusionError| TableError::Read {
             table: self.name.clone(),
             location: self.location.clone(),
             source: Box::new(source),
         };
-        let mut location = self.location.clone();
-        if Path::new(&location).is_dir() && !location.ends_with('/') {
-            location.push('/');
-        }
-        let url = ListingTableUrl::parse(&location).map_err(read)?;
-        // Whatever the files are called: the definition says what they are.
-        let options = ListingOptions::new(format).with_file_extension("");
+        let Some((url, options)) = listing(&self.location, self.format, &self.options).map_err(read)? else {
+            return self.in_memory();
+        };
         let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(self.schema.clone());
         Ok(Arc::new(ListingTable::try_new(config).map_err(read)?))
     }
@@ -129,6 +124,50 @@ impl Table {
     }
 }
 
+/// The columns of a table's files, read with its options.
+pub async fn table_columns(
+    location: &str,
+    format: FileFormat,
+    options: &BTreeMap<String, String>,
+) -> Result<Schema, DataFusionError> {
+    let Some((url, options)) = listing(location, format, options)? else { return Ok(Schema::empty()) };
+    let found = options.infer_schema(&SessionContext::new().state(), &url).await?;
+    let normal = |field: &FieldRef| Field::new(field.name(), normal_type(field.data_type()), true);
+    Ok(Schema::new(found.fields().iter().map(normal).collect::<Vec<_>>()))
+}
+
+/// How DataFusion finds and reads a table's files; nothing for Avro, which is read here.
+fn listing(
+    location: &str,
+    format: FileFormat,
+    stated: &BTreeMap<String, String>,
+) -> Result<Option<(ListingTableUrl, ListingOptions)>, DataFusionError> {
+    let mut options = TableOptions::new();
+    options.csv.has_header = Some(true);
+    let config = match format {
+        FileFormat::Parquet => ConfigFileType::PARQUET,
+        FileFormat::Csv => ConfigFileType::CSV,
+        FileFormat::Ndjson => ConfigFileType::JSON,
+        FileFormat::Avro => return Ok(None),
+    };
+    options.set_config_format(config);
+    for (option, value) in stated {
+        options.set(option, value)?;
+    }
+    let format: Arc<dyn DfFormat> = match format {
+        FileFormat::Csv => Arc::new(CsvFormat::default().with_options(options.csv)),
+        FileFormat::Ndjson => Arc::new(JsonFormat::default().with_options(options.json)),
+        // Statistics of doubles don't tell of NaN, and these files may come from anywhere.
+        _ => Arc::new(ParquetFormat::default().with_options(options.parquet).with_enable_pruning(false)),
+    };
+    let mut location = location.to_owned();
+    if Path::new(&location).is_dir() && !location.ends_with('/') {
+        location.push('/');
+    }
+    // Whatever the files are called: the definition says what they are.
+    Ok(Some((ListingTableUrl::parse(&location)?, ListingOptions::new(format).with_file_extension(""))))
+}
+
 /// A file's rows with the table's columns: by name, cast; a column that the file lacks is NULL.
 fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
@@ -136,4 +175,43 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
         None => Ok(new_null_array(field.data_type(), batch.num_rows())),
     });
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::pretty::pretty_format_batches;
+
+    use super::*;
+
+    /// The rows as they are with these options; with the columns that the options give where none are stated.
+    async fn rows(file: &str, options: &[(&str, &str)], schema: Option<Schema>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let location = folder.path().join("t.csv").to_string_lossy().into_owned();
+        std::fs::write(&location, file).unwrap();
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let format = FileFormat::Csv;
+        let schema = match schema {
+            Some(schema) => schema,
+            None => table_columns(&location, format, &options).await.unwrap(),
+        };
+        let (name, schema) = ("t".to_owned(), Arc::new(schema));
+        let table = Table { name, schema, format, options, location, history: None, description: None };
+        let read = SessionContext::new().read_table(table.provider().unwrap()).unwrap().collect().await.unwrap();
+        pretty_format_batches(&read).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn options_say_how_files_are_read() {
+        let stated = Schema::new(vec![
+            Field::new("currency", DataType::Utf8, true),
+            Field::new("rate", DataType::Float64, true),
+        ]);
+        let options = [("format.has_header", "false"), ("format.delimiter", ";"), ("format.comment", "#")];
+        let read = rows("EUR;1.5\n# none\nUSD;1\n", &options, Some(stated.clone())).await;
+        assert!(read.contains("| EUR      | 1.5  |\n| USD      | 1.0  |"), "{read}");
+        let read = rows("EUR;1.5\nUSD;1\n", &options, None).await;
+        assert!(read.contains("| EUR      | 1.5      |\n| USD      | 1.0      |"), "{read}");
+        let read = rows("currency,rate\nEUR,1.5\n", &[], Some(stated)).await;
+        assert!(read.contains("| EUR      | 1.5  |\n+"), "the first line names the columns, unless it is said: {read}");
+    }
 }

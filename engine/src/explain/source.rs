@@ -73,6 +73,7 @@ pub fn table(project: &Project, table: &Table) -> RelationFacts {
     let services = project.services.values().filter(|s| reads(&s.plan)).map(|s| s.name.clone());
     let sets = project.training_sets.values().filter(|s| reads(&s.spine)).map(|s| s.name.clone());
     let mut options = vec![("stored as".into(), format_name(table.format).into()), ("location".into(), location)];
+    options.extend(table.options.clone());
     if let Some(history) = &table.history {
         let age = history.max_age.map_or(String::new(), |age| format!(", and for {} at most", duration(age)));
         let holds = format!("from its {} on, until its key's next row{age}", history.timestamp);

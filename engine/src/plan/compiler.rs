@@ -11,18 +11,19 @@ use datafusion::sql::sqlparser::ast::{Query, visit_relations};
 
 use super::content::load_tables;
 use super::fingerprint::fingerprint;
-use super::fit::may_fit;
 use super::locate::{Failure, Located, statement_text};
 use super::planner::{Planner, Relation};
 use super::problem::Problem;
 use super::service::{self, FeatureService, REQUEST};
 use super::view::{self, FeatureView, Surroundings, ViewOptions};
-use crate::catalog::{History, Source, Table, sql_type};
+use crate::catalog::{History, Source, Table, table_columns};
 use crate::source::files;
-use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, TableDef, TrainingSetDef, ViewDef};
-use crate::sql::{Diagnostic, Diagnostics, SourceFile, Span, did_you_mean};
+use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, FileFormat, TableDef, ViewDef};
+use crate::sql::{Diagnostic, Diagnostics, SourceFile, Span};
 
-use super::project::{Project, SharedView, TrainingSet};
+use super::project::{Project, SharedView};
+
+mod training_set;
 
 /// How long past its longest frame a view keeps events unless its definition says otherwise: an hour.
 const DEFAULT_LATENESS: i64 = 3_600_000_000;
@@ -60,7 +61,7 @@ impl Compiler {
                     }
                 }
                 Definition::Table(d) => {
-                    let resolved = self.table(d);
+                    let resolved = self.table(d).await;
                     if let Some(table) = self.note(&d.name.value, resolved) {
                         self.rows.insert(&table.name, Relation::Rows(table.schema.clone()));
                         self.constants.insert(&table.name, Relation::Rows(table.schema.clone()));
@@ -135,37 +136,38 @@ impl Compiler {
         self.broken.contains(name) || self.diagnostics.concern(name)
     }
 
-    fn table(&self, d: &TableDef) -> Result<Table, Vec<Diagnostic>> {
+    async fn table(&self, d: &TableDef) -> Result<Table, Vec<Diagnostic>> {
         let location = crate::catalog::resolve_path(&self.project.root, &d.location.value);
-        let schema =
-            if d.columns.is_empty() {
-                let inferred = files::infer(&d.name.value, &location, Some(crate::catalog::read_as(d.file_type)))
-                    .map_err(|e| {
-                        vec![
-                    crate::catalog::diagnostic(&d.file, d.location.span, &e.to_string().replacen("source", "table", 1))
-                        .hint(
-                            "state the columns, CREATE EXTERNAL TABLE name (column TYPE, …), if the files come later",
-                        ),
-                ]
-                    })?;
-                Arc::new(inferred)
-            } else {
-                let mut fields = vec![];
-                let mut problems = vec![];
-                for column in &d.columns {
-                    match self.rows.data_type(&column.data_type) {
-                        Ok(t) => fields.push(Field::new(&column.name.value, t, column.nullable)),
-                        Err(e) => problems.push(Diagnostic::new(&d.file, column.name.span, Problem::from(e).message)),
-                    }
-                }
-                if !problems.is_empty() {
-                    return Err(problems);
-                }
-                Arc::new(Schema::new(fields))
+        let options = d.options.iter().map(|option| (option.key.value.clone(), option.value.clone())).collect();
+        let schema = if d.columns.is_empty() {
+            // Options of text say what its columns are.
+            let by_options = !d.options.is_empty() && matches!(d.file_type, FileFormat::Csv | FileFormat::Ndjson);
+            let inferred = match by_options {
+                true => table_columns(&location, d.file_type, &options).await.map_err(|e| Problem::from(e).message),
+                false => files::infer(&d.name.value, &location, Some(crate::catalog::read_as(d.file_type)))
+                    .map_err(|e| e.to_string().replacen("source", "table", 1)),
             };
+            let hint = "state the columns, CREATE EXTERNAL TABLE name (column TYPE, …), if the files come later";
+            let inferred =
+                inferred.map_err(|e| vec![crate::catalog::diagnostic(&d.file, d.location.span, &e).hint(hint)])?;
+            Arc::new(inferred)
+        } else {
+            let mut fields = vec![];
+            let mut problems = vec![];
+            for column in &d.columns {
+                match self.rows.data_type(&column.data_type) {
+                    Ok(t) => fields.push(Field::new(&column.name.value, t, column.nullable)),
+                    Err(e) => problems.push(Diagnostic::new(&d.file, column.name.span, Problem::from(e).message)),
+                }
+            }
+            if !problems.is_empty() {
+                return Err(problems);
+            }
+            Arc::new(Schema::new(fields))
+        };
         let history = History::resolve(d, &schema)?;
         let (name, format, description) = (d.name.value.clone(), d.file_type, d.doc.clone());
-        Ok(Table { name, schema, format, location, history, description })
+        Ok(Table { name, schema, format, options, location, history, description })
     }
 
     fn shared_views<'a>(&mut self, views: impl Iterator<Item = &'a ViewDef>) {
@@ -307,94 +309,6 @@ impl Compiler {
             description: d.options.description.clone().or_else(|| d.doc.clone()),
             owner: d.options.owner.clone(),
             docs: d.column_docs.clone(),
-            sql: statement_text(&d.file, d.span),
-        }))
-    }
-
-    fn training_set(&mut self, d: &TrainingSetDef) -> Result<Option<TrainingSet>, Vec<Diagnostic>> {
-        let asked = &d.options.service;
-        if self.is_broken(&asked.value) || self.rests_on_broken(&d.name.value, &d.query) {
-            self.broken.insert(d.name.value.clone());
-            return Ok(None);
-        }
-        let located = Located { file: &d.file, query: &d.query, query_span: d.query_span };
-        let service = self.project.services.get(&asked.value).cloned().ok_or_else(|| {
-            let names = || self.project.services.keys().map(String::as_str);
-            vec![
-                Diagnostic::new(&d.file, asked.span, format!("unknown feature service `{}`", asked.value))
-                    .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
-                    .maybe_hint(did_you_mean(&asked.value, names())),
-            ]
-        });
-        let (service, spine) = match (service, located.plan(&self.constants).map_err(Vec::from)) {
-            (Ok(service), Ok(spine)) => (service, spine),
-            (service, spine) => return Err([service.err(), spine.err()].into_iter().flatten().flatten().collect()),
-        };
-        if super::asof::stands_in(&spine) {
-            let problem = Problem::new("a spine has no instant yet: an ASOF JOIN has no meaning in it");
-            let problem = problem.hint(format!("join the table in service `{}`", service.name)).at_name("asof");
-            return Err(located.diagnostics(vec![problem]));
-        }
-        let schema = spine.schema();
-        let names = || schema.fields().iter().map(|f| f.name().as_str());
-        let mut problems = vec![];
-        let timestamp = &d.options.timestamp;
-        match schema.fields().iter().find(|f| *f.name() == timestamp.value) {
-            None => problems.push(
-                Diagnostic::new(&d.file, timestamp.span, format!("the spine has no column `{}`", timestamp.value))
-                    .expected(format!("one of {}", names().collect::<Vec<_>>().join(", ")))
-                    .maybe_hint(did_you_mean(&timestamp.value, names())),
-            ),
-            Some(field) if !may_fit(field.data_type(), &super::timestamp_type()) => problems.push(
-                Diagnostic::new(
-                    &d.file,
-                    timestamp.span,
-                    format!("column `{}` is {}", timestamp.value, sql_type(field.data_type())),
-                )
-                .expected("a timestamp, a date or RFC 3339 text"),
-            ),
-            Some(_) => {}
-        }
-        for wanted in service.signature.fields() {
-            match schema.fields().iter().find(|f| f.name() == wanted.name()) {
-                None => problems.push(
-                    Diagnostic::new(
-                        &d.file,
-                        d.query_span,
-                        format!(
-                            "the spine has no column `{}`, which service `{}` asks for",
-                            wanted.name(),
-                            service.name
-                        ),
-                    )
-                    .expected(format!("a column `{}` of type {}", wanted.name(), sql_type(wanted.data_type())))
-                    .maybe_hint(did_you_mean(wanted.name(), names())),
-                ),
-                Some(found) if !may_fit(found.data_type(), wanted.data_type()) => problems.push(
-                    Diagnostic::new(
-                        &d.file,
-                        d.query_span,
-                        format!("column `{}` of the spine is {}", wanted.name(), sql_type(found.data_type())),
-                    )
-                    .expected(format!(
-                        "{}, as service `{}` asks for",
-                        sql_type(wanted.data_type()),
-                        service.name
-                    )),
-                ),
-                Some(_) => {}
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Some(TrainingSet {
-            name: d.name.value.clone(),
-            service,
-            timestamp: timestamp.value.clone(),
-            spine,
-            description: d.options.description.clone().or_else(|| d.doc.clone()),
-            owner: d.options.owner.clone(),
             sql: statement_text(&d.file, d.span),
         }))
     }

@@ -46,6 +46,7 @@ pub use files::{FileSource, FilesConfig};
 pub use framing::WriterId;
 pub use log::{EventLog, LogError, LogRecord};
 pub use log_source::LogSource;
+pub(crate) use normalise::normal_type;
 pub use partition::partition_of;
 pub use registry::{Registered, RegistryError, SchemaRegistry};
 

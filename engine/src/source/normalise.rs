@@ -13,7 +13,7 @@ use arrow::datatypes::{Time32MillisecondType, Time64MicrosecondType};
 use super::contract::Contract;
 
 /// The type of a decoded column once it is normalised: what the rest of the engine sees.
-pub(super) fn normal_type(decoded: &DataType) -> DataType {
+pub(crate) fn normal_type(decoded: &DataType) -> DataType {
     let normal_field = |f: &Field| Arc::new(Field::new(f.name(), normal_type(f.data_type()), f.is_nullable()));
     match decoded {
         DataType::Timestamp(_, _) => utc_micros(),
