@@ -1,4 +1,4 @@
-//! `tidemark training-set`: a Parquet file of a spine with a service's features as of each row's instant.
+//! `tidemark training-set`: a Parquet file, or a folder of them, of a spine with a service's features as of each row's instant.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tidemark_engine::batch::Cut;
+use tidemark_engine::batch::{Cut, PartitionBy};
 use tidemark_engine::catalog::Source;
 use tidemark_engine::platform::{Folder, behind};
-use tidemark_training::{Format, Options, Request, build, diff, service};
+use tidemark_training::{Format, Options, Part, Request, build, diff, service};
 
-use crate::console::{bytes, count};
+use crate::console::{bytes, count, counted};
 use crate::run;
 use crate::settings::Settings;
 
@@ -30,15 +30,19 @@ pub struct Args {
     /// The file's column with the instant to evaluate at
     #[arg(long, value_name = "COLUMN", requires = "spine")]
     timestamp: Option<String>,
-    /// Or: says what makes two training sets in Parquet different; exit code 1 if anything does
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["name", "spine", "out"])]
+    /// Or: says what makes two training sets in Parquet different, each a file or a folder; exit code 1 if anything does
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["name", "spine", "out", "partition_by"])]
     diff: Vec<PathBuf>,
-    /// The file to write
+    /// The file to write, or with --partition-by the folder, which must be empty or not there
     #[arg(long, value_name = "FILE", required_unless_present = "diff")]
     out: Option<PathBuf>,
     /// What to write it as
     #[arg(long, value_enum, default_value = "parquet")]
     format: FileFormat,
+    /// Writes a folder with a file for each of these values: `day` or `month` of the timestamp (date=2026-01-31/part-0.parquet,
+    /// month=2026-01/…), or a column of the set (country=US/…), which is then in the folders' names and not in the files
+    #[arg(long, value_name = "day|month|COLUMN")]
+    partition_by: Option<String>,
     /// Only rows from this instant on, such as 2026-01-31 or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "INSTANT", value_parser = run::instant)]
     from: Option<i64>,
@@ -69,7 +73,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     if let [a, b] = args.diff.as_slice() {
         return explain(settings, a, b);
     }
-    let Some(out) = &args.out else { bail!("expected --out, the file to write") };
+    let Some(out) = &args.out else { bail!("expected --out, where to write it") };
     let project = settings.project().await?;
     let request = match (&args.name, &args.spine, &args.service, &args.timestamp) {
         (_, Some(spine), Some(service), Some(timestamp)) => {
@@ -86,17 +90,28 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         FileFormat::Csv => Format::Csv,
     };
     let cut = Cut { from: args.from, to: args.to, sample: args.sample };
-    let options = Options { memory: args.memory_limit, cut, format };
+    let partition_by = args.partition_by.as_deref().map(PartitionBy::named);
+    let options = Options { memory: args.memory_limit, cut, format, partition_by };
     let done = build(&project, &folder, &request, &options, out).await?;
     if settings.json {
-        println!(
-            "{}",
-            json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "spilled": done.spilled, "file": out})
-        );
+        let mut said = json!({"rows": done.rows, "columns": done.columns, "seconds": done.seconds, "bytes": done.bytes, "spilled": done.spilled});
+        let part = |part: &Part| json!({"file": part.path, "rows": part.rows, "bytes": part.bytes});
+        match &args.partition_by {
+            Some(_) => {
+                said["folder"] = json!(out);
+                said["files"] = done.parts.iter().map(part).collect();
+            }
+            None => said["file"] = json!(out),
+        }
+        println!("{said}");
     } else {
         println!(
-            "{}: {} rows, {} columns, {} in {:.1} s{}",
+            "{}: {}{} rows, {} columns, {} in {:.1} s{}",
             out.display(),
+            match done.parts.len() {
+                0 => String::new(),
+                files => format!("{}, ", counted(files, "file")),
+            },
             count(done.rows),
             done.columns.len(),
             bytes(done.bytes),

@@ -1,4 +1,4 @@
-//! From a name to a file.
+//! From a name to a file, or a folder of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,14 @@ use std::time::Instant;
 use datafusion::common::plan_datafusion_err;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use tidemark_engine::batch::{Cut, session, session_in_order, session_within, spilled, training_plan};
+use tidemark_engine::batch::{Cut, PartitionBy, session, session_in_order, session_within, spilled, training_plan};
 use tidemark_engine::offline::Past;
 use tidemark_engine::plan::{FeatureService, Project, TrainingSet};
 use tidemark_engine::platform::{Folder, event_table};
 use tidemark_engine::sql::did_you_mean;
 
-use crate::output::{Format, Output};
+use crate::folder::{Part, Partitioning};
+use crate::output::{Format, Metadata, Output};
 use crate::{Error, Result, spine};
 
 /// What to build.
@@ -39,6 +40,8 @@ pub struct Options {
     /// Which rows of the spine.
     pub cut: Cut,
     pub format: Format,
+    /// A folder with a file for each of its values, in place of one file.
+    pub partition_by: Option<PartitionBy>,
 }
 
 /// What was built.
@@ -48,8 +51,10 @@ pub struct Summary {
     /// The spine's columns, then the features.
     pub columns: Vec<String>,
     pub seconds: f64,
-    /// Size of the file.
+    /// Size of the file, or of all files.
     pub bytes: u64,
+    /// The files of a folder.
+    pub parts: Vec<Part>,
     /// Bytes that went through temporary files, since the memory limit was reached.
     pub spilled: u64,
 }
@@ -63,6 +68,10 @@ pub async fn build(
     out: &Path,
 ) -> Result<Summary> {
     let started = Instant::now();
+    if out.to_string_lossy().contains("://") {
+        let cause = "it is a URL; expected a path on this machine; hint: write it here, and copy it there".to_owned();
+        return Err(Error::File { action: "create", path: out.into(), cause });
+    }
     let session = match options.memory {
         Some(memory) => session_within(memory).map_err(Error::run("the memory limit"))?,
         None => session(),
@@ -87,28 +96,33 @@ pub async fn build(
         let past = events.get(&source.name).map(|past| past.table.clone());
         past.ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
     };
-    let plan = training_plan(project, service, &spine, &table).map_err(|source| match request {
-        Request::Named(name) => Error::Plan { name: name.clone(), source },
-        Request::File { spine, .. } => Error::SpinePlan { path: spine.clone(), source },
-    })?;
+    let plan =
+        training_plan(project, service, &spine, &table, options.partition_by.as_ref()).map_err(
+            |source| match request {
+                Request::Named(name) => Error::Plan { name: name.clone(), source },
+                Request::File { spine, .. } => Error::SpinePlan { path: spine.clone(), source },
+            },
+        )?;
 
     let run = Error::run(&name);
     let rows = session.execute_logical_plan(plan).await.map_err(&run)?;
     let schema = Arc::new(rows.schema().as_arrow().clone());
     let (context, plan) = (Arc::new(rows.task_ctx()), rows.create_physical_plan().await.map_err(&run)?);
     let mut stream = execute_stream(plan.clone(), context).map_err(&run)?;
-    let mut file = Output::create(options.format, out, stream.schema())?;
+    let mut metadata = metadata(service, &spine.timestamp, sql);
+    metadata.extend(made_from(&events, &options.cut));
+    let by = options.partition_by.clone().map(|by| Partitioning { by, timestamp: spine.timestamp.clone() });
+    let mut file = Output::create(options.format, out, stream.schema(), by, metadata)?;
     let mut written = 0u64;
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(&run)?;
         file.write(&batch)?;
         written += batch.num_rows() as u64;
     }
-    let mut metadata = metadata(service, &spine.timestamp, sql, written);
-    metadata.extend(made_from(&events, &options.cut));
-    let bytes = file.finish(metadata)?;
+    let (bytes, parts) = file.finish()?;
     let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
-    Ok(Summary { rows: written, columns, seconds: started.elapsed().as_secs_f64(), bytes, spilled: spilled(&plan) })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Summary { rows: written, columns, seconds, bytes, parts, spilled: spilled(&plan) })
 }
 
 /// The service that a request evaluates.
@@ -139,13 +153,12 @@ async fn events(folder: &Folder, service: &FeatureService) -> Result<BTreeMap<St
 }
 
 /// What the file was made from, for its footer.
-fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>, rows: u64) -> Vec<(String, String)> {
+fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>) -> Metadata {
     let mut pairs = vec![
         ("tidemark.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("tidemark.service".to_owned(), service.name.clone()),
         ("tidemark.service.sql".to_owned(), service.sql.clone()),
         ("tidemark.timestamp".to_owned(), timestamp.to_owned()),
-        ("tidemark.rows".to_owned(), rows.to_string()),
     ];
     pairs.extend(sql.map(|sql| ("tidemark.training_set.sql".to_owned(), sql)));
     pairs.extend(
@@ -165,8 +178,8 @@ pub(crate) fn offsets(source: &str, past: &Past) -> Option<(String, String)> {
 }
 
 /// Which events there were, and which rows of the spine were asked for.
-fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Vec<(String, String)> {
-    let mut pairs: Vec<(String, String)> = vec![];
+fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Metadata {
+    let mut pairs = vec![];
     pairs.extend(events.iter().flat_map(|(source, past)| offsets(source, past)));
     let instant = |at: i64| chrono::DateTime::from_timestamp_micros(at).map_or(at.to_string(), |at| at.to_rfc3339());
     let asked =

@@ -1,59 +1,41 @@
 //! What makes two training sets different.
 //!
 //! Guarantee: every difference in what they were made from, in columns, in the number of rows and in values is found, and each
-//! column's first one is shown; values are equal if they are so to the last bit. Rows are compared by their place.
+//! column's first one is shown; values are equal if they are so to the last bit. Rows are compared by their place: in the file, or
+//! in the file of a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::util::display::array_value_to_string;
-use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use crate::{Error, Result};
-
-/// Rows that are compared at once.
-const ROWS: usize = 8192;
+use crate::Result;
+use crate::folder::TYPE;
+use crate::side::{Behind, ROWS, Rows, Side};
 
 /// A difference, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
     /// What the footers say: the same key, and what each file has there.
-    MadeFrom {
-        key: String,
-        a: Option<String>,
-        b: Option<String>,
-    },
+    MadeFrom { key: String, a: Option<String>, b: Option<String> },
     /// A column that only one of them has, or has in another type.
-    Column {
-        name: String,
-        a: Option<String>,
-        b: Option<String>,
-    },
-    Rows {
-        a: u64,
-        b: u64,
-    },
+    Column { name: String, a: Option<String>, b: Option<String> },
+    /// Of all, or of a part of a folder.
+    Rows { part: Option<String>, a: u64, b: u64 },
+    /// Folders whose files are by other values.
+    Folders { a: String, b: String },
     /// Values of a column, and the first of them: its row, from 1.
-    Values {
-        column: String,
-        rows: u64,
-        first: u64,
-        a: String,
-        b: String,
-    },
+    Values { column: String, rows: u64, first: u64, a: String, b: String },
 }
 
-/// Compares two Parquet files.
+/// Compares two training sets, each a Parquet file or a folder of them.
 pub fn diff(a: &Path, b: &Path) -> Result<Vec<Difference>> {
     let (a, b) = (Side::open(a)?, Side::open(b)?);
     let mut found = vec![];
-    // How many rows there are is compared by itself.
-    let keys = a.made_from.keys().chain(b.made_from.keys()).filter(|key| *key != "tidemark.rows");
+    // How many rows there are is compared by itself, and what a folder is partitioned by says nothing of its rows.
+    let keys = a.made_from.keys().chain(b.made_from.keys()).filter(|key| !ASIDE.contains(&key.as_str()));
     let mut keys: Vec<&String> = keys.collect();
     keys.sort();
     keys.dedup();
@@ -76,73 +58,75 @@ pub fn diff(a: &Path, b: &Path) -> Result<Vec<Difference>> {
             false => found.push(Difference::Column { name: name.clone(), a, b }),
         }
     }
-    if a.rows != b.rows {
-        found.push(Difference::Rows { a: a.rows, b: b.rows });
+    let rows = (a.rows(), b.rows());
+    if rows.0 != rows.1 {
+        found.push(Difference::Rows { part: None, a: rows.0, b: rows.1 });
         return Ok(found);
     }
-    found.extend(values(a, b, &shared)?);
+    let by = |side: &Side| side.partitioning.as_ref().map(|by| by.by.to_string());
+    // Rows of a folder can't be put in the order of another kind of folder; those of a file can in a folder's.
+    if let (Some(a), Some(b)) = (by(&a), by(&b))
+        && a != b
+    {
+        found.push(Difference::Folders { a, b });
+        return Ok(found);
+    }
+    let parts = uneven(&a, &b)?;
+    found.extend(match parts.is_empty() {
+        true => values(&a, &b, &shared)?,
+        false => parts,
+    });
     Ok(found)
 }
 
-/// A file, open.
-struct Side {
-    path: PathBuf,
-    schema: SchemaRef,
-    made_from: BTreeMap<String, String>,
-    rows: u64,
-    batches: ParquetRecordBatchReader,
+/// What the two may differ in and hold the same rows.
+const ASIDE: [&str; 3] = ["tidemark.rows", "tidemark.partition_by", TYPE];
+
+/// The parts of folders that have other rows in one than in the other.
+fn uneven(a: &Side, b: &Side) -> Result<Vec<Difference>> {
+    let Some(partitioning) = a.partitioning.as_ref().or(b.partitioning.as_ref()) else { return Ok(vec![]) };
+    let (a, b) = (a.rows_by(partitioning)?, b.rows_by(partitioning)?);
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let rows = |side: &BTreeMap<String, u64>, name: &String| side.get(name).copied().unwrap_or(0);
+    let parts = names.into_iter().map(|name| (name, rows(&a, name), rows(&b, name)));
+    let differ = parts.filter(|(_, a, b)| a != b);
+    Ok(differ.map(|(name, a, b)| Difference::Rows { part: Some(name.clone()), a, b }).collect())
 }
 
-impl Side {
-    fn open(path: &Path) -> Result<Self> {
-        let failed = |cause: String| Error::File { action: "read", path: path.into(), cause };
-        let file = File::open(path).map_err(|e| failed(e.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file);
-        let builder = builder.map_err(|e| failed(format!("{e}; expected a training set in Parquet")))?;
-        let footer = builder.metadata().file_metadata();
-        let rows = u64::try_from(footer.num_rows()).unwrap_or_default();
-        let pairs = footer.key_value_metadata().into_iter().flatten();
-        let pairs = pairs.filter(|pair| pair.key.starts_with("tidemark."));
-        let made_from = pairs.map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default())).collect();
-        let schema = builder.schema().clone();
-        let batches = builder.with_batch_size(ROWS).build().map_err(|e| failed(e.to_string()))?;
-        Ok(Self { path: path.into(), schema, made_from, rows, batches })
-    }
-
-    /// The next rows, as many as there are up to [`ROWS`]: row groups end where they like.
-    fn next(&mut self, rest: &mut Option<RecordBatch>) -> Result<Option<RecordBatch>> {
-        let failed = |cause: String| Error::File { action: "read", path: self.path.clone(), cause };
-        let mut held: Vec<RecordBatch> = rest.take().into_iter().collect();
-        while held.iter().map(RecordBatch::num_rows).sum::<usize>() < ROWS {
-            match self.batches.next() {
-                Some(batch) => held.push(batch.map_err(|e| failed(e.to_string()))?),
-                None => break,
-            }
-        }
-        let Some(first) = held.first() else { return Ok(None) };
-        let rows = concat_batches(&first.schema(), &held).map_err(|e| failed(e.to_string()))?;
-        let n = rows.num_rows().min(ROWS);
-        *rest = (n < rows.num_rows()).then(|| rows.slice(n, rows.num_rows() - n));
-        Ok((n > 0).then(|| rows.slice(0, n)))
-    }
-}
-
-/// Columns whose values differ.
-fn values(mut a: Side, mut b: Side, columns: &[String]) -> Result<Vec<Difference>> {
+/// Columns whose values differ. The rows of one are read in its order; with those of a folder, each of its files in its own.
+fn values(a: &Side, b: &Side, columns: &[String]) -> Result<Vec<Difference>> {
+    // A file leads, if one of them is: it says the order of all.
+    let swapped = a.partitioning.is_some() && b.partitioning.is_none();
+    let (lead, follow) = if swapped { (b, a) } else { (a, b) };
     let mut found: BTreeMap<usize, (u64, u64, String, String)> = BTreeMap::new();
-    let (mut rest_a, mut rest_b, mut row) = (None, None, 0u64);
-    while let (Some(rows_a), Some(rows_b)) = (a.next(&mut rest_a)?, b.next(&mut rest_b)?) {
-        for (place, name) in columns.iter().enumerate() {
-            let (Some(x), Some(y)) = (rows_a.column_by_name(name), rows_b.column_by_name(name)) else { continue };
-            if x.to_data() == y.to_data() {
-                continue;
+    let (mut behind, mut row) = (Behind::new(follow), 0u64);
+    for part in &lead.parts {
+        let mut rows = Rows::open(lead, part, 0)?;
+        while let Some(led) = rows.next(ROWS)? {
+            for (name, from, to) in follow.stretches(&led)? {
+                let (mut led, mut from) = (led.slice(from, to - from), from);
+                while led.num_rows() > 0 {
+                    let Some(followed) = behind.next(&name, led.num_rows())? else { break };
+                    let n = followed.num_rows();
+                    for (place, column) in columns.iter().enumerate() {
+                        let (Some(x), Some(y)) = (led.column_by_name(column), followed.column_by_name(column)) else {
+                            continue;
+                        };
+                        let x = x.slice(0, n);
+                        if x.to_data() == y.to_data() {
+                            continue;
+                        }
+                        for at in (0..n).filter(|at| x.slice(*at, 1).to_data() != y.slice(*at, 1).to_data()) {
+                            let (x, y) = if swapped { (y, &x) } else { (&x, y) };
+                            let first = || (0, row + (from + at) as u64 + 1, shown(x, at), shown(y, at));
+                            found.entry(place).or_insert_with(first).0 += 1;
+                        }
+                    }
+                    (led, from) = (led.slice(n, led.num_rows() - n), from + n);
+                }
             }
-            for at in (0..x.len().min(y.len())).filter(|at| x.slice(*at, 1).to_data() != y.slice(*at, 1).to_data()) {
-                let first = || (0, row + at as u64 + 1, shown(x, at), shown(y, at));
-                found.entry(place).or_insert_with(first).0 += 1;
-            }
+            row += led.num_rows() as u64;
         }
-        row += rows_a.num_rows() as u64;
     }
     let named = |(place, (rows, first, a, b)): (usize, (u64, u64, String, String))| {
         let column = columns.get(place)?.clone();
@@ -184,8 +168,13 @@ impl fmt::Display for Difference {
                 }
             }
             Self::Column { name, a, b } => write!(f, "column {name}: A {}, B {}", or(a), or(b)),
-            Self::Rows { a, b } => {
-                write!(f, "rows: A {a}, B {b}; values are compared by their place, so not at all here")
+            Self::Rows { part, a, b } => {
+                let part = part.as_ref().map_or(String::new(), |part| format!(" in {part}"));
+                write!(f, "rows{part}: A {a}, B {b}; values are compared by their place, so not at all here")
+            }
+            Self::Folders { a, b } => {
+                let why = "values are compared by their place, so not at all here; hint: compare each with a file";
+                write!(f, "partitioned: A by {a}, B by {b}; {why}")
             }
             Self::Values { column, rows, first, a, b } => {
                 let differ = if *rows == 1 { "row differs" } else { "rows differ" };

@@ -18,6 +18,7 @@ use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::ColumnPath;
 
+use crate::folder::{Folder, Part, Partitioning};
 use crate::{Error, Result};
 
 /// What a training set is written as.
@@ -30,17 +31,33 @@ pub enum Format {
     Csv,
 }
 
-/// A file of either format.
+/// Key-value pairs for the footers of files.
+pub type Metadata = Vec<(String, String)>;
+
+/// A file of either format, or a folder of Parquet files.
 pub(crate) enum Output {
     Parquet(Box<ParquetFile>),
     Csv(Draft, PathBuf, Box<csv::Writer<File>>),
+    Folder(Box<Folder>),
 }
 
 impl Output {
-    pub fn create(format: Format, path: &Path, schema: SchemaRef) -> Result<Self> {
-        Ok(match format {
-            Format::Parquet => Self::Parquet(Box::new(ParquetFile::create(path, schema)?)),
-            Format::Csv => {
+    /// CSV has no place for metadata.
+    pub fn create(
+        format: Format,
+        path: &Path,
+        schema: SchemaRef,
+        partitioning: Option<Partitioning>,
+        metadata: Metadata,
+    ) -> Result<Self> {
+        Ok(match (format, partitioning) {
+            (Format::Parquet, None) => Self::Parquet(Box::new(ParquetFile::create(path, schema, metadata)?)),
+            (Format::Parquet, Some(by)) => Self::Folder(Box::new(Folder::create(path, schema, by, metadata)?)),
+            (Format::Csv, Some(_)) => {
+                let cause = "a folder with a file for each value is of Parquet files";
+                return Err(failed(path, format!("{cause}; hint: leave out --partition-by, or --format csv")));
+            }
+            (Format::Csv, None) => {
                 if let Some(field) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
                     let cause = format!("column {} is {}, which CSV has no form for", field.name(), field.data_type());
                     return Err(failed(path, format!("{cause}; hint: --format parquet, or leave the column out")));
@@ -57,16 +74,21 @@ impl Output {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
             Self::Parquet(file) => file.write(batch),
+            Self::Folder(folder) => folder.write(batch),
             Self::Csv(_, path, file) => file.write(batch).map_err(|e| failed(path, e)),
         }
     }
 
-    /// Completes the file; returns its size in bytes. CSV has no place for metadata.
-    pub fn finish(self, metadata: Vec<(String, String)>) -> Result<u64> {
-        match self {
-            Self::Parquet(file) => file.finish(metadata),
-            Self::Csv(draft, path, file) => draft.finish(&path, file.into_inner()),
-        }
+    /// Completes it; returns its size in bytes, and its files if it is a folder.
+    pub fn finish(self) -> Result<(u64, Vec<Part>)> {
+        Ok(match self {
+            Self::Parquet(file) => (file.finish()?.1, vec![]),
+            Self::Csv(draft, path, file) => (draft.finish(&path, file.into_inner())?, vec![]),
+            Self::Folder(folder) => {
+                let parts = folder.finish()?;
+                (parts.iter().map(|part| part.bytes).sum(), parts)
+            }
+        })
     }
 }
 
@@ -80,34 +102,39 @@ pub struct ParquetFile {
     file: SerializedFileWriter<File>,
     encoders: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
+    metadata: Metadata,
     waiting: Vec<RecordBatch>,
     groups: usize,
+    rows: u64,
 }
 
 impl ParquetFile {
-    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+    /// With `metadata` in its footer, and the number of rows.
+    pub fn create(path: &Path, schema: SchemaRef, metadata: Metadata) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)));
         let (file, encoders) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(path, e))?;
-        Ok(Self { path: path.into(), draft, file, encoders, schema, waiting: vec![], groups: 0 })
+        Ok(Self { path: path.into(), draft, file, encoders, schema, metadata, waiting: vec![], groups: 0, rows: 0 })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.waiting.push(batch.clone());
+        self.rows += batch.num_rows() as u64;
         match self.waiting.iter().map(RecordBatch::num_rows).sum::<usize>() {
             rows if rows >= GROUP => self.write_group(),
             _ => Ok(()),
         }
     }
 
-    /// Completes the file, with `metadata` as key-value pairs in its footer; returns its size in bytes.
-    pub fn finish(mut self, metadata: Vec<(String, String)>) -> Result<u64> {
+    /// Completes the file; returns its rows, and its size in bytes.
+    pub fn finish(mut self) -> Result<(u64, u64)> {
         self.write_group()?;
-        for (key, value) in metadata {
+        self.metadata.push(("tidemark.rows".to_owned(), self.rows.to_string()));
+        for (key, value) in self.metadata {
             self.file.append_key_value_metadata(KeyValue::new(key, value));
         }
         let file = self.file.into_inner().map_err(|e| failed(&self.path, e))?;
-        self.draft.finish(&self.path, file)
+        Ok((self.rows, self.draft.finish(&self.path, file)?))
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -191,7 +218,9 @@ impl Draft {
         let failed = |cause: String| Error::File { action: "create", path: path.into(), cause };
         let name = path.file_name().ok_or_else(|| failed("expected the name of a file".into()))?;
         if path.is_dir() {
-            return Err(failed("it is a folder; expected the name of a file".into()));
+            return Err(failed(
+                "it is a folder; expected the name of a file; hint: --partition-by makes a folder".into(),
+            ));
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| failed(format!("folder {}: {e}", folder.display())))?;
@@ -216,7 +245,7 @@ impl Drop for Draft {
     }
 }
 
-fn failed(path: &Path, cause: impl ToString) -> Error {
+pub(crate) fn failed(path: &Path, cause: impl ToString) -> Error {
     Error::File { action: "write", path: path.into(), cause: cause.to_string() }
 }
 
@@ -236,23 +265,23 @@ mod tests {
     fn a_file_appears_when_it_is_whole_and_an_abandoned_one_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("below/n.parquet");
-        let mut file = ParquetFile::create(&path, numbers().schema()).unwrap();
+        let mut file = ParquetFile::create(&path, numbers().schema(), vec![]).unwrap();
         file.write(&numbers()).unwrap();
         drop(file);
         assert_eq!(fs::read_dir(folder.path().join("below")).unwrap().count(), 0);
 
-        let mut file = ParquetFile::create(&path, numbers().schema()).unwrap();
+        let mut file = ParquetFile::create(&path, numbers().schema(), vec![]).unwrap();
         file.write(&numbers()).unwrap();
         assert!(!path.exists());
-        let bytes = file.finish(vec![("rows".into(), "2".into())]).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
+        let (rows, bytes) = file.finish().unwrap();
+        assert_eq!((fs::metadata(&path).unwrap().len(), rows), (bytes, 2));
         assert_eq!(fs::read_dir(folder.path().join("below")).unwrap().count(), 1);
     }
 
     #[test]
     fn a_folder_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let error = ParquetFile::create(folder.path(), numbers().schema()).err().unwrap().to_string();
+        let error = ParquetFile::create(folder.path(), numbers().schema(), vec![]).err().unwrap().to_string();
         assert!(error.contains("it is a folder"), "{error}");
     }
 }

@@ -90,9 +90,9 @@ impl<'w> History<'w> {
     pub fn write_tables(mut self, project: &Project) -> Result<Made> {
         for (name, batch) in [("merchants", merchants_batch(self.world)?), ("labels", labels_batch(&self.labels)?)] {
             let path = table_file(project, name);
-            let mut file = ParquetFile::create(&path, batch.schema())?;
+            let mut file = ParquetFile::create(&path, batch.schema(), vec![])?;
             file.write(&batch)?;
-            file.finish(vec![])?;
+            file.finish()?;
             self.made.files.push(path);
         }
         Ok(self.made)

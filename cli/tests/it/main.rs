@@ -17,4 +17,5 @@ mod production;
 mod schemas;
 mod stores;
 mod support;
+mod training_folder;
 mod training_set;

@@ -10,6 +10,7 @@ mod join;
 mod keys;
 mod node;
 mod operator;
+mod partition;
 mod run;
 mod session;
 mod sides;
@@ -20,6 +21,7 @@ mod training;
 
 pub use node::PointInTimeJoin;
 pub use operator::PointInTimeExec;
+pub use partition::PartitionBy;
 pub use session::{session, session_in_order, session_within, spilled};
 pub use snapshot::{Entities, SNAPSHOT_TIME, entities, snapshot_plan, snapshot_schema, snapshot_times};
 pub use spine::{Cut, Spine, TrainingError};

@@ -38,6 +38,8 @@ pub enum TrainingError {
     Value { column: String, row: usize, found: String, expected: String },
     #[error("column `{column}` is in the spine and is another thing in service `{service}`; rename it in the spine")]
     Ambiguous { column: String, service: String },
+    #[error("the set has no column `{column}` to partition it by; expected day, month, or one of {has}{hint}")]
+    Partition { column: String, has: String, hint: String },
     #[error(transparent)]
     Plan(#[from] DataFusionError),
 }

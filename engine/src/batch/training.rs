@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::spine::{Spine, TrainingError};
-use super::{PointInTimeJoin, ServiceStep};
+use super::{PartitionBy, PointInTimeJoin, ServiceStep};
 use crate::catalog::Source;
 use crate::plan::join::{JoinWords, as_view, join_words, step, view_keys};
 use crate::plan::pipeline::{Kind, Step, project};
@@ -28,12 +28,14 @@ use crate::source::{META_COLUMNS, event_schema};
 /// Gives a source's past as a table: the contract's columns, then `_partition`, `_offset`, `_ingested_at`.
 pub type EventTables<'a> = &'a dyn Fn(&Source) -> Result<Arc<dyn TableProvider>>;
 
-/// A service evaluated over a spine: the spine's columns, then the service's, in the spine's order.
+/// A service evaluated over a spine: the spine's columns, then the service's, in the spine's order; with `by`, in that
+/// order among those of one value.
 pub fn training_plan(
     project: &Project,
     service: &FeatureService,
     spine: &Spine,
     events: EventTables<'_>,
+    by: Option<&PartitionBy>,
 ) -> Result<LogicalPlan, TrainingError> {
     let table = spine.table()?;
     let hidden: Vec<String> = [ROW.to_owned(), INSTANT.to_owned()]
@@ -42,7 +44,6 @@ pub fn training_plan(
         .collect();
     let rewrite = Rewrite { project, service, events, table, hidden };
     let plan = rewrite.plan(&service.plan)?;
-    let plan = LogicalPlanBuilder::from(plan).sort(vec![col(ROW).sort(true, false)])?.build()?;
 
     let schema = plan.schema().clone();
     let spine_schema = spine.schema.clone();
@@ -61,7 +62,10 @@ pub fn training_plan(
         }
         output.push(Expr::Column(Column::new(qualifier.cloned(), column.name())).alias(field.name()));
     }
-    Ok(LogicalPlanBuilder::from(plan).project(output)?.build()?)
+    // NULLs first: they are refused, and soon.
+    let by = by.map(|by| by.sorted(&output)).transpose()?.map(|by| by.sort(true, true));
+    let order = by.into_iter().chain([col(ROW).sort(true, false)]).collect::<Vec<_>>();
+    Ok(LogicalPlanBuilder::from(plan).sort(order)?.project(output)?.build()?)
 }
 
 /// Whether a service's column is the request's column of that name, unchanged.

@@ -73,7 +73,7 @@ pub fn training_set(project: &Project, set: &TrainingSet) -> Result<String> {
 fn over(project: &Project, service: &FeatureService, spine: &SchemaRef, timestamp: &str) -> Result<String> {
     let empty = Arc::new(EmptyExec::new(spine.clone()));
     let plan = Spine::new(service, empty, timestamp)
-        .and_then(|spine| batch::training_plan(project, service, &spine, &no_events));
+        .and_then(|spine| batch::training_plan(project, service, &spine, &no_events, None));
     match plan {
         Ok(plan) => Ok(optimised(plan)?.display_indent().to_string()),
         Err(TrainingError::Plan(e)) => Err(e),

@@ -221,7 +221,7 @@ pub async fn offline(
     let rows = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None).map_err(|e| e.to_string())?;
     let spine = Spine::new(service, rows, "label_time").map_err(|e| e.to_string())?;
 
-    let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()))
+    let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()), None)
         .map_err(|e| format!("the training set has no plan: {e}"))?;
     let failed = |e: DataFusionError| format!("the training set: {e}");
     let session = if little { session_within(LITTLE).map_err(failed)? } else { session() };
