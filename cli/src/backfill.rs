@@ -49,7 +49,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     if let Some((from, to)) = dates.filter(|(from, to)| to < from) {
         bail!("--to {to} is before --from {from}; expected the first date, then the last");
     }
-    let project = settings.project().await?;
+    let project = settings.open_project().await?;
     if args.online {
         load::run(settings, &project, &args.view, args.redis.config(settings).as_ref(), args.memory_limit).await?;
     }

@@ -103,6 +103,11 @@ impl Settings {
         Ok(Arc::new(Project::load(&self.root, &self.features).await?))
     }
 
+    /// The project of the settings, for who reads events: the files of sources' histories are looked up.
+    pub async fn open_project(&self) -> Result<Arc<Project>> {
+        Ok(Arc::new(Project::open(&self.root, &self.features).await?))
+    }
+
     pub fn folder(&self) -> Folder {
         let folder = Folder::new(&self.data);
         match &self.offline {

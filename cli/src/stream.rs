@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    let project = settings.project().await?;
+    let project = settings.open_project().await?;
     let services = match args.connections.has_kafka(settings) {
         true => args.connections.production(settings)?,
         false if args.until_end => Services::default(),

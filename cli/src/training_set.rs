@@ -74,7 +74,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         return explain(settings, a, b);
     }
     let Some(out) = &args.out else { bail!("expected --out, where to write it") };
-    let project = settings.project().await?;
+    let project = settings.open_project().await?;
     let request = match (&args.name, &args.spine, &args.service, &args.timestamp) {
         (_, Some(spine), Some(service), Some(timestamp)) => {
             Request::File { service: service.clone(), spine: spine.clone(), timestamp: timestamp.clone() }

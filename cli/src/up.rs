@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    let project = settings.project().await?;
+    let project = settings.open_project().await?;
     crate::check::log(&project.warnings);
     let listener = run::listen(settings.listen(args.listen)).await?;
     let mut platform = Platform::embedded(project, settings.folder())?;

@@ -24,7 +24,7 @@ use tidemark_engine::offline::{Past, Storage};
 use tidemark_engine::plan::{FeatureView, Project};
 use tidemark_engine::platform::{Folder, event_table};
 
-use crate::build::{offsets, unknown};
+use crate::build::{read, unknown};
 use crate::output::properties;
 use crate::{Error, Result};
 
@@ -235,7 +235,7 @@ impl Job {
             ("tidemark.view.sql".to_owned(), self.view.sql.clone()),
             ("tidemark.rows".to_owned(), count.to_string()),
         ];
-        metadata.extend(offsets(source, past));
+        metadata.extend(read(source, past));
         let schema = snapshot_schema(&self.view);
         let encode = || -> parquet::errors::Result<Vec<u8>> {
             let mut writer = ArrowWriter::try_new(vec![], schema.clone(), Some(properties(&schema)))?;

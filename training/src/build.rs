@@ -170,17 +170,19 @@ fn metadata(service: &FeatureService, timestamp: &str, sql: Option<String>) -> M
     pairs
 }
 
-/// The first and the last offset of each partition that the events were read from, where they have any.
-pub(crate) fn offsets(source: &str, past: &Past) -> Option<(String, String)> {
+/// What the events were read from: the version of the history, and the first and the last offset of each partition of the archive, where
+/// there are any.
+pub(crate) fn read(source: &str, past: &Past) -> Metadata {
     let ranges = past.offsets.iter().map(|(partition, range)| format!("{partition}:{}-{}", range.start(), range.end()));
     let ranges = ranges.collect::<Vec<_>>().join(" ");
-    (!ranges.is_empty()).then(|| (format!("tidemark.source.{source}.offsets"), ranges))
+    let read = [("history", past.history.clone()), ("offsets", Some(ranges).filter(|ranges| !ranges.is_empty()))];
+    read.into_iter().filter_map(|(what, is)| Some((format!("tidemark.source.{source}.{what}"), is?))).collect()
 }
 
 /// Which events there were, and which rows of the spine were asked for.
 fn made_from(events: &BTreeMap<String, Past>, cut: &Cut) -> Metadata {
     let mut pairs = vec![];
-    pairs.extend(events.iter().flat_map(|(source, past)| offsets(source, past)));
+    pairs.extend(events.iter().flat_map(|(source, past)| read(source, past)));
     let instant = |at: i64| chrono::DateTime::from_timestamp_micros(at).map_or(at.to_string(), |at| at.to_rfc3339());
     let asked =
         [("from", cut.from.map(instant)), ("to", cut.to.map(instant)), ("sample", cut.sample.map(|s| s.to_string()))];

@@ -40,7 +40,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     let world = World::new(scenario())?;
     let took = Instant::now();
     {
-        let project = scratch.project().await?;
+        let project = scratch.open_project().await?;
         history::check(&project)?;
         let platform = Platform::embedded(project, scratch.folder())?;
         let mut history = History::new(&world, Range { from: end - DAYS * DAY, to: end });
@@ -58,7 +58,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
 
     section(2, "SQL turns events into online state and an archive");
     let took = Instant::now();
-    let project = scratch.project().await?;
+    let project = scratch.open_project().await?;
     {
         let platform = Platform::embedded(project.clone(), scratch.folder())?;
         let done = crate::stream::drain(&platform).await?;

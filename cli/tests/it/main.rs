@@ -13,6 +13,7 @@ mod files;
 mod handover;
 mod history;
 mod parity;
+mod past;
 mod production;
 mod schemas;
 mod stores;

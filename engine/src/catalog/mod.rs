@@ -12,7 +12,7 @@ mod source;
 mod table;
 mod types;
 
-pub use source::{Source, resolve_path};
+pub use source::{Histories, Source, resolve_path};
 pub use table::{History, Table, TableError, table_columns};
 pub use types::sql_type;
 

@@ -1,14 +1,27 @@
 //! Sources: streams of events with a known shape.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
+use crate::offline::{History, Judge};
 use crate::source::contract::Contract;
 use crate::source::files;
 use crate::sql::{Connector, FileFormat, SourceDef, SourceOptions, Spanned};
 use crate::sql::{Diagnostic, SourceFile, did_you_mean};
+
+/// What is known of the histories that sources declare.
+#[derive(Debug, Clone)]
+pub enum Histories {
+    /// Nothing: no service is asked. A view over such a source can't run.
+    Unknown,
+    /// Their files are looked up.
+    Opened,
+    /// What they were, by source: for views that have absorbed them.
+    Known(BTreeMap<String, String>),
+}
 
 /// A source whose columns are known.
 #[derive(Debug)]
@@ -28,6 +41,10 @@ pub struct Source {
     /// For files: what decides which events they hold, the same wherever the project is. If it changes, the source's
     /// views are new ones, and its files are read anew.
     pub of: Option<String>,
+    /// What came before the stream, once its files were looked up.
+    pub history: Option<Arc<History>>,
+    /// Which files those are and what is in them, if anybody looked.
+    pub history_version: Option<String>,
     pub options: Box<SourceOptions>,
     pub description: Option<String>,
 }
@@ -97,9 +114,40 @@ impl Source {
             location,
             format,
             of,
+            history: None,
+            history_version: None,
             options: options.clone(),
             description: options.description.clone().or_else(|| definition.doc.clone()),
         })
+    }
+
+    /// Finds out about the history that the source declares, if it does.
+    pub async fn find_history(
+        &mut self,
+        project: &Path,
+        file: &Arc<SourceFile>,
+        histories: &Histories,
+    ) -> Result<(), Diagnostic> {
+        let (Some(history), Some(contract)) = (&self.options.history, &self.contract) else { return Ok(()) };
+        match histories {
+            Histories::Unknown => return Ok(()),
+            Histories::Known(versions) => {
+                self.history_version = versions.get(&self.name).cloned();
+                return Ok(());
+            }
+            Histories::Opened => {}
+        }
+        let judge = Judge {
+            source: self.name.clone(),
+            contract: Arc::clone(contract),
+            timestamp: self.timestamp.clone(),
+            max_future: self.options.max_future,
+        };
+        let opened = History::open(&resolve_path(project, history.value.trim()), judge).await;
+        let opened = opened.map_err(|e| super::diagnostic(file, history.span, &e.to_string()))?;
+        self.history_version = Some(opened.version().to_owned());
+        self.history = Some(Arc::new(opened));
+        Ok(())
     }
 
     /// The `event_id` column, if the source names one.

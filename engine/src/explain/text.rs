@@ -30,8 +30,9 @@ fn feature_view(page: &mut Page, view: &ViewFacts) {
         head.push(("duplicates".into(), format!("the same {id} at the same instant counts once")));
     }
     head.extend(view.about.owner.iter().map(|o| ("owner".to_owned(), o.clone())));
-    let fingerprint =
-        view.fingerprint.clone().unwrap_or_else(|| "not known yet: the files of a dimension table are missing".into());
+    let fingerprint = view.fingerprint.clone().unwrap_or_else(|| {
+        "not known yet: the files of a dimension table are missing, or those of a history were not looked at".into()
+    });
     head.push(("fingerprint".into(), fingerprint));
     page.pairs(&head, "");
 

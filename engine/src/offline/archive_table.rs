@@ -27,6 +27,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::archive_files::{list_archive, ranges};
+use super::history::{History, HistoryTable};
 use super::older_files::OlderFiles;
 use super::{OfflineError, Storage, failed};
 use crate::source::{Contract, event_schema};
@@ -36,6 +37,16 @@ use crate::source::{Contract, event_schema};
 pub struct Past {
     pub table: Arc<dyn TableProvider>,
     pub offsets: BTreeMap<i32, RangeInclusive<i64>>,
+    /// The version of the source's history, if it declares one: its events come first.
+    pub history: Option<String>,
+}
+
+impl Past {
+    /// With what came before.
+    pub fn after(self, history: Arc<History>) -> Past {
+        let version = Some(history.version().to_owned());
+        Past { table: Arc::new(HistoryTable { history, archive: self.table }), history: version, ..self }
+    }
 }
 
 /// All events of a source's archive, with the contract's columns and the platform's own.
@@ -49,7 +60,7 @@ pub async fn archive_table(
     let schema = event_schema(contract.columns());
     let found = list_archive(storage, source).await?;
     let Some(any) = found.counting.first() else {
-        return Ok(Past { table: Arc::new(EmptyTable::new(schema)), offsets: BTreeMap::new() });
+        return Ok(Past { table: Arc::new(EmptyTable::new(schema)), offsets: BTreeMap::new(), history: None });
     };
     let older = OlderFiles::new(source, contract.clone()).map_err(failed(&Path::from(source), "no table"))?;
     let store = storage.url_of(&any.meta.location)?.object_store();
@@ -59,7 +70,7 @@ pub async fn archive_table(
         files.push(ObjectMeta { location, ..file.meta.clone() });
     }
     let table = ArchiveTable { storage: storage.clone(), store, schema, files, older };
-    Ok(Past { table: Arc::new(table), offsets: ranges(storage, &found).await? })
+    Ok(Past { table: Arc::new(table), offsets: ranges(storage, &found).await?, history: None })
 }
 
 /// Whether a plan failed since a file is gone that was there when its table was made.

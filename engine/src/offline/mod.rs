@@ -1,6 +1,7 @@
-//! What is kept for ever: the archive of accepted events and the dead letters of refused ones.
+//! What is kept for ever: the archive of accepted events and the dead letters of refused ones; and what a source declares as the past
+//! from before, which others keep ([`History`]).
 //!
-//! Both are plain files under one location, a folder or an object store's URL. A file is durable and whole,
+//! Archive and letters are plain files under one location, a folder or an object store's URL. A file is durable and whole,
 //! or not there: in a folder it is written under another name, synced, renamed, and its folder synced; in a store it is one
 //! put. What a location holds is read from its files, so that a replay after a crash adds what is missing and nothing twice.
 
@@ -14,6 +15,7 @@ pub mod archive_table;
 mod clustered;
 pub mod compact;
 pub mod dead_letters;
+mod history;
 mod older_files;
 mod remote;
 mod storage;
@@ -25,6 +27,7 @@ pub use archive_reader::ArchiveReader;
 pub use archive_table::{Past, archive_table, gone};
 pub use compact::{CompactStep, Compaction, compact};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
+pub use history::{HISTORY, History, HistoryReader, Judge};
 pub use storage::Storage;
 pub use verify::{Beside, Verified, verify};
 
@@ -46,6 +49,9 @@ pub enum OfflineError {
     Gone { path: String },
     #[error("{path}: another writer was there first")]
     Conflict { path: String },
+    /// What a source declares as its past is not what it must be, or no longer what it was.
+    #[error("history of source {source_name}, {place}: {cause}")]
+    History { source_name: String, place: String, cause: String },
     #[error("archive of {source_name}: events with columns {found}, expected {expected}")]
     Columns { source_name: String, found: String, expected: String },
 }

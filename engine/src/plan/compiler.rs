@@ -16,9 +16,9 @@ use super::planner::{Planner, Relation};
 use super::problem::Problem;
 use super::service::{self, FeatureService, REQUEST};
 use super::view::{self, FeatureView, Surroundings, ViewOptions};
-use crate::catalog::{History, Source, Table, table_columns};
+use crate::catalog::{Histories, History, Source, Table, table_columns};
 use crate::source::files;
-use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, FileFormat, TableDef, ViewDef};
+use crate::sql::{Definition, FeatureServiceDef, FeatureViewDef, FileFormat, SourceDef, TableDef, ViewDef};
 use crate::sql::{Diagnostic, Diagnostics, SourceFile, Span};
 
 use super::project::{Project, SharedView};
@@ -37,16 +37,18 @@ pub(super) struct Compiler {
     rows: Planner,
     /// Tables, and shared views over tables alone: what has no event time.
     constants: Planner,
+    histories: Histories,
 }
 
 impl Compiler {
-    pub fn new(root: &Path, diagnostics: Diagnostics) -> Self {
+    pub fn new(root: &Path, diagnostics: Diagnostics, histories: Histories) -> Self {
         Self {
             project: Project { root: root.to_owned(), ..Project::default() },
             broken: BTreeSet::new(),
             diagnostics,
             rows: Planner::default(),
             constants: Planner::default(),
+            histories,
         }
     }
 
@@ -54,7 +56,7 @@ impl Compiler {
         for definition in definitions {
             match definition {
                 Definition::Source(d) => {
-                    let resolved = Source::resolve(&self.project.root, d).map(Arc::new);
+                    let resolved = self.source(d).await.map(Arc::new);
                     if let Some(source) = self.note(&d.name.value, resolved) {
                         self.rows.insert(&source.name, Relation::Rows(source.schema.clone()));
                         self.project.sources.insert(source.name.clone(), source);
@@ -134,6 +136,12 @@ impl Compiler {
 
     fn is_broken(&self, name: &str) -> bool {
         self.broken.contains(name) || self.diagnostics.concern(name)
+    }
+
+    async fn source(&self, d: &SourceDef) -> Result<Source, Vec<Diagnostic>> {
+        let mut source = Source::resolve(&self.project.root, d)?;
+        source.find_history(&self.project.root, &d.file, &self.histories).await.map_err(|e| vec![e])?;
+        Ok(source)
     }
 
     async fn table(&self, d: &TableDef) -> Result<Table, Vec<Diagnostic>> {

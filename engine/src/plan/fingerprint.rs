@@ -1,8 +1,8 @@
 //! The fingerprint of a feature view: a name for its compiled form.
 //!
 //! It covers what decides the view's state and values: the analysed plan (with every type), the source's timestamp and
-//! event id, where a source's files are in the project and what decides which of their rows are events, the tile and the
-//! lateness, and the content of the dimension tables that the row stage joins, with the age up to which rows of a table
+//! event id, where a source's files are in the project and what decides which of their rows are events, the files of its history and
+//! what is in them, the tile and the lateness, and the content of the dimension tables that the row stage joins, with the age up to which rows of a table
 //! with history hold. Descriptions, comments and layout don't
 //! change it, nor does moving the project. State is kept under it, so a changed view never reads another's state.
 
@@ -33,6 +33,11 @@ pub fn fingerprint(view: &FeatureView) -> Result<String> {
         for field in view.source.schema.fields() {
             part(&format!("{} {} {}", field.name(), field.data_type(), field.is_nullable()));
         }
+    }
+    match (&view.source.options.history, &view.source.history_version) {
+        (None, _) => {}
+        (Some(_), Some(version)) => part(&format!("history {version}")),
+        (Some(_), None) => return Ok(String::new()),
     }
     part(&format!("{:?} {} {}", view.options.tile, view.options.lateness, view.source.options.max_future));
     part(&view.plans.whole.display_indent_schema().to_string());

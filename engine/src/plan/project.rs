@@ -11,7 +11,7 @@ use super::compiler::Compiler;
 use super::pipeline::Kind;
 use super::service::{FeatureService, REQUEST};
 use super::view::FeatureView;
-use crate::catalog::{Source, Table};
+use crate::catalog::{Histories, Source, Table};
 use crate::sql::{self, Diagnostics};
 
 /// Every definition, compiled and checked.
@@ -63,10 +63,21 @@ pub enum ProjectError {
 }
 
 impl Project {
-    /// Reads and compiles all definitions; every error of every file comes in one go.
+    /// Reads and compiles all definitions; every error of every file comes in one go. Touches no service: a view over a source with a
+    /// history has no fingerprint then, and can't run.
     pub async fn load(root: &Path, features: &Path) -> Result<Self, ProjectError> {
+        Self::compile(root, features, Histories::Unknown).await
+    }
+
+    /// As [`Project::load`], and looks up the files of sources' histories.
+    pub async fn open(root: &Path, features: &Path) -> Result<Self, ProjectError> {
+        Self::compile(root, features, Histories::Opened).await
+    }
+
+    /// As [`Project::load`], with what is known of sources' histories.
+    pub async fn compile(root: &Path, features: &Path, histories: Histories) -> Result<Self, ProjectError> {
         let (definitions, diagnostics) = sql::load(root, features)?;
-        let mut compiler = Compiler::new(root, diagnostics);
+        let mut compiler = Compiler::new(root, diagnostics, histories);
         compiler.compile(&definitions).await;
         if !compiler.diagnostics.is_empty() {
             return Err(ProjectError::Definitions(compiler.diagnostics));

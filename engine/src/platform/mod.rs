@@ -125,6 +125,8 @@ pub enum PlatformError {
     Registry(#[from] RegistryError),
     #[error("view {0} can't be filled: the files of a dimension table that it joins are missing")]
     NotLoaded(String),
+    #[error("source {0}: the files of its history were not looked up")]
+    HistoryNotOpen(String),
     #[error("no source `{0}`")]
     UnknownSource(String),
     #[error("source `{0}` reads files: events can't be pushed to it")]

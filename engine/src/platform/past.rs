@@ -8,7 +8,7 @@ use datafusion::error::DataFusionError;
 use super::files_table::FilesTable;
 use super::{Folder, PlatformError};
 use crate::catalog::{Source, read_as};
-use crate::offline::{Past, Storage, archive_table, archived_ends};
+use crate::offline::{History, Past, Storage, archive_table, archived_ends};
 use crate::source::{
     EventLog, EventSource, FileSource, LogSource,
     files::{FilesConfig, Reading},
@@ -35,7 +35,7 @@ pub(super) fn stream_past(folder: &Folder, source: &Source, reading: Reading) ->
     match (&source.contract, &source.location) {
         (Some(contract), _) => {
             let storage = Storage::open(folder.offline())?;
-            Ok(stream::Past::Archive { storage, contract: Arc::clone(contract) })
+            Ok(stream::Past::Archive { storage, contract: Arc::clone(contract), history: history(source)? })
         }
         (None, Some(location)) => {
             let mut config = files_config(folder, source, location, reading);
@@ -48,6 +48,14 @@ pub(super) fn stream_past(folder: &Folder, source: &Source, reading: Reading) ->
             })))
         }
         _ => Err(PlatformError::UnknownSource(source.name.clone())),
+    }
+}
+
+/// What came before a source's stream. A history that nobody looked up must not be taken for none.
+fn history(source: &Source) -> Result<Option<Arc<History>>, PlatformError> {
+    match (&source.options.history, &source.history) {
+        (Some(_), None) => Err(PlatformError::HistoryNotOpen(source.name.clone())),
+        (_, history) => Ok(history.clone()),
     }
 }
 
@@ -97,14 +105,16 @@ pub async fn event_table(folder: &Folder, source: &Source) -> Result<Past, DataF
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
             let config = files_config(folder, source, location, Reading::Looking);
-            Ok(Past { table: Arc::new(FilesTable::new(source, config)), offsets: BTreeMap::new() })
+            Ok(Past { table: Arc::new(FilesTable::new(source, config)), offsets: BTreeMap::new(), history: None })
         }
         _ => {
             let storage = Storage::open(folder.offline()).map_err(|e| external(e.into()))?;
             let contract = source.contract.as_ref();
             let contract =
                 contract.ok_or_else(|| external(PlatformError::UnknownSource(source.name.clone()).into()))?;
-            archive_table(&storage, &source.name, contract).await.map_err(|e| external(e.into()))
+            let history = history(source).map_err(|e| external(e.into()))?;
+            let past = archive_table(&storage, &source.name, contract).await.map_err(|e| external(e.into()))?;
+            Ok(history.into_iter().fold(past, Past::after))
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! <offline>/releases/<id>/…        the project's files: definitions, contracts, dimension tables
-//! <offline>/releases/<id>.json     their paths, each with a hash of what is in it
+//! <offline>/releases/<id>.json     their paths, each with a hash of what is in it; and the version of each source's history, whose
+//!                                  files are not kept: views have absorbed them
 //! <offline>/releases/live.json     {"release": <id>}
 //! ```
 //!
@@ -22,8 +23,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::PlatformError;
+use crate::catalog::Histories;
 use crate::offline::{OfflineError, Storage};
 use crate::plan::Project;
+
+/// What the versions of histories stand under, among files: no path begins so.
+const HISTORY: &str = "//history/";
 
 /// The files of a project as a process found them.
 #[derive(Debug, Clone)]
@@ -64,6 +69,10 @@ impl Release {
         let written = below(&project.features, "sql").into_iter().chain(below(&project.root.join("schemas"), "avsc"));
         let mut files = BTreeMap::new();
         let mut all = Sha256::new();
+        for source in project.sources.values() {
+            let version = source.history_version.clone().map(Content::Hashed);
+            files.extend(version.map(|version| (format!("{HISTORY}{}", source.name), version)));
+        }
         for (path, keep) in tables.map(|path| (path, false)).chain(written.map(|path| (path, true))) {
             let Ok(name) = path.strip_prefix(&project.root) else { continue };
             let name = name.to_string_lossy().replace('\\', "/");
@@ -82,7 +91,7 @@ impl Release {
         if live(storage).await?.as_ref() == Some(&self.id) {
             return Ok(());
         }
-        for (name, content) in &self.files {
+        for (name, content) in self.files.iter().filter(|(name, _)| !name.starts_with(HISTORY)) {
             let content = match content {
                 Content::Kept(content) => content.clone(),
                 Content::Hashed(expected) => {
@@ -105,14 +114,22 @@ impl Release {
     pub async fn previous(&self, storage: &Storage, scratch: &Path) -> Result<Option<Arc<Project>>, PlatformError> {
         let Some(id) = live(storage).await?.filter(|id| *id != self.id) else { return Ok(None) };
         let folder = scratch.join(&id);
-        let files: BTreeMap<String, String> = get(storage, &list(storage, &id)).await?;
+        let mut files: BTreeMap<String, String> = get(storage, &list(storage, &id)).await?;
+        let mut histories = BTreeMap::new();
+        files.retain(|name, version| match name.strip_prefix(HISTORY) {
+            Some(source) => {
+                histories.insert(source.to_owned(), version.clone());
+                false
+            }
+            None => true,
+        });
         let inside = |name: &&String| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         for name in files.keys().filter(inside) {
             write(&folder.join(name), &storage.get(&place(storage, &id, name)).await?)?;
         }
         self.lend(&folder)?;
         let features = self.features();
-        match Project::load(&folder, &folder.join(features)).await {
+        match Project::compile(&folder, &folder.join(features), Histories::Known(histories)).await {
             Ok(project) => Ok(Some(Arc::new(project))),
             Err(error) => {
                 tracing::warn!(%error, release = id, "what was live before can't be compiled: it is not served");

@@ -28,7 +28,7 @@ const KNOWN: &[&str] = &[
     "description",
     "owner",
 ];
-const OF_KAFKA: [&str; 4] = ["topic", "partitions", "start", "dead_letter_topic"];
+const OF_KAFKA: [&str; 5] = ["topic", "history", "partitions", "start", "dead_letter_topic"];
 const OF_FILES: [&str; 2] = ["location", "format"];
 const MAX_PARTITIONS: u32 = 1024;
 
@@ -75,7 +75,7 @@ pub(super) fn source_options(cursor: &mut Cursor, options: Options, name: Span) 
     let start = reader.text("start").and_then(|text| start(&mut reader, text));
     let timestamp = reader.required("timestamp", "the column with the event time: timestamp = 'event_time'");
     let event_id = reader.text("event_id");
-    let history = reader.text("history");
+    let history = reader.text("history").filter(|history| check_history(&mut reader, history));
     let max_future = reader.duration("max_future", 0).map_or(DEFAULT_MAX_FUTURE, |max| max.value);
     let partitions = reader.count("partitions", 1..=MAX_PARTITIONS);
     let kafka = reader.below("kafka.");
@@ -182,6 +182,32 @@ fn check_topic(reader: &mut OptionReader, topic: &Spanned<String>) {
         );
     }
 }
+
+/// A history is named here, and not looked at: the form of its location is what can be wrong.
+fn check_history(reader: &mut OptionReader, history: &Spanned<String>) -> bool {
+    const EXPECTED: &str =
+        "Parquet files: a pattern such as 'history/*.parquet' or 's3://bucket/events/*.parquet', a folder or a file";
+    const OTHERS: [&str; 5] = ["csv", "ndjson", "jsonl", "json", "avro"];
+    let location = history.value.trim();
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    let name = location.rsplit('/').next().unwrap_or_default();
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let wrong = if location.is_empty() {
+        "is empty".to_owned()
+    } else if let Some(scheme) = scheme.filter(|scheme| !HISTORY_SCHEMES.contains(scheme)) {
+        format!("is under {scheme}://, which isn't read")
+    } else if let Err(e) = glob::Pattern::new(location) {
+        format!("is no pattern: {}", e.msg)
+    } else if let Some(ending) = ending.filter(|ending| OTHERS.contains(&ending.as_str())) {
+        format!("has files that end in .{ending}")
+    } else {
+        return true;
+    };
+    reader.error(history.span, format!("`history` {wrong}"), EXPECTED, None);
+    false
+}
+
+const HISTORY_SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "abfss"];
 
 fn start(reader: &mut OptionReader, text: Spanned<String>) -> Option<Spanned<Start>> {
     let Spanned { value, span } = text;

@@ -83,7 +83,7 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
             store.clone(),
             (
                 Some(ArchiveWriter::open(storage.clone(), "e", schema.clone(), 70).await.unwrap()),
-                Past::Archive { storage: storage.clone(), contract: contract.clone() },
+                Past::Archive { storage: storage.clone(), contract: contract.clone(), history: None },
             ),
             Box::new(DeadLetterWriter::open(storage.clone(), "e").await.unwrap()),
             (Arc::new(Progress::default()), Metrics::new().unwrap()),
@@ -172,7 +172,7 @@ async fn who_begins_again_has_nothing_on_the_way() {
         Box::new(source),
         vec![],
         Arc::new(EmbeddedStore::open(folder.path().join("store.redb")).unwrap()),
-        (Some(archive), Past::Archive { storage: storage.clone(), contract }),
+        (Some(archive), Past::Archive { storage: storage.clone(), contract, history: None }),
         Box::new(DeadLetterWriter::open(storage, "e").await.unwrap()),
         (Arc::new(Progress::default()), Metrics::new().unwrap()),
         WorkerConfig::default(),

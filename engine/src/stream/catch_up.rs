@@ -16,6 +16,7 @@ use super::fold::{Folded, joined};
 use super::known::history_id;
 use super::share::Writing;
 use super::worker::{At, Worker};
+use crate::offline::HISTORY;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 
@@ -215,6 +216,9 @@ impl Worker {
 
     /// Whether it is no more than what comes between two commits.
     async fn is_small(&mut self, gap: &Gap) -> Result<bool, StreamError> {
+        if gap.partition == HISTORY {
+            return Ok(false);
+        }
         let end = self.past_ends().get(&gap.partition).copied().unwrap_or(0);
         let events = self.source.between(gap.partition, gap.from, end).await?;
         // A commit is due after a step, which may read a batch more.
@@ -259,8 +263,12 @@ impl Worker {
 
     /// Views that have everything which was read of a partition get the next batch.
     async fn join(&mut self) -> Result<(), StreamError> {
+        let history = self.past.history().map_or(i64::MAX, |history| history.end());
         for view in &mut self.views {
-            let read = |partition: &i32| self.owned.get(partition).map_or(i64::MAX, |owned| owned.next);
+            let read = |partition: &i32| match *partition {
+                HISTORY => history,
+                partition => self.owned.get(&partition).map_or(i64::MAX, |owned| owned.next),
+            };
             for (partition, at) in &mut view.at {
                 if let At::Filling(next) = *at
                     && next >= read(partition)

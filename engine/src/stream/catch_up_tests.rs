@@ -79,7 +79,7 @@ impl House {
             Arc::new(store.clone()),
             (
                 Some(ArchiveWriter::open(self.storage(), "e", schema, 30).await.unwrap()),
-                Past::Archive { storage: self.storage(), contract: self.contract.clone() },
+                Past::Archive { storage: self.storage(), contract: self.contract.clone(), history: None },
             ),
             Box::new(DeadLetterWriter::open(self.storage(), "e").await.unwrap()),
             (Arc::new(Progress::default()), Metrics::new().unwrap()),
@@ -234,7 +234,7 @@ async fn a_fill_that_fails_holds_nothing_up() {
 
 async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
     let store: Arc<dyn OnlineStore> = Arc::new(store.clone());
-    let past = Past::Archive { storage: house.storage(), contract: house.contract.clone() };
+    let past = Past::Archive { storage: house.storage(), contract: house.contract.clone(), history: None };
     let load = Load { view: project.views["new"].clone(), store, past, records, reached: Default::default() };
     load.run(&|_, _| ()).await.unwrap();
 }

@@ -13,7 +13,7 @@ use super::known::{history_id, known};
 use super::progress::ViewProgress;
 use super::share::Writing;
 use super::worker::{At, Held, Owned, View, Worker, source_id};
-use crate::offline::ArchiveWriter;
+use crate::offline::{ArchiveWriter, HISTORY};
 use crate::online::{Session, StoreError, ViewId, WriteOutcome};
 
 /// How often to look how far other instances are with a view that fills.
@@ -102,7 +102,9 @@ impl Worker {
         let committed = self.commits(session, &source_id(&source), &starts).await?;
         let past = self.archived().unwrap_or_else(|| committed.clone());
         self.let_go_of_dropped().await?;
-        self.admit_views(session, &starts, (&past, &ends)).await?;
+        // Of several instances the one that has the first partition fills from the history, which is nobody's.
+        let fills = all.iter().min().is_none_or(|first| fresh.contains(first));
+        self.admit_views(session, &starts, (&past, &ends), fills).await?;
         for (partition, start) in starts {
             let committed = committed.get(&partition).copied().unwrap_or(start);
             let next = past.get(&partition).copied().unwrap_or(0).max(start);
@@ -179,7 +181,18 @@ impl Worker {
     /// By partition, the offset below which every event is read from the past, and from which on from the source.
     pub(super) fn past_ends(&self) -> BTreeMap<i32, i64> {
         let committed = || self.owned.iter().map(|(partition, owned)| (*partition, owned.committed)).collect();
-        self.archived().unwrap_or_else(committed)
+        let mut ends = self.archived().unwrap_or_else(committed);
+        ends.extend(self.past.history().map(|history| (HISTORY, history.end())));
+        ends
+    }
+
+    /// About how many events lie between two offsets.
+    pub(super) async fn between(&mut self, partition: i32, from: i64, to: i64) -> Result<i64, StreamError> {
+        match self.past.history().filter(|_| partition == HISTORY) {
+            Some(history) => Ok(history.between(from, to)),
+            None if partition == HISTORY => Ok(to.saturating_sub(from).max(0)),
+            None => Ok(self.source.between(partition, from, to).await?),
+        }
     }
 
     /// Another instance may have dropped what was live before: nobody is to fill it again.
@@ -199,17 +212,30 @@ impl Worker {
         session: Session,
         starts: &BTreeMap<i32, i64>,
         (past, ends): (&BTreeMap<i32, i64>, &BTreeMap<i32, i64>),
+        fills: bool,
     ) -> Result<(), StreamError> {
         let to = Writing { store: Arc::clone(&self.store), session };
-        let views: Vec<_> = self.views.iter().map(|view| Arc::clone(&view.fold.view)).collect();
-        let known = known(&to, &views, starts, ends).await?;
-        for (view, known) in self.views.iter_mut().zip(known) {
-            (view.stored, view.history) = (known.stored, known.history);
-            for (partition, start) in starts {
-                view.fold.forget(Some(*partition));
-                let next = view.stored.get(partition).copied().unwrap_or(*start);
-                let behind = next < past.get(partition).copied().unwrap_or(0);
-                view.at.insert(*partition, if behind { At::Filling(next) } else { At::Fed(next) });
+        let history = self.past.history().map(|history| history.end());
+        // An earlier version of a view had a history of its own, and has all of it, or isn't read.
+        for earlier in [true, false] {
+            let retained = |view: &View| self.retained.contains(&view.fold.view.id());
+            let (mut starts, mut past, mut ends) = (starts.clone(), past.clone(), ends.clone());
+            if let Some(end) = history.filter(|_| !earlier) {
+                ends.insert(HISTORY, end);
+                past.insert(HISTORY, end);
+                starts.extend(fills.then_some((HISTORY, 0)));
+            }
+            let mut views: Vec<&mut View> = self.views.iter_mut().filter(|view| retained(view) == earlier).collect();
+            let of: Vec<_> = views.iter().map(|view| Arc::clone(&view.fold.view)).collect();
+            let known = known(&to, &of, &starts, &ends).await?;
+            for (view, known) in views.iter_mut().zip(known) {
+                (view.stored, view.history) = (known.stored, known.history);
+                for (partition, start) in &starts {
+                    view.fold.forget(Some(*partition));
+                    let next = view.stored.get(partition).copied().unwrap_or(*start);
+                    let behind = next < past.get(partition).copied().unwrap_or(0);
+                    view.at.insert(*partition, if behind { At::Filling(next) } else { At::Fed(next) });
+                }
             }
         }
         Ok(())
@@ -234,11 +260,16 @@ impl Worker {
 
     /// A view is filled once it has absorbed everything that the source held when the view was new.
     pub(super) async fn report_views(&mut self) -> Result<(), StreamError> {
-        for view in &self.views {
+        let lacks: Vec<_> = self.views.iter().map(View::missing).collect();
+        let mut all = vec![];
+        for lacks in lacks {
             let mut missing = BTreeMap::new();
-            for (partition, from, to) in view.missing() {
-                missing.insert(partition, self.source.between(partition, from, to).await?);
+            for (partition, from, to) in lacks {
+                missing.insert(partition, self.between(partition, from, to).await?);
             }
+            all.push(missing);
+        }
+        for (view, missing) in self.views.iter().zip(all) {
             let (name, id) = (&view.fold.view.name, view.fold.view.id());
             if !self.retained.contains(&id) {
                 self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
@@ -296,7 +327,8 @@ impl Worker {
         for view in &self.views {
             let held = self.store.progress(&view.fold.view.id()).await?;
             let lost = |(partition, stored): &(&i32, &i64)| {
-                self.owned.contains_key(partition) && held.get(partition).is_none_or(|held| held < stored)
+                (self.owned.contains_key(partition) || **partition == HISTORY)
+                    && held.get(partition).is_none_or(|held| held < stored)
             };
             if let Some((partition, _)) = view.stored.iter().find(lost) {
                 return Err(StreamError::StateLost { view: view.fold.view.name.clone(), partition: *partition });

@@ -1,4 +1,4 @@
-//! What a source accepted, read again: from its archive, or from the source itself where that is one.
+//! What a source accepted, read again: from its history and its archive, or from the source itself where that is one.
 //!
 //! Guarantees: events come once, in offset order, as they came the first time. What was accepted is not judged again under
 //! today's limits and contract, and what was refused stays refused.
@@ -11,7 +11,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::error::StreamError;
-use crate::offline::{ArchiveReader, Storage};
+use crate::offline::{ArchiveReader, HISTORY, History, HistoryReader, Storage};
 use crate::source::{Contract, EventSource, OFFSET, SourceError};
 
 /// Where it is.
@@ -20,6 +20,8 @@ pub enum Past {
     Archive {
         storage: Storage,
         contract: Arc<Contract>,
+        /// What came before.
+        history: Option<Arc<History>>,
     },
     /// Opens a source that gives the same events again.
     Source(Arc<dyn Fn() -> Result<Box<dyn EventSource>, SourceError> + Send + Sync>),
@@ -35,11 +37,20 @@ impl fmt::Debug for Past {
 }
 
 impl Past {
+    /// What came before the stream, if the source declares it.
+    pub(super) fn history(&self) -> Option<&Arc<History>> {
+        match self {
+            Self::Archive { history, .. } => history.as_ref(),
+            Self::Source(_) => None,
+        }
+    }
+
     /// Opens a source's past as it is now.
     pub async fn open(&self, source: &str) -> Result<PastReader, StreamError> {
         Ok(match self {
-            Self::Archive { storage, contract } => {
-                PastReader::Archive(Box::new(ArchiveReader::open(storage.clone(), source, contract).await?))
+            Self::Archive { storage, contract, history } => {
+                let archive = Box::new(ArchiveReader::open(storage.clone(), source, contract).await?);
+                PastReader::Archive(archive, history.clone().map(HistoryReader::new).map(Box::new))
             }
             Self::Source(open) => PastReader::Source(open()?),
         })
@@ -48,14 +59,14 @@ impl Past {
 
 #[derive(Debug)]
 pub enum PastReader {
-    Archive(Box<ArchiveReader>),
+    Archive(Box<ArchiveReader>, Option<Box<HistoryReader>>),
     Source(Box<dyn EventSource>),
 }
 
 impl PastReader {
     pub(super) fn schema(&self) -> SchemaRef {
         match self {
-            Self::Archive(archive) => archive.schema(),
+            Self::Archive(archive, _) => archive.schema(),
             Self::Source(events) => events.schema(),
         }
     }
@@ -63,7 +74,11 @@ impl PastReader {
     /// By partition, the offset below which there is nothing more to come.
     pub(super) async fn ends(&mut self) -> Result<BTreeMap<i32, i64>, StreamError> {
         match self {
-            Self::Archive(archive) => Ok(archive.ends()),
+            Self::Archive(archive, history) => {
+                let mut ends = archive.ends();
+                ends.extend(history.as_ref().map(|history| (HISTORY, history.end())));
+                Ok(ends)
+            }
             Self::Source(events) => {
                 let mut ends = BTreeMap::new();
                 for partition in events.all_partitions().await? {
@@ -82,7 +97,8 @@ impl PastReader {
         most: usize,
     ) -> Result<Option<(RecordBatch, i64)>, StreamError> {
         match self {
-            Self::Archive(archive) => {
+            Self::Archive(_, Some(history)) if partition == HISTORY => Ok(history.read(from, most).await?),
+            Self::Archive(archive, _) => {
                 let events = archive.read(partition, from, most).await?;
                 Ok(events.and_then(|events| last_offset(&events).map(|last| (events, last + 1))))
             }

@@ -10,6 +10,7 @@ mod handover;
 pub mod harness;
 mod letters;
 mod moving;
+mod past;
 mod redis;
 mod secure;
 mod topic;

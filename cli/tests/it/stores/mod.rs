@@ -128,6 +128,76 @@ fn an_archive_in_s3_gives_what_one_in_a_folder_gives() {
     }
 }
 
+/// A history in a store is what one in a folder is; other bytes there are another version, and what isn't there is an error by name.
+#[test]
+fn a_history_in_s3_is_what_one_in_a_folder_is() {
+    let payments = crate::past::payments(3_000);
+    let place = location("past");
+    let with = |history: &str| {
+        let project = shop_project(2);
+        let source = std::fs::read_to_string(project.path("features/sources.sql")).unwrap();
+        let source = source.replace("partitions = 2", &format!("partitions = 2, history = '{history}'"));
+        project.write("features/sources.sql", source);
+        project.write("spine.csv", spine());
+        project.with_environment(options(&endpoint()))
+    };
+    let (here, there) = (with("past/*.parquet"), with(&format!("{place}/past/*.parquet")));
+    crate::past::files(&here.path("past"), &payments[..2_000]);
+    let storage = Storage::open_with(&place, options(&endpoint())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let upload = |name: &str, bytes: Vec<u8>| {
+        runtime.block_on(storage.put(&storage.path(&["past", name]), bytes.into())).unwrap();
+    };
+    let missing = there.run(&["stream", "--until-end"]);
+    let said = crate::support::text(&missing.stderr);
+    assert!(
+        !missing.status.success() && said.contains("no file there") && said.contains("features/sources.sql:1:"),
+        "{said}"
+    );
+    there.ok(&["check"]);
+    for file in files_below(&here.path("past"), "parquet") {
+        upload(file.file_name().unwrap().to_str().unwrap(), std::fs::read(&file).unwrap());
+    }
+    upload("notes.txt", b"no Parquet".to_vec());
+    for project in [&here, &there] {
+        let up = project.up(&["--commit-every", "0.2"]);
+        let (status, answer) = up.post("/v1/sources/payments/events", &json!({ "events": &payments[2_000..] }));
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(up.stop(), Some(0));
+        project.ok(&["stream", "--until-end"]);
+    }
+    assert_eq!(set(&here, "set.parquet"), set(&there, "set.parquet"));
+    let values = |project: &Project| {
+        let up = project.up(&[]);
+        up.wait_until_ready();
+        let users: Vec<Json> = (0..crash::USERS).map(|user| json!({ "user_id": user })).collect();
+        let body = json!({"keys": users, "as_of": crash::START + crash::SPAN});
+        let (status, answer) = up.post("/v1/views/user_ever", &body);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(up.stop(), Some(0));
+        answer["rows"].clone()
+    };
+    let before = values(&here);
+    assert_eq!(before, values(&there));
+    assert!(before[7]["payments"].as_u64() > Some(50), "{before}");
+
+    // A payment twice as large: of the same name, and other bytes.
+    let mut other = payments[..2_000].to_vec();
+    other[5]["amount"] = json!(1_000_000.5);
+    crate::past::files(&here.path("past"), &other);
+    for file in files_below(&here.path("past"), "parquet") {
+        upload(file.file_name().unwrap().to_str().unwrap(), std::fs::read(&file).unwrap());
+    }
+    assert_eq!(set(&here, "set.parquet"), set(&there, "set.parquet"));
+    // Filled, or the version before would be served.
+    for project in [&here, &there] {
+        project.ok(&["stream", "--until-end"]);
+    }
+    let after = values(&there);
+    assert_ne!(before, after);
+    assert_eq!(after, values(&here));
+}
+
 fn shop() -> Project {
     let project = shop_project(3);
     let plain = "CREATE SOURCE plain WITH (schema = 'payments.v1', timestamp = 'at', partitions = 2);\n";

@@ -39,6 +39,8 @@ impl Coverage {
         self.count(&format!("stream: a {} apart", shape.scale.name));
         for (what, is) in [
             ("stream: through log, decoder and archive", world.way == Way::Log),
+            ("stream: a history", world.live().len() < world.events.len()),
+            ("stream: a history and nothing else", !world.events.is_empty() && world.live().is_empty()),
             ("stream: event ids", shape.event_id),
             ("stream: copies across partitions", shape.across),
             ("stream: before 1970", world.events.iter().any(|e| e.time < 0)),
@@ -221,6 +223,7 @@ const MUST: &[&str] = &[
     "stream: doubles huge",
     "stream: partitions 1",
     "stream: partitions 3",
+    "stream: a history",
     "stream: event ids",
     "stream: copies across partitions",
     "stream: before 1970",

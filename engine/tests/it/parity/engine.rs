@@ -70,9 +70,9 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
     let Events::Log(log) = &embedded.intake.events else { return Err("no log".into()) };
     let source = &project.sources["events"];
     let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
-    let mut left = world.events.as_slice();
-    while !left.is_empty() {
-        let (now, later) = left.split_at(rng.random_range(1..=left.len()));
+    let mut left = world.live();
+    loop {
+        let (now, later) = left.split_at(rng.random_range(left.len().min(1)..=left.len()));
         for partition in 0..world.shape.partitions {
             let messages = now.iter().filter(|e| e.partition == partition).map(|e| (e.time, encoder.frame(&avro(e))));
             let messages: Vec<_> = messages.collect();
@@ -89,6 +89,9 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
             }
         }
         left = later;
+        if left.is_empty() {
+            break;
+        }
     }
     let archive = event_table(&folder, source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: embedded.store.clone(), archive })

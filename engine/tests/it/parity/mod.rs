@@ -2,7 +2,7 @@
 //!
 //! Draws random feature views over random event streams and asks three engines for values at random instants: the
 //! stream with the online store, the point-in-time operator, and plain DataFusion. The first two must agree bit for
-//! bit, the third within rounding. Views and services look into a plain table and into one with history ([`rates`]) as well.
+//! bit, the third within rounding. Some of the events may be the source's declared [`history`], which the stream doesn't read. Views and services look into a plain table and into one with history ([`rates`]) as well.
 //!
 //! ```text
 //! TIDEMARK_PARITY_CASES=50000 cargo test --workspace --test it parity      a longer run
@@ -16,6 +16,7 @@ mod coverage;
 mod engine;
 mod events;
 mod grammar;
+mod history;
 mod oracle;
 mod rates;
 mod retention;

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use datafusion::common::ScalarValue;
 use datafusion::prelude::SessionContext;
+use tidemark_engine::offline::HISTORY;
 
 use super::oracle;
 use super::view::{Frame, Span, View};
@@ -42,7 +43,7 @@ impl<'a> Retention<'a> {
         let rows: Vec<&Row> = self.rows.iter().flatten().filter(|row| row.key == asked.keys).collect();
         let mut gone = vec![];
         let mut sealed = vec![];
-        for partition in 0..self.world.shape.partitions {
+        for partition in HISTORY..self.world.shape.partitions {
             let times = times(rows.iter().copied().filter(|row| row.partition == partition));
             let Some(newest) = times.last().copied() else { continue };
             let cut = self.cut(&times, newest);

@@ -52,8 +52,8 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path) -> Res
     let mut platform = open().await.map_err(|e| e.to_string())?;
     // As an event's ingestion: late enough for every event.
     let timestamp = world.events.iter().map(|event| event.time).max().unwrap_or(0).max(0) / 1000 + 1;
-    let mut left = world.events.as_slice();
-    while !left.is_empty() {
+    let mut left = world.live();
+    loop {
         let least = left.len().div_ceil(3);
         let (now, later) = left.split_at(rng.random_range(least..=left.len()));
         let records = now.iter().map(|event| Record {
@@ -72,6 +72,9 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path) -> Res
             platform = open().await.map_err(|e| e.to_string())?;
         }
         left = later;
+        if left.is_empty() {
+            break;
+        }
     }
     let archive = event_table(&folder, source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: platform.store.clone(), archive })

@@ -112,14 +112,8 @@ impl Shrinking<'_> {
     }
 }
 
-/// A log numbers its messages without gaps.
 fn renumber(world: &mut World) {
-    let mut next = vec![0i64; world.shape.partitions as usize];
-    for event in &mut world.events {
-        let offset = &mut next[event.partition as usize];
-        event.offset = *offset;
-        *offset += 1;
-    }
+    super::history::renumber(&world.shape, &mut world.events);
 }
 
 /// The failure of a world made as small as it goes, as a text that says everything.

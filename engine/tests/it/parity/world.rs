@@ -12,10 +12,12 @@ use parquet::arrow::ArrowWriter;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tidemark_engine::offline::HISTORY;
 use tidemark_engine::plan::Project;
 
 use super::events::{self, CITIES, CONTRACT, DAY, Event, Shape};
 use super::grammar;
+use super::history;
 use super::rates::Rates;
 use super::view::{Frame, Key, Span, View};
 
@@ -60,18 +62,27 @@ impl World {
     pub fn draw(seed: u64, way: Option<Way>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let shape = Shape::draw(&mut rng);
-        let drawn = if rng.random_bool(0.08) { Way::Log } else { Way::Memory };
+        let drawn = if rng.random_bool(0.1) { Way::Log } else { Way::Memory };
         let way = way.unwrap_or(drawn);
-        let events = events::draw(&mut rng, &shape, way == Way::Memory);
+        let mut events = events::draw(&mut rng, &shape, way == Way::Memory);
         let views: Vec<View> = (0..VIEWS).map(|i| grammar::draw(&mut rng, &shape, format!("v{i}"))).collect();
         let spines: Vec<_> = views.iter().map(|view| spine(&mut rng, &shape, view, &events)).collect();
         let rates = Rates::draw(&mut rng, &shape, &events, &spines);
+        if way != Way::Memory && rng.random_bool(0.6) {
+            history::part(&mut rng, &shape, &mut events);
+        }
         World { seed, shape, events, way, views, spines, rates }
     }
 
     /// Randomness for how the world is run, apart from what it is.
     pub fn rng(&self, purpose: u64) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.seed ^ (purpose << 48))
+    }
+
+    /// The events that come by the stream: after those of the history.
+    pub fn live(&self) -> &[Event] {
+        let past = self.events.iter().take_while(|event| event.partition == HISTORY).count();
+        &self.events[past..]
     }
 
     /// Writes the project's files and loads them, as a user's are.
@@ -83,12 +94,13 @@ impl World {
         };
         write("schemas/events.v1.avsc", CONTRACT);
         let id = if self.shape.event_id { ", event_id = 'event_id'" } else { "" };
+        let past = history::write(folder, &self.events);
         // The folder's name is of this run alone, and so is the topic's.
         let run: String = folder.file_name().unwrap().to_string_lossy().replace('.', "");
         write(
             "features/source.sql",
             &format!(
-                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', max_future = '{} us', partitions = 3{id}, topic = 'parity-{}-{run}');\n",
+                "CREATE SOURCE events WITH (schema = 'events.v1', timestamp = 'event_time', max_future = '{} us', partitions = 3{id}{past}, topic = 'parity-{}-{run}');\n",
                 self.shape.ahead, self.seed
             ),
         );
@@ -103,7 +115,7 @@ impl World {
         for view in &self.views {
             write(&format!("features/{}.sql", view.name), &format!("{}\n{}", view.sql(), view.service_sql()));
         }
-        let project = Project::load(folder, &folder.join("features"))
+        let project = Project::open(folder, &folder.join("features"))
             .await
             .map_err(|e| format!("the project doesn't load:\n{e}"))?;
         if project.warnings.is_empty() { Ok(project) } else { Err(format!("warnings: {}", project.warnings)) }

@@ -138,7 +138,7 @@ impl Shop {
     pub async fn platform(&self) -> Platform {
         let registry = service("SCHEMA_REGISTRY_URL", "registry");
         let kafka = KafkaSettings { client: self.client.clone(), registry, group: self.name.clone() };
-        let project = plan::Project::load(&self.project.path("."), &self.project.path("features")).await.unwrap();
+        let project = plan::Project::open(&self.project.path("."), &self.project.path("features")).await.unwrap();
         let services = Services { kafka: Some(kafka), redis: Some(self.redis_config()) };
         Platform::open(Arc::new(project), Folder::new(self.project.path("data")), services).await.unwrap()
     }

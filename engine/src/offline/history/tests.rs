@@ -1,0 +1,212 @@
+use std::path::Path as FsPath;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{LargeStringArray, TimestampMicrosecondArray};
+use arrow::datatypes::Int64Type;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::prelude::SessionContext;
+use parquet::arrow::ArrowWriter;
+
+use super::*;
+use crate::source::{META_COLUMNS, OFFSET};
+
+const CONTRACT: &str = r#"{"type": "record", "name": "P", "fields": [
+  {"name": "id", "type": "long"},
+  {"name": "kind", "type": "string", "default": "old"},
+  {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
+
+fn judge() -> Judge {
+    let contract = Arc::new(Contract::parse("p.v1", CONTRACT).unwrap());
+    Judge { source: "pings".into(), contract, timestamp: "at".into(), max_future: 0 }
+}
+
+fn times(times: Vec<Option<i64>>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+}
+
+fn file(path: &FsPath, columns: Vec<(&str, ArrayRef)>) {
+    let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+    let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+}
+
+/// Ids from one on.
+fn ids(path: &FsPath, first: i64, n: i64) {
+    let id: ArrayRef = Arc::new((first..first + n).collect::<Int64Array>());
+    let kind: ArrayRef = Arc::new(StringArray::from(vec!["new"; n as usize]));
+    file(path, vec![("id", id), ("kind", kind), ("at", times((first..first + n).map(Some).collect()))]);
+}
+
+async fn open(location: &FsPath) -> Result<Arc<History>, OfflineError> {
+    History::open(location.to_str().unwrap(), judge()).await.map(Arc::new)
+}
+
+async fn all(history: &Arc<History>, most: usize) -> Result<Vec<(i64, i64)>, OfflineError> {
+    let (mut reader, mut from, mut read) = (HistoryReader::new(Arc::clone(history)), 0, vec![]);
+    while let Some((events, next)) = reader.read(from, most).await? {
+        assert!(events.num_rows() <= most && events.num_rows() > 0);
+        let ids = events["id"].as_primitive::<Int64Type>().values();
+        read.extend(events[OFFSET].as_primitive::<Int64Type>().values().iter().copied().zip(ids.iter().copied()));
+        from = next;
+    }
+    assert!(from <= history.end());
+    Ok(read)
+}
+
+#[test]
+fn a_location_is_a_folder_and_what_its_files_are_called() {
+    let place = |text: &str| {
+        let place = Place::of(text);
+        (place.folder.clone(), place.pattern.as_ref().map(|p| p.as_str().to_owned()), place.is_flat())
+    };
+    assert_eq!(place("s3://b/e/*.parquet"), ("s3://b/e/".into(), Some("*.parquet".into()), true));
+    assert_eq!(place("s3://b/*/x?.parquet"), ("s3://b/".into(), Some("*/x?.parquet".into()), false));
+    assert_eq!(place("s3://b/e"), ("s3://b/e/".into(), None, false));
+    assert_eq!(place("s3://b/e/one.parquet"), ("s3://b/e/".into(), Some("one.parquet".into()), true));
+    assert_eq!(place("file:///p/e/*"), ("/p/e/".into(), Some("*".into()), true));
+    let holds = |location: &str, name: &str| Place::of(location).holds(name);
+    assert!(holds("/e/*.parquet", "a.parquet") && !holds("/e/*.parquet", "a/b.parquet"));
+    assert!(holds("/e/**/*.parquet", "a/b.parquet") && !holds("/e/*.parquet", ".a.parquet"));
+    assert!(holds("/e", "a/b.parquet") && !holds("/e", "_delta_log/b.parquet") && !holds("/e", "a.csv"));
+}
+
+#[tokio::test]
+async fn events_come_once_by_file_and_row_however_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    ids(&path("b.parquet"), 100, 20_000);
+    ids(&path("a.parquet"), 0, 3);
+    ids(&path("c.parquet"), 0, 0);
+    // A file from before the contract had `kind`, with a narrower id, beside what is none of it.
+    file(
+        &path("d/old.parquet"),
+        vec![
+            ("noise", Arc::new(Float64Array::from(vec![0.5]))),
+            ("id", Arc::new(Int32Array::from(vec![7]))),
+            ("at", times(vec![Some(1)])),
+        ],
+    );
+    let history = open(folder.path()).await.unwrap();
+    let expected: Vec<(i64, i64)> = (0..3)
+        .map(|row| (row, row))
+        .chain((0..20_000).map(|row| ((1 << 32) | row, 100 + row)))
+        .chain([(3 << 32, 7)])
+        .collect();
+    for most in [1_000, 8_192, 100_000] {
+        assert_eq!(all(&history, most).await.unwrap(), expected);
+    }
+    let mut reader = HistoryReader::new(history.clone());
+    let (events, next) = reader.read((1 << 32) | 19_998, 10).await.unwrap().unwrap();
+    assert_eq!(
+        (events["id"].as_primitive::<Int64Type>().values().to_vec(), next),
+        (vec![20_098, 20_099], (1 << 32) | 20_000)
+    );
+    let (events, _) = reader.read(next, 10).await.unwrap().unwrap();
+    assert_eq!(events["kind"].as_string::<i32>().value(0), "old");
+
+    let archive = Arc::new(EmptyTable::new(event_schema(history.judge.contract.columns())));
+    let table = HistoryTable { history: history.clone(), archive };
+    let session = SessionContext::new();
+    session.register_table("events", Arc::new(table) as Arc<dyn TableProvider>).unwrap();
+    let rows = session
+        .sql("SELECT _offset, id, _partition FROM events ORDER BY _offset")
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    let rows: Vec<(i64, i64)> = rows
+        .iter()
+        .flat_map(|rows| {
+            let column = |i: usize| rows.column(i).as_primitive::<Int64Type>().values().to_vec();
+            column(0).into_iter().zip(column(1)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(rows, expected);
+    assert_eq!(META_COLUMNS.len() + 3, history.schema.fields().len());
+}
+
+#[tokio::test]
+async fn its_version_is_of_names_and_bytes_wherever_they_are() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&one, &other] {
+        ids(&folder.path().join("a.parquet"), 0, 10);
+    }
+    let version = async |folder: &tempfile::TempDir, name: &str| {
+        open(&folder.path().join(name)).await.unwrap().version().to_owned()
+    };
+    let first = version(&one, "").await;
+    assert_eq!(first, version(&other, "*.parquet").await);
+    ids(&other.path().join("b.parquet"), 0, 10);
+    assert_ne!(first, version(&other, "").await);
+    assert_eq!(first, version(&other, "a.parquet").await);
+    // As long, and of the same age as far as that matters.
+    ids(&one.path().join("a.parquet"), 1, 10);
+    assert_ne!(first, version(&one, "").await);
+}
+
+#[tokio::test]
+async fn what_is_no_history_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let said = |found: Result<Arc<History>, OfflineError>| found.unwrap_err().to_string();
+    assert!(said(open(&path("nowhere/*.parquet")).await).contains("expected a folder of Parquet files"));
+    let none = said(open(&path("*.parquet")).await);
+    assert!(none.contains("history of source pings") && none.contains("no file there"), "{none}");
+    let ok = |n: i64| -> ArrayRef { Arc::new((0..n).collect::<Int64Array>()) };
+    let far = chrono::Utc::now().timestamp_micros() + 86_400_000_000;
+    let cases: Vec<(Vec<(&str, ArrayRef)>, &str)> = vec![
+        (vec![("id", ok(3)), ("at", times(vec![Some(1), None, Some(3)]))], "x.parquet, row 2: `at` is NULL"),
+        (vec![("id", ok(2)), ("at", times(vec![Some(1), Some(far)]))], "x.parquet, row 2: `at` is "),
+        (
+            vec![("id", Arc::new(Int64Array::from(vec![None, Some(1)]))), ("at", times(vec![Some(1); 2]))],
+            "x.parquet, row 1: `id` is NULL",
+        ),
+        (
+            vec![("id", Arc::new(LargeStringArray::from(vec!["1"]))), ("at", times(vec![Some(1)]))],
+            "x.parquet: source pings: an archived event has `id` as Utf8",
+        ),
+        (vec![("at", times(vec![Some(1)]))], "had the field `id`"),
+    ];
+    for (columns, wanted) in cases {
+        file(&path("x.parquet"), columns);
+        let error = all(&open(folder.path()).await.unwrap(), 10).await.unwrap_err().to_string();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    std::fs::write(path("x.parquet"), "no Parquet at all").unwrap();
+    let error = all(&open(folder.path()).await.unwrap(), 10).await.unwrap_err().to_string();
+    assert!(error.contains("x.parquet: can't read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_changes_or_vanishes_is_an_error_and_never_fewer_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    ids(&path, 0, 50_000);
+    let history = open(folder.path()).await.unwrap();
+    let mut reader = HistoryReader::new(history.clone());
+    reader.read(0, 10).await.unwrap().unwrap();
+    let table =
+        || HistoryTable { history: history.clone(), archive: Arc::new(EmptyTable::new(history.schema.clone())) };
+    let count = async || {
+        let session = SessionContext::new();
+        session.register_table("events", Arc::new(table())).unwrap();
+        let rows = session.sql("SELECT count(id) FROM events").await.unwrap().collect().await;
+        rows.map_err(|e| e.to_string())
+    };
+    count().await.unwrap();
+    // Another file of the same name, as long as before.
+    std::fs::remove_file(&path).unwrap();
+    ids(&path, 0, 50_000);
+    let error = all(&history, 1_000).await.unwrap_err().to_string();
+    assert!(error.contains("a.parquet: can't read: the file was changed since it was listed"), "{error}");
+    assert!(count().await.unwrap_err().contains("the file was changed"));
+    std::fs::remove_file(&path).unwrap();
+    let error = all(&history, 1_000).await.unwrap_err().to_string();
+    assert!(error.contains("the file is gone since it was listed"), "{error}");
+    assert!(count().await.unwrap_err().contains("the file is gone"));
+}
