@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
-use datafusion::common::Result as DfResult;
+use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, lit};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use futures::future::BoxFuture;
@@ -122,7 +122,11 @@ impl History {
         let adapter = self.older.create(Arc::clone(contract), Arc::clone(file))?;
         let mut columns = vec![];
         for field in wanted.fields() {
-            if let Some((place, _)) = contract.column_with_name(field.name()) {
+            // What a writer of Parquet makes of a column without a value.
+            let empty = file.field_with_name(field.name()).is_ok_and(|stored| stored.data_type().is_null());
+            if empty && field.is_nullable() {
+                columns.push(lit(ScalarValue::try_from(field.data_type())?));
+            } else if let Some((place, _)) = contract.column_with_name(field.name()) {
                 columns.push(adapter.rewrite(Arc::new(Column::new(field.name(), place)))?);
             }
         }

@@ -1,8 +1,8 @@
 use std::path::Path as FsPath;
 
+use arrow::array::{Array, LargeStringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::array::{LargeStringArray, TimestampMicrosecondArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
@@ -14,6 +14,7 @@ use crate::source::{META_COLUMNS, OFFSET};
 const CONTRACT: &str = r#"{"type": "record", "name": "P", "fields": [
   {"name": "id", "type": "long"},
   {"name": "kind", "type": "string", "default": "old"},
+  {"name": "note", "type": ["null", "string"], "default": null},
   {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
 
 fn judge() -> Judge {
@@ -85,6 +86,7 @@ async fn events_come_once_by_file_and_row_however_they_are_read() {
     file(
         &path("d/old.parquet"),
         vec![
+            ("note", new_null_array(&DataType::Null, 1)),
             ("noise", Arc::new(Float64Array::from(vec![0.5]))),
             ("id", Arc::new(Int32Array::from(vec![7]))),
             ("at", times(vec![Some(1)])),
@@ -107,6 +109,7 @@ async fn events_come_once_by_file_and_row_however_they_are_read() {
     );
     let (events, _) = reader.read(next, 10).await.unwrap().unwrap();
     assert_eq!(events["kind"].as_string::<i32>().value(0), "old");
+    assert!(events["note"].is_null(0) && events["note"].data_type() == &DataType::Utf8);
 
     let archive = Arc::new(EmptyTable::new(event_schema(history.judge.contract.columns())));
     let table = HistoryTable { history: history.clone(), archive };
@@ -127,7 +130,7 @@ async fn events_come_once_by_file_and_row_however_they_are_read() {
         })
         .collect();
     assert_eq!(rows, expected);
-    assert_eq!(META_COLUMNS.len() + 3, history.schema.fields().len());
+    assert_eq!(META_COLUMNS.len() + 4, history.schema.fields().len());
 }
 
 #[tokio::test]
