@@ -38,8 +38,8 @@ pub struct Args {
     /// Make dates again that are there already
     #[arg(long)]
     force: bool,
-    /// What the joins and sorts of a pass may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. The
-    /// part that is worked on, and the entities' keys, come on top
+    /// What the joins and sorts of a pass may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. What
+    /// is worked on (half as much at the most, unless one key has more) and the entities' keys come on top
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
     memory_limit: Option<usize>,
 }

@@ -52,8 +52,8 @@ pub struct Args {
     /// Only a part of the rows, such as 0.1 for a tenth; the same ones each time
     #[arg(long, value_name = "PART", value_parser = part)]
     sample: Option<f64>,
-    /// What joins and sorts may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. The part that is worked
-    /// on comes on top
+    /// What joins and sorts may hold in memory, such as 512MB or 2GB: what is beyond it waits in temporary files. What is
+    /// worked on comes on top: half as much at the most, unless one key has more
     #[arg(long, value_name = "BYTES", env = "TIDEMARK_MEMORY_LIMIT", value_parser = run::bytes)]
     memory_limit: Option<usize>,
 }

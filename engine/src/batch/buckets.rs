@@ -1,6 +1,6 @@
 //! Rows by their key's hash, in memory as long as it lasts and on disk beyond.
 //!
-//! Guarantees: every row is in one bucket, and all rows of a hash in the same one, whichever `Buckets` it was put into. What
+//! Guarantees: every row is in one bucket, and all rows of a hash in the same one, whichever `Buckets` of that depth it was put into. What
 //! the memory pool doesn't grant is written to files of DataFusion's disk manager, which are gone when they are dropped.
 
 use std::sync::Arc;
@@ -14,12 +14,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::plan::pipeline::batch;
 
 /// How many there are. A power of two.
 pub(super) const BUCKETS: usize = 64;
+/// How often a bucket can be shared out into buckets again: so many times a hash has bits for it.
+pub(super) const DEPTHS: u32 = 4;
 /// Batches whose rows are shared out at once: enough for a bucket's share not to be a crumb.
 const AT_ONCE: usize = 8;
 
@@ -28,6 +30,8 @@ pub(super) struct Buckets {
     schema: SchemaRef,
     spill: Arc<SpillManager>,
     reservation: MemoryReservation,
+    /// How often these rows were shared out before.
+    depth: u32,
     waiting: Vec<RecordBatch>,
     /// For each bucket, which rows of the batches that wait are its.
     shares: Vec<Vec<(usize, usize)>>,
@@ -43,6 +47,7 @@ pub(super) struct Bucket {
     /// A file, where it is written, and its rows.
     spilled: Option<(SpillPoolSink, SendableRecordBatchStream)>,
     count: usize,
+    bytes: usize,
     /// The memory that all buckets take, given back with the last of them.
     _held: Option<Arc<MemoryReservation>>,
 }
@@ -54,12 +59,18 @@ impl Buckets {
             spill: Arc::new(SpillManager::new(context.runtime_env(), metrics, schema.clone())),
             schema,
             reservation,
+            depth: 0,
             waiting: vec![],
             shares: vec![vec![]; BUCKETS],
             rows: 0,
             at_once: AT_ONCE * context.session_config().batch_size(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
         }
+    }
+
+    /// Shares out what was so many times before, by other bits of the hashes.
+    pub fn at(self, depth: u32) -> Self {
+        Self { depth, ..self }
     }
 
     /// Takes those rows of a batch that are named with their hashes.
@@ -73,10 +84,13 @@ impl Buckets {
         if named.len() * 2 < rows.num_rows() {
             let kept: UInt32Array = named.iter().map(|(row, _)| *row).collect();
             self.waiting.push(take_record_batch(&rows, &kept)?);
-            named.iter().enumerate().for_each(|(row, (_, hash))| self.shares[bucket_of(*hash)].push((place, row)));
+            let depth = self.depth;
+            let shares = &mut self.shares;
+            named.iter().enumerate().for_each(|(row, (_, hash))| shares[bucket_of(*hash, depth)].push((place, row)));
         } else {
             self.waiting.push(rows);
-            named.iter().for_each(|(row, hash)| self.shares[bucket_of(*hash)].push((place, *row as usize)));
+            let (depth, shares) = (self.depth, &mut self.shares);
+            named.iter().for_each(|(row, hash)| shares[bucket_of(*hash, depth)].push((place, *row as usize)));
         }
         if self.rows >= self.at_once { self.share_out() } else { Ok(()) }
     }
@@ -114,6 +128,7 @@ impl Buckets {
             if !share.is_empty() {
                 bucket.rows.push(shared.slice(at, share.len()));
                 bucket.count += share.len();
+                bucket.bytes += bytes / order.len() * share.len();
                 at += share.len();
                 share.clear();
             }
@@ -139,20 +154,30 @@ impl Bucket {
         self.count
     }
 
+    /// What they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The rows, from disk if they are there.
     pub async fn load(self) -> Result<Vec<RecordBatch>> {
-        let mut rows = self.rows;
-        if let Some((file, spilled)) = self.spilled {
-            // Reading ends where writing does.
+        self.rows().try_collect().await
+    }
+
+    /// The rows one batch after the other.
+    pub fn rows(self) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let Self { rows, spilled, .. } = self;
+        // Reading a file ends where writing does.
+        let spilled = spilled.map(|(file, spilled)| {
             drop(file);
-            rows.extend(spilled.try_collect::<Vec<_>>().await?);
-        }
-        Ok(rows)
+            spilled
+        });
+        stream::iter(rows.into_iter().map(Ok)).chain(stream::iter(spilled).flatten())
     }
 }
 
-fn bucket_of(hash: u64) -> usize {
-    (hash >> 32) as usize % BUCKETS
+fn bucket_of(hash: u64, depth: u32) -> usize {
+    (hash >> (32 + depth * BUCKETS.ilog2())) as usize % BUCKETS
 }
 
 /// A set of hashes that may take a few for members that are not, in 2 MiB whatever their number.

@@ -1,27 +1,32 @@
 //! A point-in-time join at work: the spine into buckets, then the events, then bucket by bucket.
 //!
 //! Guarantees: every row of the spine comes out once, in no order that matters. Events are read and buckets are walked by as
-//! many tasks as the session has partitions, the fullest bucket first, and the rows of a hot key by several. All tasks end
-//! when the stream is dropped.
+//! many tasks as the session has partitions, the fullest bucket first, and the rows of a hot key by several. A bucket that would take
+//! more than its part of the memory is shared out into buckets again, down to a key. All tasks end when the stream is dropped.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::JoinSet;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, SpillMetrics,
+};
 use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 
-use super::buckets::{BUCKETS, Bucket};
+use super::buckets::{BUCKETS, Bucket, Buckets, DEPTHS};
 use super::join::Joined;
-use super::sides::{EventSide, SpineSide, Wanted, whole};
+use super::keys::{hashes, key_fields};
+use super::sides::{EventSide, SpineSide, Wanted, event_columns, spine_schema, whole};
 use crate::plan::FeatureView;
 
 /// What a join runs with.
@@ -59,7 +64,7 @@ impl Run {
         let metrics = BaselineMetrics::new(&self.metrics, 0);
         let tasks = self.context.session_config().target_partitions().max(1);
         let work = Arc::new(Work {
-            buckets: Mutex::new(shared_out(spine, events)),
+            buckets: Mutex::new(shared_out(spine, events, 0)),
             views: self.views,
             spine_schema,
             schema: self.schema,
@@ -67,6 +72,10 @@ impl Run {
             metrics,
             rows,
             tasks,
+            most: most(&self.context, tasks),
+            context: self.context,
+            again: MetricBuilder::new(&self.metrics).global_counter("shared_out"),
+            spilled: self.metrics,
         });
         let mut running = JoinSet::new();
         for _ in 0..tasks {
@@ -104,6 +113,14 @@ impl Run {
 struct Pair {
     spine: Bucket,
     events: Vec<Vec<Bucket>>,
+    /// How often its rows were shared out.
+    depth: u32,
+}
+
+impl Pair {
+    fn bytes(&self) -> usize {
+        self.spine.bytes() + self.events.iter().flatten().map(Bucket::bytes).sum::<usize>()
+    }
 }
 
 /// What the tasks that walk buckets share.
@@ -118,12 +135,23 @@ struct Work {
     /// Of a batch.
     rows: usize,
     tasks: usize,
+    /// Bytes of a bucket that is walked.
+    most: usize,
+    context: Arc<TaskContext>,
+    spilled: ExecutionPlanMetricsSet,
+    /// How many buckets were too large.
+    again: Count,
 }
 
 impl Work {
     async fn buckets(self: Arc<Self>) -> Result<()> {
         // A lock is poisoned by a panic in another task, which ends the join anyway.
         while let Some(pair) = self.buckets.lock().ok().and_then(|mut buckets| buckets.pop()) {
+            if pair.bytes() > self.most && pair.depth < DEPTHS {
+                let pairs = self.share_out(pair).await?;
+                self.buckets.lock().ok().map(|mut buckets| buckets.extend(pairs));
+                continue;
+            }
             let spine = pair.spine.load().await?;
             let mut events = vec![];
             for parts in pair.events {
@@ -151,6 +179,31 @@ impl Work {
         Ok(())
     }
 
+    /// A bucket as many.
+    async fn share_out(&self, pair: Pair) -> Result<Vec<Pair>> {
+        let (depth, whole) = (pair.depth + 1, pair.bytes());
+        self.again.add(1);
+        let buckets = |what: String, schema| {
+            Buckets::new(what, schema, &self.context, SpillMetrics::new(&self.spilled, 0)).at(depth)
+        };
+        let own = self.spine_schema.fields().len();
+        let keys = self.views.first().map(|view| key_fields(view)).unwrap_or_default();
+        let schema = spine_schema(&self.spine_schema, &keys);
+        let into = buckets("PointInTimeExec[spine]".to_owned(), schema);
+        let spine = again(vec![pair.spine], own..own + keys.len(), into).await?;
+        let mut events: Vec<Vec<Bucket>> = vec![];
+        for (view, parts) in self.views.iter().zip(pair.events) {
+            let into = buckets(format!("PointInTimeExec[{}]", view.name), event_columns(view));
+            events.push(again(parts, 0..keys.len(), into).await?);
+        }
+        let mut pairs = shared_out(spine, vec![events], depth);
+        // One key's rows stay together, however many they are.
+        for pair in pairs.iter_mut().filter(|pair| pair.bytes() > whole / 10 * 9) {
+            pair.depth = DEPTHS;
+        }
+        Ok(pairs)
+    }
+
     async fn part(self: Arc<Self>, joined: Arc<Joined>, from: usize) -> Result<()> {
         let rows = {
             let _timer = self.metrics.elapsed_compute().timer();
@@ -163,11 +216,35 @@ impl Work {
     }
 }
 
+/// How many bytes of a bucket each of so many tasks may walk: there are copies of it while it is put in order, and something is left
+/// for what waits.
+fn most(context: &TaskContext, tasks: usize) -> usize {
+    match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes / (6 * tasks),
+        _ => usize::MAX,
+    }
+}
+
+/// Shares out what lies in buckets.
+async fn again(from: Vec<Bucket>, keys: Range<usize>, mut into: Buckets) -> Result<Vec<Bucket>> {
+    for bucket in from {
+        let mut rows = bucket.rows();
+        while let Some(rows) = rows.try_next().await? {
+            let Some(keys) = rows.columns().get(keys.clone()) else {
+                return internal_err!("a bucket without keys");
+            };
+            let hashes = hashes(keys, rows.num_rows())?;
+            into.push(rows, &(0u32..).zip(hashes).collect::<Vec<_>>())?;
+        }
+    }
+    into.finish()
+}
+
 /// Brings together what belongs together, the fullest bucket last.
-fn shared_out(spine: Vec<Bucket>, events: Vec<Vec<Vec<Bucket>>>) -> Vec<Pair> {
+fn shared_out(spine: Vec<Bucket>, events: Vec<Vec<Vec<Bucket>>>, depth: u32) -> Vec<Pair> {
     let views = events.first().map_or(0, Vec::len);
     let none = || (0..views).map(|_| vec![]).collect();
-    let mut pairs: Vec<Pair> = spine.into_iter().map(|spine| Pair { spine, events: none() }).collect();
+    let mut pairs: Vec<Pair> = spine.into_iter().map(|spine| Pair { spine, events: none(), depth }).collect();
     for task in events {
         for (view, buckets) in task.into_iter().enumerate() {
             for (pair, bucket) in pairs.iter_mut().zip(buckets) {

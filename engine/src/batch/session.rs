@@ -21,9 +21,13 @@ use datafusion::prelude::SessionConfig;
 use super::{PointInTimeExec, PointInTimeJoin, ServiceStep};
 use crate::plan::planner::session_config;
 
+/// Up to so many bytes are sorted in one piece: to merge what many buckets give is a comparison of each row with many.
+const SORTED_AT_ONCE: usize = 128 << 20;
+
 /// A session for training sets. DataFusion's defaults otherwise; strings are `Utf8`.
 pub fn session() -> SessionContext {
-    with_runtime(Arc::new(RuntimeEnv::default()), session_config())
+    let config = session_config().with_sort_in_place_threshold_bytes(SORTED_AT_ONCE);
+    with_runtime(Arc::new(RuntimeEnv::default()), config)
 }
 
 /// A session whose plans give their rows in the same order each time: what numbers a spine's rows.
@@ -42,7 +46,7 @@ pub fn session_within(memory: usize) -> Result<SessionContext> {
     // A sort must hold some batches at least, whatever the limit.
     let rows = (memory / BYTES_A_ROW).clamp(64, session_config().batch_size());
     let config = session_config().with_batch_size(rows).with_sort_spill_reservation_bytes(memory / 32);
-    Ok(with_runtime(runtime, config))
+    Ok(with_runtime(runtime, config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE.min(memory / 8))))
 }
 
 /// How many bytes the operators of a plan that has run wrote to temporary files.
@@ -51,11 +55,7 @@ pub fn spilled(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     own + plan.children().into_iter().map(spilled).sum::<u64>()
 }
 
-/// Up to so many bytes are sorted in one piece: to merge what many buckets give is a comparison of each row with many.
-const SORTED_AT_ONCE: usize = 128 << 20;
-
 fn with_runtime(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> SessionContext {
-    let config = config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE);
     let state = SessionStateBuilder::new()
         .with_runtime_env(runtime)
         .with_config(config)

@@ -145,7 +145,7 @@ pub(super) struct EventSide {
 }
 
 /// A view's rows: key, event time, partition, offset, perhaps an event id, then the timeline's columns.
-fn event_columns(view: &FeatureView) -> SchemaRef {
+pub(super) fn event_columns(view: &FeatureView) -> SchemaRef {
     let spec = view.kernel.spec();
     let place = [("time", DataType::Int64), ("partition", DataType::Int32), ("offset", DataType::Int64)];
     let place = place.into_iter().map(|(name, data_type)| Field::new(name, data_type, false));

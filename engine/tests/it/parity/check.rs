@@ -47,9 +47,12 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
         let direct = engine::online_view(&reader, &project.views[&view.name], view, spine).await.map_err(&failed)?;
         let little = (world.seed + index as u64).is_multiple_of(3);
         let offline = engine::offline(&streamed.archive, &project, service, view, spine, little).await;
-        let (offline, spilled) = offline.map_err(&failed)?;
+        let (offline, spilled, shared_out) = offline.map_err(&failed)?;
         if spilled {
             coverage.count("training set: spilled");
+        }
+        if shared_out {
+            coverage.count("training set: a bucket too large");
         }
         oracle::load_spine(plain, view, spine);
         let truth =

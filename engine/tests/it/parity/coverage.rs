@@ -253,6 +253,7 @@ const MUST: &[&str] = &[
     "oracle: one aggregate a frame",
     "oracle: window expressions",
     "training set: spilled",
+    "training set: a bucket too large",
     "values online = offline",
     "values = plain DataFusion",
 ];

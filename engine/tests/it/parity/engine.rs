@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, session_within, spilled, training_plan};
@@ -202,8 +202,8 @@ pub async fn online_view(
 /// So little memory that a point-in-time join spills all that it holds, and just enough for the sort above it.
 const LITTLE: usize = 24 << 10;
 
-/// A training set of the service over the spine, from the archive; and whether operators wrote to disk, as they must with little
-/// memory.
+/// A training set of the service over the spine, from the archive; and whether operators wrote to disk and shared buckets out again,
+/// as they must with little memory.
 pub async fn offline(
     archive: &Arc<dyn TableProvider>,
     project: &Project,
@@ -211,7 +211,7 @@ pub async fn offline(
     view: &View,
     spine: &[SpineRow],
     little: bool,
-) -> Result<(RecordBatch, bool), String> {
+) -> Result<(RecordBatch, bool, bool), String> {
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
@@ -233,7 +233,12 @@ pub async fn offline(
     let (context, plan) = (Arc::new(frame.task_ctx()), frame.create_physical_plan().await.map_err(failed)?);
     let batches = collect(plan.clone(), context).await.map_err(failed)?;
     let schema = batches.first().map_or(schema, |b| b.schema());
-    Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, spilled(&plan) > 0))
+    Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, spilled(&plan) > 0, shared_out(&plan)))
+}
+
+fn shared_out(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("shared_out")).is_some_and(|n| n.as_usize() > 0);
+    own || plan.children().into_iter().any(shared_out)
 }
 
 /// Events as a table of several files.
