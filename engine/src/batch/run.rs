@@ -48,6 +48,8 @@ impl Run {
     pub async fn run(self, mut spine: SendableRecordBatchStream, output: Output) -> Result<()> {
         let Some(view) = self.views.first() else { return Ok(()) };
         let spine_schema = spine.schema();
+        // Where the spine says nothing of what to read, reading begins beside it.
+        let early = if self.times.is_none() { Some(self.streams()?) } else { None };
         let spilled = SpillMetrics::new(&self.metrics, 0);
         let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, view, &self.context, spilled);
         while let Some(rows) = spine.try_next().await? {
@@ -58,7 +60,8 @@ impl Run {
             filter.update(wanted.times(&self.views, time))?;
             filter.mark_complete();
         }
-        let events = self.events(Arc::new(wanted)).await?;
+        let streams = early.map_or_else(|| self.streams(), Ok)?;
+        let events = self.events(streams, Arc::new(wanted)).await?;
 
         let rows = self.context.session_config().batch_size().max(1);
         let metrics = BaselineMetrics::new(&self.metrics, 0);
@@ -84,11 +87,19 @@ impl Run {
         all(running).await.map(drop)
     }
 
+    fn streams(&self) -> Result<Vec<SendableRecordBatchStream>> {
+        let partitions = 0..self.events.properties().output_partitioning().partition_count();
+        partitions.map(|partition| self.events.execute(partition, self.context.clone())).collect()
+    }
+
     /// For each task that read events, and each view, its buckets.
-    async fn events(&self, wanted: Arc<Wanted>) -> Result<Vec<Vec<Vec<Bucket>>>> {
+    async fn events(
+        &self,
+        streams: Vec<SendableRecordBatchStream>,
+        wanted: Arc<Wanted>,
+    ) -> Result<Vec<Vec<Vec<Bucket>>>> {
         let mut tasks = JoinSet::new();
-        for partition in 0..self.events.properties().output_partitioning().partition_count() {
-            let mut events = self.events.execute(partition, self.context.clone())?;
+        for (partition, mut events) in streams.into_iter().enumerate() {
             let side = |view: &Arc<FeatureView>| {
                 EventSide::new(view, &wanted, &self.context, SpillMetrics::new(&self.metrics, partition))
             };

@@ -28,7 +28,7 @@ use crate::source::{FileSource, SourceError, event_schema};
 /// Rows that are read at once.
 const ROWS: usize = 65_536;
 /// Batches that are read ahead.
-const AHEAD: usize = 8;
+const AHEAD: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct FilesTable {
