@@ -124,10 +124,22 @@ fn say(settings: &Settings, source: &str, verified: &Verified) -> Result<()> {
             count(found.events),
             count(found.refused),
         );
+        if found.removed > 0 {
+            line += &format!(", {} removed by retention", count(found.removed));
+        }
         if found.holes > 0 {
             line += &format!(", {} without a dead letter: refused, or holes of Kafka's", count(found.holes));
         }
         print(&line)?;
+    }
+    if let Some(before) = &verified.removed_before {
+        let still = match verified.below {
+            0 => String::new(),
+            files => {
+                format!("; {} of them still there, a later `tidemark compact` removes them", counted(files, "file"))
+            }
+        };
+        print(&format!("{source}: retention removed events before {before}{still}"))?;
     }
     if verified.covered > 0 {
         let covered = counted(verified.covered, "file");

@@ -1,12 +1,16 @@
-//! `tidemark compact`: small files of the archive put together.
+//! `tidemark compact`: small files of the archive put together, and those removed that are older than a source keeps them.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use chrono::{NaiveDate, Utc};
 use serde_json::json;
-use tidemark_engine::offline::{ARCHIVE_ROWS_PER_FILE, CompactStep, Compaction, Storage, compact};
+use tidemark_engine::catalog::Source;
+use tidemark_engine::offline::{ARCHIVE_ROWS_PER_FILE, CompactStep, Compaction, Retention, Storage, compact};
+use tidemark_engine::plan::Project;
+use tidemark_engine::platform::views_that_need_all;
+use tidemark_engine::source::instant;
 
 use crate::archive::sources;
 use crate::console::{bytes, count, counted, print};
@@ -38,20 +42,31 @@ fn grace(text: &str) -> Result<Duration, String> {
 pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let project = settings.project().await?;
     let storage = Storage::open(settings.folder().offline())?;
-    for source in sources(&project, args.source.as_deref())? {
+    let sources = sources(&project, args.source.as_deref())?;
+    for source in &sources {
+        may_forget(settings, &project, &storage, source).await?;
+    }
+    for source in sources {
+        let retention = source.options.retention.as_ref().map(|kept| Retention {
+            timestamp: source.timestamp.clone(),
+            before: Utc::now().timestamp_micros().saturating_sub(kept.value),
+        });
         let how = Compaction {
             order: project.clustering(source),
             before: args.before,
             grace: args.grace,
             rows_per_file: ARCHIVE_ROWS_PER_FILE,
+            retention,
             now: Utc::now(),
         };
-        let (mut merged, mut made, mut removed, mut waiting) = (0, 0, 0, 0);
+        let (mut merged, mut made, mut removed, mut waiting, mut retired) = (0, 0, 0, 0, 0);
         let mut failed = None;
         let mut hear = |step: &CompactStep| {
             match step {
                 CompactStep::Merged { files, .. } => (merged, made) = (merged + files, made + 1),
                 CompactStep::Removed { .. } => removed += 1,
+                CompactStep::Retired { events, .. } => retired += events,
+                CompactStep::Kept { .. } => {}
                 CompactStep::Waiting { files } => waiting = *files,
             }
             if let Err(error) = say(settings, step) {
@@ -62,7 +77,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         failed.map_or(Ok(()), Err)?;
         if settings.json {
             let name = &source.name;
-            let line = json!({"event": "finished", "source": name, "merged": merged, "into": made, "removed": removed, "waiting": waiting});
+            let line = json!({"event": "finished", "source": name, "merged": merged, "into": made, "removed": removed, "waiting": waiting, "retired": retired});
             print(&line.to_string())?;
         } else {
             print(&format!(
@@ -73,6 +88,24 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A source may only forget events that no view needs for ever.
+async fn may_forget(settings: &Settings, project: &Project, storage: &Storage, source: &Source) -> Result<()> {
+    let Some(kept) = &source.options.retention else { return Ok(()) };
+    let scratch = settings.folder().path().join(format!(".compact-{}", std::process::id()));
+    let views = views_that_need_all(project, &source.name, storage, &scratch).await?;
+    if !views.is_empty() {
+        bail!(
+            "source {}: its retention of {} days can't be applied: {} need all events there ever were; expected frames that begin an \
+             interval PRECEDING, not UNBOUNDED or ROWS; hint: change or drop the views (a `tidemark up` or `stream` that serves the old \
+             ones must have gone over to the new ones), or leave `retention` out. Nothing was changed",
+            source.name,
+            kept.value / 86_400_000_000,
+            views.join(", ")
+        );
+    }
+    Ok(())
 }
 
 fn say(settings: &Settings, step: &CompactStep) -> Result<()> {
@@ -87,6 +120,23 @@ fn say(settings: &Settings, step: &CompactStep) -> Result<()> {
         CompactStep::Merged { path, files, rows, bytes: size } => {
             let (rows, size) = (count(*rows as u64), bytes(*size as u64));
             eprintln!("{path}: {files} files, {rows} rows, {size}");
+            Ok(())
+        }
+        CompactStep::Retired { before, files, events } if settings.json => print(
+            &json!({"event": "retired", "before": instant(*before), "files": files, "events": events}).to_string(),
+        ),
+        CompactStep::Kept { path, cause } if settings.json => {
+            print(&json!({"event": "kept", "file": path, "cause": cause}).to_string())
+        }
+        CompactStep::Retired { before, files, events } => {
+            let (files, events) = (counted(*files, "file"), count(*events));
+            print(&format!(
+                "retention: {files} with {events} events, all before {}, no longer count; a later run removes them",
+                instant(*before)
+            ))
+        }
+        CompactStep::Kept { path, cause } => {
+            eprintln!("warning: {path}: retention can't remove it, nor what came in after it: {cause}");
             Ok(())
         }
         CompactStep::Removed { .. } | CompactStep::Waiting { .. } => Ok(()),

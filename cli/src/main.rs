@@ -54,7 +54,8 @@ enum Verb {
     Up(up::Args),
     /// Streams from Kafka into Redis and the archive; start more of it to share the work
     Stream(stream::Args),
-    /// Puts small files of the archive together, and orders their rows by time; readers and the stream go on meanwhile
+    /// Puts small files of the archive together, orders their rows by time, and removes what is older than sources keep it; readers and the
+    /// stream go on meanwhile
     Compact(compact::Args),
     /// Proves the archive complete, or says what is wrong with it
     Archive(archive::Args),

@@ -96,6 +96,7 @@ pub async fn backfill(
     if !todo.is_empty() {
         let failed = |e| Error::Events { source_name: view.source.name.clone(), source: e };
         let past = event_table(folder, &view.source).await.map_err(failed)?;
+        check_held(view, &past, &todo)?;
         let entities = entities(&job.session()?, view, past.table.clone()).await.map_err(job.run())?;
         let (done, mut steps) = mpsc::unbounded();
         let passes = stream::iter(todo.chunks(AT_ONCE).map(Ok));
@@ -121,6 +122,18 @@ pub async fn backfill(
     }
     made.elapsed = started.elapsed();
     Ok(made)
+}
+
+/// What is made of events that are gone would be wrong.
+fn check_held(view: &FeatureView, past: &Past, dates: &[NaiveDate]) -> Result<()> {
+    let Some(horizon) = past.removed.horizon(&view.source.timestamp) else { return Ok(()) };
+    match dates.iter().find(|date| view.needs_before(horizon, end(**date))) {
+        Some(date) => {
+            let cause = format!("view {}: {}", view.name, view.beyond(horizon));
+            Err(Error::Run { what: format!("snapshot of {date}, as of its end"), cause })
+        }
+        None => Ok(()),
+    }
 }
 
 /// A view by its name.
@@ -188,7 +201,7 @@ impl Job {
         done: &mpsc::UnboundedSender<Step>,
     ) -> Result<()> {
         let instants: Vec<i64> = dates.iter().copied().map(end).collect();
-        let plan = snapshot_plan(&self.view, entities, &instants, past.table.clone()).map_err(self.run())?;
+        let plan = snapshot_plan(&self.view, entities, &instants, past).map_err(self.run())?;
         let rows = self.session()?.execute_logical_plan(plan).await.map_err(self.run())?;
         let mut rows = rows.execute_stream().await.map_err(self.run())?;
         // Rows come by instant, so that a date is whole when the next one begins.

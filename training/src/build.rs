@@ -93,7 +93,7 @@ pub async fn build(
     let spine = spine.cut(options.cut.clone());
     let events = events(folder, service).await?;
     let table = |source: &tidemark_engine::catalog::Source| {
-        let past = events.get(&source.name).map(|past| past.table.clone());
+        let past = events.get(&source.name).cloned();
         past.ok_or_else(|| plan_datafusion_err!("no events of source `{}`", source.name))
     };
     let plan =

@@ -15,6 +15,7 @@ mod history;
 mod parity;
 mod past;
 mod production;
+mod retention;
 mod schemas;
 mod stores;
 mod support;

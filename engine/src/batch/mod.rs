@@ -6,6 +6,7 @@
 //! and the service's own steps, the same code as the stream and the request plan.
 
 mod buckets;
+mod horizon;
 mod join;
 mod keys;
 mod node;

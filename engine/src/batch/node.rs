@@ -26,6 +26,8 @@ pub struct PointInTimeJoin {
     pub keys: Vec<Expr>,
     /// The instant, an expression over the spine.
     pub instant: Expr,
+    /// From when on there is every event; none where nothing was removed.
+    pub horizon: Option<i64>,
     schema: DFSchemaRef,
 }
 
@@ -36,12 +38,16 @@ impl PointInTimeJoin {
         views: Vec<(Arc<FeatureView>, TableReference)>,
         keys: Vec<Expr>,
         instant: Expr,
+        horizon: Option<i64>,
     ) -> Result<Self> {
+        if let Some(((view, _), horizon)) = views.iter().find(|(view, _)| view.needs_all()).zip(horizon) {
+            return plan_err!("view {}: {}", view.name, view.beyond(horizon));
+        }
         let mut schema = spine.schema().as_ref().clone();
         for (view, alias) in &views {
             schema = schema.join(&DFSchema::try_from_qualified_schema(alias.clone(), &nullable(&view.schema))?)?;
         }
-        Ok(Self { spine, events, views, keys, instant, schema: Arc::new(schema) })
+        Ok(Self { spine, events, views, keys, instant, horizon, schema: Arc::new(schema) })
     }
 
     /// Whether another view can be joined in the same pass, by the same keys.
@@ -53,7 +59,7 @@ impl PointInTimeJoin {
 
     fn identity(&self) -> impl PartialOrd + Hash + '_ {
         let views: Vec<_> = self.views.iter().map(|(view, alias)| (&view.name, &view.fingerprint, alias)).collect();
-        (views, &self.keys, &self.instant, &self.spine)
+        (views, &self.keys, &self.instant, &self.spine, self.horizon)
     }
 }
 
@@ -96,7 +102,7 @@ impl UserDefinedLogicalNodeCore for PointInTimeJoin {
         let (Ok([spine, events]), Some(instant)) = (<[LogicalPlan; 2]>::try_from(inputs), exprs.pop()) else {
             return plan_err!("a point-in-time join has two inputs and an instant");
         };
-        Self::try_new(spine, events, self.views.clone(), exprs, instant)
+        Self::try_new(spine, events, self.views.clone(), exprs, instant, self.horizon)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {

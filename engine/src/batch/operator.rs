@@ -38,6 +38,7 @@ pub struct PointInTimeExec {
     views: Vec<Arc<FeatureView>>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     instant: Arc<dyn PhysicalExpr>,
+    horizon: Option<i64>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -52,6 +53,7 @@ impl PointInTimeExec {
         views: Vec<Arc<FeatureView>>,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         instant: Arc<dyn PhysicalExpr>,
+        horizon: Option<i64>,
         schema: SchemaRef,
     ) -> Self {
         let properties = PlanProperties::new(
@@ -66,6 +68,7 @@ impl PointInTimeExec {
             views,
             keys,
             instant,
+            horizon,
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -135,7 +138,7 @@ impl ExecutionPlan for PointInTimeExec {
             return internal_err!("a point-in-time join has two inputs");
         };
         let this = self.as_ref().clone();
-        let new = Self::new(spine, events, this.views, this.keys, this.instant, this.schema);
+        let new = Self::new(spine, events, this.views, this.keys, this.instant, this.horizon, this.schema);
         Ok(Arc::new(Self { times: this.times, ..new }))
     }
 
@@ -153,6 +156,7 @@ impl ExecutionPlan for PointInTimeExec {
             views: self.views.clone(),
             keys: self.keys.clone(),
             instant: self.instant.clone(),
+            horizon: self.horizon,
             schema: self.schema.clone(),
             metrics: self.metrics.clone(),
             times: self.times.clone().zip(self.time()),

@@ -24,6 +24,7 @@ use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 
 use super::buckets::{BUCKETS, Bucket, Buckets, DEPTHS};
+use super::horizon::Held;
 use super::join::Joined;
 use super::keys::{hashes, key_fields};
 use super::sides::{EventSide, SpineSide, Wanted, event_columns, spine_schema, whole};
@@ -35,6 +36,7 @@ pub(super) struct Run {
     pub views: Vec<Arc<FeatureView>>,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub instant: Arc<dyn PhysicalExpr>,
+    pub horizon: Option<i64>,
     pub schema: SchemaRef,
     pub context: Arc<TaskContext>,
     pub metrics: ExecutionPlanMetricsSet,
@@ -52,8 +54,14 @@ impl Run {
         let early = if self.times.is_none() { Some(self.streams()?) } else { None };
         let spilled = SpillMetrics::new(&self.metrics, 0);
         let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, view, &self.context, spilled);
+        let mut read = 0;
         while let Some(rows) = spine.try_next().await? {
             side.push(&rows)?;
+            if let Some(horizon) = self.horizon {
+                let held = Held { views: &self.views, keys: &self.keys, instant: &self.instant, horizon };
+                held.check(&rows, read)?;
+            }
+            read += rows.num_rows();
         }
         let (spine, wanted) = side.finish()?;
         if let Some((filter, time)) = &self.times {

@@ -122,6 +122,7 @@ fn plan(
         join.views.iter().map(|(view, _)| view.clone()).collect(),
         join.keys.iter().map(expr).collect::<Result<_>>()?,
         expr(&join.instant)?,
+        join.horizon,
         Arc::clone(datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(join).inner()),
     ))))
 }

@@ -1,7 +1,8 @@
 //! A view's values for every entity at regular instants.
 //!
 //! Guarantee: a snapshot's values are those that a read of the entity as of the instant gives, since the point-in-time join
-//! computes them. Every entity is there whose first event lies at or before the instant, also where its frames are empty.
+//! computes them. Every entity is there whose first event lies at or before the instant, also where its frames are empty; of those
+//! that had events only before the horizon of a source's retention nothing is known any more.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use super::PointInTimeJoin;
 use super::keys::{Numbers, key_columns, key_fields};
 use super::sides::whole;
 use super::training::events_plan;
+use crate::offline::Past;
 use crate::plan::pipeline::{batch, nullable};
 use crate::plan::{FeatureView, timestamp_type};
 
@@ -91,7 +93,7 @@ pub fn snapshot_plan(
     view: &Arc<FeatureView>,
     entities: &Entities,
     instants: &[i64],
-    events: Arc<dyn TableProvider>,
+    events: &Past,
 ) -> Result<LogicalPlan> {
     const SPINE: &str = "__entities";
     const VIEW: &str = "__view";
@@ -104,8 +106,9 @@ pub fn snapshot_plan(
     let of = |relation: &str, name: &str| Expr::Column(Column::new(Some(relation), name));
     let on = keys.iter().map(|key| of(SPINE, key.name())).collect();
     let views = vec![(view.clone(), TableReference::bare(VIEW))];
-    let join =
-        PointInTimeJoin::try_new(spine, events_plan([view.as_ref()], events)?, views, on, of(SPINE, SNAPSHOT_TIME))?;
+    let horizon = events.removed.horizon(&view.source.timestamp);
+    let events = events_plan([view.as_ref()], events.table.clone())?;
+    let join = PointInTimeJoin::try_new(spine, events, views, on, of(SPINE, SNAPSHOT_TIME), horizon)?;
     // A key is the view's own column where it selects it, and the spine's otherwise.
     let key = |(place, field): (usize, &Arc<Field>)| {
         let expr = of(SPINE, &format!("key_{place}"));

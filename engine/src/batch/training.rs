@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 use super::spine::{Spine, TrainingError};
 use super::{PartitionBy, PointInTimeJoin, ServiceStep};
 use crate::catalog::Source;
+use crate::offline::Past;
 use crate::plan::join::{JoinWords, as_view, join_words, step, view_keys};
 use crate::plan::pipeline::{Kind, Step, project};
 use crate::plan::service::{AS_OF, INSTANT, ROW, spine_column};
@@ -26,7 +27,7 @@ use crate::plan::{FeatureService, FeatureView, Problem, Project, REQUEST};
 use crate::source::{META_COLUMNS, event_schema};
 
 /// Gives a source's past as a table: the contract's columns, then `_partition`, `_offset`, `_ingested_at`.
-pub type EventTables<'a> = &'a dyn Fn(&Source) -> Result<Arc<dyn TableProvider>>;
+pub type EventTables<'a> = &'a dyn Fn(&Source) -> Result<Past>;
 
 /// A service evaluated over a spine: the spine's columns, then the service's, in the spine's order; with `by`, in that
 /// order among those of one value.
@@ -203,9 +204,10 @@ impl Rewrite<'_> {
         instant: Expr,
     ) -> Result<LogicalPlan> {
         let Some((view, _)) = views.first() else { return plan_err!("a point-in-time join of no view") };
-        let table = (self.events)(&view.source)?;
-        let events = events_plan(views.iter().map(|(view, _)| view.as_ref()), table)?;
-        let node = PointInTimeJoin::try_new(spine, events, views, keys, instant)?;
+        let past = (self.events)(&view.source)?;
+        let horizon = past.removed.horizon(&view.source.timestamp);
+        let events = events_plan(views.iter().map(|(view, _)| view.as_ref()), past.table)?;
+        let node = PointInTimeJoin::try_new(spine, events, views, keys, instant, horizon)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
@@ -15,6 +14,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::batch::{self, Spine, TrainingError};
 use crate::catalog::Source;
+use crate::offline::Past;
 use crate::plan::planner::{Planner, Relation};
 use crate::plan::{FeatureService, FeatureView, Project, REQUEST, TrainingSet, service, timestamp_type};
 use crate::source::event_schema;
@@ -87,8 +87,8 @@ fn optimised(plan: LogicalPlan) -> Result<LogicalPlan> {
     batch::session().state().optimize(&plan)
 }
 
-fn no_events(source: &Source) -> Result<Arc<dyn TableProvider>> {
-    Ok(Arc::new(EmptyTable::new(event_schema(&source.schema))))
+fn no_events(source: &Source) -> Result<Past> {
+    Ok(Past::whole(Arc::new(EmptyTable::new(event_schema(&source.schema)))))
 }
 
 fn with_instant(columns: &SchemaRef, name: &str) -> SchemaRef {

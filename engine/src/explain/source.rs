@@ -41,6 +41,11 @@ pub fn facts(project: &Project, source: &Source) -> RelationFacts {
     );
     add("history", options.history.as_ref().map(|h| h.value.clone()));
     add("max_future", Some(format!("{}: an event further past the clock is refused", duration(options.max_future))));
+    let retention = options.retention.as_ref().map(|kept| duration(kept.value));
+    add(
+        "retention",
+        retention.map(|kept| format!("{kept}: `tidemark compact` removes files whose events are all older")),
+    );
     if source.connector == Connector::Kafka {
         add("partitions", Some(format!("{} in the embedded log", source.partitions())));
         add("start", options.start.as_ref().map(|s| start(s.value)));

@@ -73,6 +73,30 @@ pub(super) fn gallop(times: &[i64], from: usize, before: impl Fn(i64) -> bool) -
 }
 
 impl Kernel {
+    /// From when on events matter to the values at `t`; `i64::MIN` where all that is older does.
+    pub fn since(&self, t: i64) -> i64 {
+        let since = self.spec.frames.iter().map(|frame| match frame {
+            Frame::Range { start: Some(start), end } => match instants(Some(*start), *end, self.spec.tile, t) {
+                (Some(start), until) if start <= until => start,
+                // It covers nothing.
+                _ => i64::MAX,
+            },
+            _ => i64::MIN,
+        });
+        since.min().unwrap_or(i64::MAX)
+    }
+
+    /// An instant from which on no frame reaches before another one: the first of all, unless a frame has months. None where frames
+    /// always do.
+    pub fn reaches_no_further_than(&self, horizon: i64) -> Option<i64> {
+        let horizon_of_tail = self.spec.tile.map_or(horizon, |tile| floor(horizon.saturating_add(tile - 1), tile));
+        let from = self.spec.frames.iter().map(|frame| match frame {
+            Frame::Range { start: Some(start), .. } => Some(horizon_of_tail.saturating_add(start.longest_micros())),
+            _ => None,
+        });
+        Some(from.collect::<Option<Vec<i64>>>()?.into_iter().max().unwrap_or(i64::MIN))
+    }
+
     /// What a frame covers at `t`; `None` where the timeline no longer has all of it.
     pub(super) fn cover(&self, timeline: &Timeline, frame: &Frame, t: i64) -> Option<Cover> {
         match frame {

@@ -3,7 +3,8 @@
 //! Guarantees: a file is `<partition>-<first offset>.parquet` as the stream wrote it, or
 //! `<partition>-<first offset>-<last offset>.parquet` where compaction put several together. What lies within such a range is
 //! covered: its rows are in the file of the range, and it does not count, whether it is removed already or not. So the files that
-//! count have every row once, at every moment of a compaction, and whoever reads decides so by the names alone.
+//! count have every row once, at every moment of a compaction, and whoever reads decides so by the names alone. What lies below a
+//! partition's beginning does not count either: retention let go of it, see [`super::retention`].
 //!
 //! Ranges never cross: see [`super::compact`]. Where they do, somebody else made them, and nothing is read.
 
@@ -15,6 +16,7 @@ use object_store::ObjectMeta;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
+use super::retention::{self, Record, Removed};
 use super::{OfflineError, Storage, archive_ends};
 use crate::source::OFFSET;
 
@@ -38,6 +40,10 @@ pub(super) struct Files {
     pub counting: Vec<ArchiveFile>,
     /// Files that don't, with the one whose range each lies in: the shortest there is first.
     pub covered: Vec<(ArchiveFile, Vec<ArchiveFile>)>,
+    /// Files below the beginning of their partition: they don't count.
+    pub below: Vec<ArchiveFile>,
+    /// What is gone, or about to go.
+    pub removed: Removed,
 }
 
 /// The name of a file as the stream writes it.
@@ -87,8 +93,16 @@ fn parse(stem: &str) -> Option<(i32, i64, Option<i64>)> {
 
 /// Looks up what a source's archive is now.
 pub(super) async fn list_archive(storage: &Storage, source: &str) -> Result<Files, OfflineError> {
+    Ok(list_with_records(storage, source).await?.0)
+}
+
+/// The same, with the records of what is gone.
+pub(super) async fn list_with_records(storage: &Storage, source: &str) -> Result<(Files, Vec<Record>), OfflineError> {
     let listed = storage.list(&storage.path(&["archive", source]), "parquet").await?;
-    Files::of(listed.into_iter().map(ArchiveFile::of).collect::<Result<_, _>>()?)
+    // After the files: one that is missing was removed after its record was there.
+    let records = retention::records(storage, source).await?;
+    let files = listed.into_iter().map(ArchiveFile::of).collect::<Result<_, _>>()?;
+    Ok((Files::of(files, retention::removed(&records))?, records))
 }
 
 /// The same for who wants to hear of every file that isn't one of the archive's.
@@ -108,12 +122,23 @@ pub(super) async fn list_archive_leniently(
 }
 
 impl Files {
-    pub(super) fn of(mut files: Vec<ArchiveFile>) -> Result<Files, OfflineError> {
+    pub(super) fn of(mut files: Vec<ArchiveFile>, removed: Removed) -> Result<Files, OfflineError> {
         // What covers comes before what it covers.
         files.sort_by_key(|file| (file.partition, file.first, Reverse(file.end()), file.last.is_none()));
-        let mut found = Files::default();
+        let mut found = Files { removed, ..Files::default() };
         let mut covers: Vec<ArchiveFile> = vec![];
         for file in files {
+            let begin = found.removed.begin(file.partition);
+            if file.first < begin {
+                if file.end() >= begin {
+                    return Err(OfflineError::Foreign {
+                        path: file.meta.location.to_string(),
+                        cause: format!("retention removed what lies below offset {begin}, and it goes beyond"),
+                    });
+                }
+                found.below.push(file);
+                continue;
+            }
             covers.retain(|cover| cover.partition == file.partition && cover.end() >= file.first);
             if let Some(crossed) = covers.iter().find(|cover| cover.end() < file.end()) {
                 return Err(OfflineError::Foreign {
@@ -154,8 +179,15 @@ pub(super) async fn ranges(
 
 /// Per partition, the offset after the last event in a source's archive.
 pub(super) async fn last_events(storage: &Storage, source: &str) -> Result<BTreeMap<i32, i64>, OfflineError> {
-    let ranges = ranges(storage, &list_archive(storage, source).await?).await?;
-    Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end() + 1)).collect())
+    ends(storage, &list_archive(storage, source).await?).await
+}
+
+/// Per partition, the offset after the last event in some files that count, or after what is gone.
+pub(super) async fn ends(storage: &Storage, files: &Files) -> Result<BTreeMap<i32, i64>, OfflineError> {
+    let ranges = ranges(storage, files).await?;
+    let mut ends: BTreeMap<i32, i64> = files.removed.partitions().map(|(p, held)| (p, held.begin)).collect();
+    ends.extend(ranges.into_iter().map(|(partition, range)| (partition, range.end() + 1)));
+    Ok(ends)
 }
 
 /// Per partition, the offset below which every event is in a source's archive, or was refused.
@@ -230,7 +262,7 @@ mod tests {
                 None => stream_name(p, first),
             };
             let files = names.iter().map(|file| ArchiveFile::of(meta(&format!("a/{}", name(file)))).unwrap());
-            Files::of(files.collect())
+            Files::of(files.collect(), Removed::default())
         };
         let short = |file: &ArchiveFile| (file.partition, file.first, file.last);
         let found = of(&[

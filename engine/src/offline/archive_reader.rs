@@ -21,9 +21,10 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 
-use super::archive_files::{ArchiveFile, list_archive, ranges};
+use super::archive_files::{ArchiveFile, ends, list_archive};
 use super::clustered::{Clustered, offsets_in};
 use super::older_files::OlderFiles;
+use super::retention::Removed;
 use super::{OfflineError, Storage, archive_ends, failed};
 use crate::source::{Contract, event_schema};
 
@@ -37,6 +38,7 @@ pub struct ArchiveReader {
     schema: SchemaRef,
     older: OlderFiles,
     partitions: BTreeMap<i32, Partition>,
+    removed: Removed,
     /// The file that the last read was in, and rows of it that are unpacked already.
     open: Option<Open>,
 }
@@ -100,15 +102,20 @@ impl ArchiveReader {
     pub async fn open(storage: Storage, source: &str, contract: &Arc<Contract>) -> Result<ArchiveReader, OfflineError> {
         let older = OlderFiles::new(source, Arc::clone(contract)).map_err(failed(&Path::from(source), "no reader"))?;
         let schema = event_schema(contract.columns());
-        let partitions = partitions(&storage, source).await?;
-        Ok(ArchiveReader { storage, source: source.to_owned(), schema, older, partitions, open: None })
+        let (partitions, removed) = partitions(&storage, source).await?;
+        Ok(ArchiveReader { storage, source: source.to_owned(), schema, older, partitions, removed, open: None })
     }
 
     /// Looks up anew what is there.
     pub async fn refresh(&mut self) -> Result<(), OfflineError> {
-        self.partitions = partitions(&self.storage, &self.source).await?;
+        (self.partitions, self.removed) = partitions(&self.storage, &self.source).await?;
         self.open = None;
         Ok(())
+    }
+
+    /// What retention removed, as far as it is known: a read that didn't find what it removed since knows of it afterwards.
+    pub fn removed(&self) -> &Removed {
+        &self.removed
     }
 
     /// Of the rows that are read.
@@ -225,15 +232,14 @@ impl ArchiveReader {
     }
 }
 
-async fn partitions(storage: &Storage, source: &str) -> Result<BTreeMap<i32, Partition>, OfflineError> {
+async fn partitions(storage: &Storage, source: &str) -> Result<(BTreeMap<i32, Partition>, Removed), OfflineError> {
     let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
     let files = list_archive(storage, source).await?;
     for file in &files.counting {
         partitions.entry(file.partition).or_insert(Partition { files: vec![], end: 0 }).files.push(file.clone());
     }
-    let ends = ranges(storage, &files).await?.into_iter().map(|(partition, range)| (partition, range.end() + 1));
-    for (partition, end) in archive_ends::beyond(storage, source, ends.collect()).await? {
+    for (partition, end) in archive_ends::beyond(storage, source, ends(storage, &files).await?).await? {
         partitions.entry(partition).or_insert(Partition { files: vec![], end }).end = end;
     }
-    Ok(partitions)
+    Ok((partitions, files.removed))
 }

@@ -29,6 +29,7 @@ use object_store::path::Path;
 use super::archive_files::{list_archive, ranges};
 use super::history::{History, HistoryTable};
 use super::older_files::OlderFiles;
+use super::retention::Removed;
 use super::{OfflineError, Storage, failed};
 use crate::source::{Contract, event_schema};
 
@@ -39,9 +40,16 @@ pub struct Past {
     pub offsets: BTreeMap<i32, RangeInclusive<i64>>,
     /// The version of the source's history, if it declares one: its events come first.
     pub history: Option<String>,
+    /// What retention removed before the table was made.
+    pub removed: Removed,
 }
 
 impl Past {
+    /// A table of everything.
+    pub fn whole(table: Arc<dyn TableProvider>) -> Past {
+        Past { table, offsets: BTreeMap::new(), history: None, removed: Removed::default() }
+    }
+
     /// With what came before.
     pub fn after(self, history: Arc<History>) -> Past {
         let version = Some(history.version().to_owned());
@@ -60,7 +68,7 @@ pub async fn archive_table(
     let schema = event_schema(contract.columns());
     let found = list_archive(storage, source).await?;
     let Some(any) = found.counting.first() else {
-        return Ok(Past { table: Arc::new(EmptyTable::new(schema)), offsets: BTreeMap::new(), history: None });
+        return Ok(Past { removed: found.removed, ..Past::whole(Arc::new(EmptyTable::new(schema))) });
     };
     let older = OlderFiles::new(source, contract.clone()).map_err(failed(&Path::from(source), "no table"))?;
     let store = storage.url_of(&any.meta.location)?.object_store();
@@ -70,7 +78,8 @@ pub async fn archive_table(
         files.push(ObjectMeta { location, ..file.meta.clone() });
     }
     let table = ArchiveTable { storage: storage.clone(), store, schema, files, older };
-    Ok(Past { table: Arc::new(table), offsets: ranges(storage, &found).await?, history: None })
+    let offsets = ranges(storage, &found).await?;
+    Ok(Past { table: Arc::new(table), offsets, history: None, removed: found.removed })
 }
 
 /// Whether a plan failed since a file is gone that was there when its table was made.

@@ -23,8 +23,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::parquet_to_arrow_schema;
 
 use super::archive::properties;
-use super::archive_files::{ArchiveFile, Files, compacted_name, list_archive};
+use super::archive_files::{ArchiveFile, Files, compacted_name, list_archive, list_with_records};
 use super::clustered::offsets_in;
+use super::retention::{Retention, retire};
 use super::{OfflineError, Storage, failed};
 use crate::source::{OFFSET, PARTITION};
 
@@ -33,7 +34,7 @@ use crate::source::{OFFSET, PARTITION};
 const ROW_GROUP_ROWS: usize = 32 * 1024;
 
 /// Files that are asked for at once.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// How to compact.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct Compaction {
     pub grace: Duration,
     /// Rows of a compacted file at the most. An archive has one such number for all its life: stretches begin by it.
     pub rows_per_file: usize,
+    /// What the archive keeps; all, where it isn't stated.
+    pub retention: Option<Retention>,
     pub now: DateTime<Utc>,
 }
 
@@ -56,6 +59,10 @@ pub enum CompactStep {
     Merged { path: String, files: usize, rows: usize, bytes: usize },
     /// A file that no longer counted was removed.
     Removed { path: String, bytes: u64 },
+    /// Events were too old: their files no longer count, and whatever needs events before this instant is refused from now on.
+    Retired { before: i64, files: usize, events: u64 },
+    /// A file that may be too old, which can't be told, and all after it.
+    Kept { path: String, cause: String },
     /// So many files no longer count, and stay until their grace is over.
     Waiting { files: usize },
 }
@@ -67,13 +74,12 @@ pub async fn compact(
     how: &Compaction,
     step: &mut (dyn FnMut(&CompactStep) + Send),
 ) -> Result<(), OfflineError> {
+    let (files, records) = list_with_records(storage, source).await?;
+    let mut waiting = retire(storage, source, (&files, &records), how, step).await?;
     let files = list_archive(storage, source).await?;
-    let mut waiting = 0;
     for (file, covers) in &files.covered {
         // Whoever listed the archive after any of its covers was there doesn't read it.
-        let over =
-            |cover: &ArchiveFile| (how.now - cover.meta.last_modified).to_std().is_ok_and(|age| age >= how.grace);
-        if covers.iter().any(over) {
+        if covers.iter().any(|cover| how.over(&cover.meta)) {
             storage.remove(&file.meta.location).await?;
             step(&CompactStep::Removed { path: file.meta.location.to_string(), bytes: file.meta.size });
         } else {

@@ -1,18 +1,20 @@
-//! Random streams, random compactions that die anywhere, and readers that look all the time.
+//! Random streams, random compactions and removals that die anywhere, and readers that look all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::archive_files::stream_name;
-use super::super::{ArchiveReader, ArchiveWriter, Past, archive_table, archived_ends, gone};
+use super::super::{
+    ArchiveReader, ArchiveWriter, Beside, Past, Removed, Verified, archive_table, archived_ends, gone, verify,
+};
 use super::*;
 use crate::source::{Contract, event_schema};
 
@@ -70,9 +72,10 @@ impl Truth {
         self.events.iter().filter(|((p, _), _)| *p == partition).map(|((_, o), grown)| (*o, *grown)).collect()
     }
 
-    /// The rows of a partition under the contract of today.
-    fn rows(&self, partition: i32) -> RecordBatch {
-        let of = self.of(partition);
+    /// The rows of a partition that are held, under the contract of today.
+    fn rows(&self, partition: i32, removed: &Removed) -> RecordBatch {
+        let mut of = self.of(partition);
+        of.retain(|(offset, _)| *offset >= removed.begin(partition));
         let rows = events(partition, &of.iter().map(|(o, _)| *o).collect::<Vec<_>>(), true);
         let more: StringArray =
             of.iter().map(|(o, grown)| Some(if *grown { format!("m{o}") } else { "none".into() })).collect();
@@ -109,19 +112,32 @@ struct Reading {
     end: i64,
 }
 
-/// Everything that reads an archive reads what was written, once and in order.
-async fn holds(storage: &Storage, truth: &Truth) {
+/// What retention removed is older than it says.
+fn is_older(truth: &Truth, removed: &Removed) {
+    for (partition, offset) in truth.events.keys() {
+        if *offset < removed.begin(*partition) {
+            let at = events(*partition, &[*offset], true)["at"].as_primitive::<TimestampMicrosecondType>().value(0);
+            assert!(removed.horizon("at").is_some_and(|horizon| at < horizon), "offset {offset} of {partition}");
+        }
+    }
+}
+
+/// Everything that reads an archive reads what was written, once and in order, apart from what retention removed.
+async fn holds(storage: &Storage, truth: &Truth) -> Removed {
     let mut reader = ArchiveReader::open(storage.clone(), "t", &contract(true)).await.unwrap();
     let past = archive_table(storage, "t", &contract(true)).await.unwrap();
     assert_eq!(archived_ends(storage, "t").await.unwrap(), truth.ends);
-    let expected: Vec<RecordBatch> = truth.ends.keys().map(|partition| truth.rows(*partition)).collect();
+    assert_eq!(reader.removed(), &past.removed);
+    is_older(truth, &past.removed);
+    let rows = |partition: &i32| truth.rows(*partition, &past.removed);
+    let expected: Vec<RecordBatch> = truth.ends.keys().map(rows).collect();
     let all = concat_batches(&schema(true), &expected).unwrap();
     assert!(same(&table(&past).await.unwrap(), &all), "the table");
     for (partition, expected) in truth.ends.keys().zip(&expected) {
         assert_eq!(reader.end(*partition), truth.ends[partition]);
-        let offsets = truth.of(*partition);
+        let offsets = offsets_in(expected);
         let known = past.offsets.get(partition).map(|range| (*range.start(), *range.end()));
-        assert_eq!(known, offsets.first().map(|(first, _)| (*first, offsets[offsets.len() - 1].0)));
+        assert_eq!(known, offsets.first().copied().zip(offsets.last().copied()));
         let (mut found, mut from) = (vec![], 0);
         while let Some(rows) = reader.read(*partition, from, 37).await.unwrap() {
             from = offsets_in(&rows).last().unwrap() + 1;
@@ -129,6 +145,25 @@ async fn holds(storage: &Storage, truth: &Truth) {
         }
         assert!(same(&concat_batches(&schema(true), &found).unwrap(), expected), "partition {partition}");
     }
+    past.removed
+}
+
+/// Nothing is wrong, as far as the embedded log and the letters say.
+async fn is_whole(storage: &Storage, truth: &Truth, begins: &BTreeMap<i32, i64>) -> Verified {
+    let mut beside = Beside::default();
+    let mut log = BTreeMap::new();
+    for (partition, end) in &truth.ends {
+        let taken: BTreeSet<i64> = truth.of(*partition).into_iter().map(|(offset, _)| offset).collect();
+        let refused = (begins[partition]..*end).filter(|offset| !taken.contains(offset));
+        beside.refused.insert(*partition, refused.collect());
+        log.insert(*partition, (begins[partition], *end));
+    }
+    beside.log = Some(log);
+    let verified = verify(storage, "t", async || Ok(beside.clone())).await.unwrap();
+    assert_eq!(verified.faults, []);
+    let events: u64 = verified.partitions.iter().map(|found| found.events + found.removed).sum();
+    assert_eq!(events, truth.events.len() as u64);
+    verified
 }
 
 /// Runs something until it has waited so often, and drops it there: as far as a killed process would have got.
@@ -145,13 +180,37 @@ async fn killed<T>(waits: usize, work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
+/// Runs something until it has waited so often, then something else to its end, and then the rest of it.
+async fn paused<T>(waits: usize, work: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
+    let mut work = Box::pin(work);
+    match killed(waits, work.as_mut()).await {
+        Some(done) => done,
+        None => {
+            meanwhile.await;
+            work.await
+        }
+    }
+}
+
+fn before(before: i64) -> Retention {
+    Retention { timestamp: "at".into(), before }
+}
+
 fn how(now: DateTime<Utc>) -> Compaction {
-    Compaction { order: vec!["at".into(), "key".into()], before: None, grace: HOUR, rows_per_file: ROWS, now }
+    Compaction {
+        order: vec!["at".into(), "key".into()],
+        before: None,
+        grace: HOUR,
+        rows_per_file: ROWS,
+        retention: None,
+        now,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_see_every_row_once_whatever_is_compacted() {
+async fn readers_see_every_row_once_whatever_is_compacted_and_removed() {
     let (mut merged, mut removed, mut killed_at_work, mut going_on, mut plans, mut missing) = (0, 0, 0, 0, 0, 0);
+    let (mut retired, mut skipped, mut beside_a_removal) = (0, 0, 0);
     for seed in 0..12 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
@@ -161,9 +220,15 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
         let mut writer = ArchiveWriter::open(storage.clone(), "t", schema(false), 25).await.unwrap();
         let mut reading: Option<Reading> = None;
         let mut planned: Option<(Past, Truth)> = None;
-        for _ in 0..40 {
+        let (begins, mut horizon) = (next.clone(), None);
+        for _ in 0..50 {
             let now = Utc::now() + chrono::Duration::minutes(random.random_range(0..180));
-            match random.random_range(0..10) {
+            // Every third archive keeps everything.
+            let newest = truth.ends.values().max().copied().unwrap_or(0) * 1_000_000;
+            let oldest = newest - random.random_range(0..600) * 1_000_000;
+            let kept = (seed % 3 > 0 && random.random_bool(0.4)).then(|| before(oldest));
+            let how = |now| Compaction { retention: kept.clone(), ..how(now) };
+            match random.random_range(0..12) {
                 // The stream goes on; some of what comes is refused.
                 0..=4 => {
                     if !grown && random.random_bool(0.05) {
@@ -171,7 +236,7 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
                         writer = ArchiveWriter::open(storage.clone(), "t", schema(true), 25).await.unwrap();
                     }
                     for (partition, next) in &mut next {
-                        let end = *next + random.random_range(0..30);
+                        let end = *next + random.random_range(0..60);
                         let taken: Vec<i64> = (*next..end).filter(|_| random.random_bool(0.9)).collect();
                         writer.append(*partition, &events(*partition, &taken, grown), end).await.unwrap();
                         truth.events.extend(taken.iter().map(|offset| ((*partition, *offset), grown)));
@@ -199,12 +264,42 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
                         futures::join!(compact(&storage, "t", &a, &mut none), compact(&storage, "t", &b, &mut neither));
                     a.and(b).unwrap();
                 }
-                _ => {
+                9 => {
                     let past = archive_table(&storage, "t", &contract(true)).await.unwrap();
                     planned = Some((past, truth.clone()));
                 }
+                // A training set is made while things go: it has all that it doesn't know to be gone, or it says what it missed.
+                _ => {
+                    let (first, second) = (how(now), how(now + HOUR * 2));
+                    let waits = random.random_range(0..12);
+                    let beside = async {
+                        for how in [first, second] {
+                            compact(&storage, "t", &how, &mut |_| ()).await.unwrap();
+                        }
+                    };
+                    let look = async {
+                        let past = archive_table(&storage, "t", &contract(true)).await.map_err(|e| e.to_string())?;
+                        Ok::<_, String>((table(&past).await, past.removed))
+                    };
+                    match paused(waits, look, beside).await {
+                        Ok((Ok(rows), removed)) => {
+                            let parts: Vec<_> = truth.ends.keys().map(|p| truth.rows(*p, &removed)).collect();
+                            assert!(same(&rows, &concat_batches(&schema(true), &parts).unwrap()), "seed {seed}");
+                            is_older(&truth, &removed);
+                            beside_a_removal += 1;
+                        }
+                        Ok((Err(error), _)) => assert!(gone(&error), "{error}"),
+                        Err(error) => assert!(error.contains("the file is gone"), "{error}"),
+                    }
+                }
             }
-            holds(&storage, &truth).await;
+            let lost = holds(&storage, &truth).await;
+            assert!(lost.horizon("at") >= horizon, "seed {seed}: it only rises");
+            retired += usize::from(lost.horizon("at") > horizon);
+            horizon = lost.horizon("at");
+            if random.random_bool(0.2) {
+                is_whole(&storage, &truth, &begins).await;
+            }
 
             // A reader that began long ago goes on.
             let reader = match reading.take() {
@@ -219,8 +314,13 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
             let Reading { mut reader, partition, from, most, end } = reader;
             // What came since it was opened is none of its.
             let known = truth.of(partition).into_iter().map(|(offset, _)| offset);
-            let known: Vec<i64> = known.filter(|offset| (from..end).contains(offset)).collect();
+            let mut known: Vec<i64> = known.filter(|offset| (from..end).contains(offset)).collect();
             let read = reader.read(partition, from, most).await.unwrap();
+            // What is gone it skips, and knows it.
+            let begin = reader.removed().begin(partition);
+            is_older(&truth, reader.removed());
+            skipped += usize::from(from < begin);
+            known.retain(|offset| *offset >= begin);
             let read = read.map_or(vec![], |rows| offsets_in(&rows).to_vec());
             assert!(!read.is_empty() || known.is_empty(), "seed {seed}, partition {partition} from {from}");
             assert_eq!(read, known[..read.len()], "seed {seed}, partition {partition} from {from}");
@@ -234,7 +334,8 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
             if let Some((past, then)) = &planned
                 && random.random_bool(0.3)
             {
-                let expected: Vec<RecordBatch> = then.ends.keys().map(|partition| then.rows(*partition)).collect();
+                let rows = |partition: &i32| then.rows(*partition, &past.removed);
+                let expected: Vec<RecordBatch> = then.ends.keys().map(rows).collect();
                 match table(past).await {
                     Ok(rows) => {
                         let expected = concat_batches(&schema(true), &expected).unwrap();
@@ -251,7 +352,10 @@ async fn readers_see_every_row_once_whatever_is_compacted() {
         }
     }
     println!("{merged} merged, {removed} removed, {killed_at_work} killed, {going_on} readers went on");
-    println!("{plans} old plans, {missing} of them without a file");
+    println!(
+        "{plans} old plans, {missing} of them without a file; {retired} times something was let go, {skipped} readers skipped it"
+    );
+    assert!(retired > 4 && skipped > 4 && beside_a_removal > 20);
     assert!(merged > 40 && removed > 80 && killed_at_work > 4 && going_on > 100 && plans > 10 && missing > 0);
 }
 
@@ -309,7 +413,7 @@ async fn files_are_put_together_by_day_up_to_the_newest_and_removed_after_the_gr
     let files = list_archive(&storage, "t").await.unwrap();
     let compacted = &files.counting[0];
     let rows = rows_of(compacted, &storage.get(&compacted.meta.location).await.unwrap()).unwrap();
-    let times = rows["at"].as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values();
+    let times = rows["at"].as_primitive::<TimestampMicrosecondType>().values();
     assert!(times.is_sorted());
     let footer = storage.footer(&compacted.meta).await.unwrap();
     let stated = |name: &str| {
@@ -418,4 +522,119 @@ async fn what_a_zombie_writes_into_a_range_does_not_count() {
     compact(&storage, "t", &wide, &mut |_| ()).await.unwrap();
     assert_eq!(names(&storage).await.len(), 2);
     holds(&storage, &truth).await;
+}
+
+/// Days whose events are all too old go, the newest file of a partition stays, and a later run removes what went.
+#[tokio::test]
+async fn days_go_when_all_their_events_are_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two hundred offsets a day, an offset a second, and an event as much as five hundred seconds before.
+    let storage = archive(&dir, 25, 40).await;
+    let truth = Truth { events: (0..1000).map(|o| ((0, o), true)).collect(), ends: BTreeMap::from([(0, 1000)]) };
+    let begins = BTreeMap::from([(0, 0)]);
+    let mut wide = how(Utc::now());
+    wide.rows_per_file = 1_000;
+    let newest = |offsets: std::ops::Range<i64>| {
+        let rows = events(0, &offsets.collect::<Vec<_>>(), true);
+        rows["at"].as_primitive::<TimestampMicrosecondType>().values().iter().max().copied().unwrap()
+    };
+    let run = async |how: &Compaction| {
+        let mut steps = vec![];
+        compact(&storage, "t", how, &mut |step| steps.push(step.clone())).await.unwrap();
+        steps
+    };
+    // To the microsecond: the newest event of the second day keeps it.
+    wide.retention = Some(before(newest(200..400)));
+    let steps = run(&wide).await;
+    assert!(steps.contains(&CompactStep::Retired { before: newest(0..200) + 1, files: 5, events: 200 }), "{steps:?}");
+    assert_eq!(holds(&storage, &truth).await.begin(0), 200);
+    wide.retention = Some(before(newest(200..400) + 1));
+    let steps = run(&wide).await;
+    assert!(steps.contains(&CompactStep::Retired { before: newest(200..400) + 1, files: 1, events: 200 }), "{steps:?}");
+    assert_eq!(names(&storage).await.len(), 25 + 4, "nothing is removed within the grace period");
+    let verified = is_whole(&storage, &truth, &begins).await;
+    assert_eq!((verified.partitions[0].removed, verified.below), (400, 11));
+    assert_eq!(verified.removed_before, Some(crate::source::instant(newest(200..400) + 1)));
+
+    // However little is to be kept, the last day is, which may go on.
+    wide.retention = Some(before(i64::MAX));
+    let steps = run(&wide).await;
+    assert!(steps.iter().any(|step| matches!(step, CompactStep::Retired { events: 400, .. })), "{steps:?}");
+    wide.now = Utc::now() + HOUR * 2;
+    run(&wide).await;
+    assert_eq!(names(&storage).await, [compacted_name(0, 800, 959), stream_name(0, 960)]);
+    let records = storage.list(&storage.path(&["archive", "t", "_retention"]), "json").await.unwrap();
+    assert_eq!(records.len(), 1, "what a later one says too is gone");
+    assert_eq!(holds(&storage, &truth).await.begin(0), 800);
+    assert_eq!(is_whole(&storage, &truth, &begins).await.below, 0);
+    assert_eq!(run(&wide).await, [CompactStep::Waiting { files: 0 }]);
+
+    // What retention did not remove is missed as before.
+    std::fs::remove_file(dir.path().join("archive/t/ingest_date=1970-01-05").join(compacted_name(0, 800, 959)))
+        .unwrap();
+    let log = Beside { log: Some(BTreeMap::from([(0, (0, 1000))])), ..Beside::default() };
+    let verified = verify(&storage, "t", async || Ok(log.clone())).await.unwrap();
+    assert_eq!(verified.faults.iter().map(|fault| fault.offsets).collect::<Vec<_>>(), [Some((800, 959))]);
+    // Where no file is left, the archive still ends behind what is gone.
+    std::fs::remove_dir_all(dir.path().join("archive/t/ingest_date=1970-01-05")).unwrap();
+    assert_eq!(archived_ends(&storage, "t").await.unwrap(), BTreeMap::from([(0, 800)]));
+}
+
+/// By another column than the one that events went by, nothing can be said of what is left.
+#[tokio::test]
+async fn a_horizon_is_of_its_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = archive(&dir, 11, 40).await;
+    let mut all = how(Utc::now());
+    all.retention = Some(Retention { timestamp: "nothing".into(), before: i64::MAX });
+    let mut steps = vec![];
+    compact(&storage, "t", &all, &mut |step| steps.push(step.clone())).await.unwrap();
+    assert!(steps.iter().any(|step| matches!(step, CompactStep::Kept { cause, .. } if cause.contains("`nothing`"))));
+    assert_eq!(list_archive(&storage, "t").await.unwrap().removed, Removed::default());
+    all.retention = Some(before(i64::MAX));
+    compact(&storage, "t", &all, &mut |_| ()).await.unwrap();
+    let removed = list_archive(&storage, "t").await.unwrap().removed;
+    assert!(removed.horizon("at").is_some_and(|horizon| horizon < i64::MAX));
+    assert_eq!(removed.horizon("other"), Some(i64::MAX));
+    assert_eq!(Removed::default().horizon("at"), None);
+}
+
+/// Whoever looks while files go, wherever it is then, has them all, or knows that they are gone, or says which it missed.
+#[tokio::test]
+async fn a_reader_beside_a_removal_never_has_fewer_rows() {
+    let (mut before_it, mut after_it, mut missed) = (0, 0, 0);
+    for waits in 0..24 {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = archive(&dir, 11, 40).await;
+        // Of another partition, so that there is something to wait for between files and records.
+        let other = r#"{"before": {"at": -9000000000}, "partitions": {"9": {"begin": 5, "events": 5}}}"#;
+        storage.put(&storage.path(&["archive", "t", "_retention", "other.json"]), other.into()).await.unwrap();
+        let truth = Truth { events: (0..440).map(|o| ((0, o), true)).collect(), ends: BTreeMap::from([(0, 440)]) };
+        let remove = async {
+            for now in [Utc::now(), Utc::now() + HOUR * 2] {
+                let all = Compaction { retention: Some(before(i64::MAX)), ..how(now) };
+                compact(&storage, "t", &all, &mut |_| ()).await.unwrap();
+            }
+        };
+        let look = async {
+            let past = archive_table(&storage, "t", &contract(true)).await.map_err(|e| e.to_string())?;
+            Ok::<_, String>((table(&past).await, past.removed))
+        };
+        match paused(waits, look, remove).await {
+            Ok((Ok(rows), removed)) => {
+                assert!(same(&rows, &truth.rows(0, &removed)), "after {waits} waits: {} rows", rows.num_rows());
+                *(if removed.begin(0) < 0 { &mut before_it } else { &mut after_it }) += 1;
+            }
+            Ok((Err(error), _)) => {
+                assert!(gone(&error), "{error}");
+                missed += 1;
+            }
+            Err(error) => {
+                assert!(error.contains("the file is gone"), "{error}");
+                missed += 1;
+            }
+        }
+    }
+    println!("{before_it} before, {after_it} after, {missed} missed a file");
+    assert!(after_it > 0 && missed > 0);
 }

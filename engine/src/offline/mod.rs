@@ -18,6 +18,7 @@ pub mod dead_letters;
 mod history;
 mod older_files;
 mod remote;
+mod retention;
 mod storage;
 pub mod verify;
 
@@ -28,6 +29,7 @@ pub use archive_table::{Past, archive_table, gone};
 pub use compact::{CompactStep, Compaction, compact};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
 pub use history::{HISTORY, History, HistoryReader, Judge};
+pub use retention::{Removed, Retention};
 pub use storage::Storage;
 pub use verify::{Beside, Verified, verify};
 

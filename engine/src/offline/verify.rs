@@ -3,7 +3,8 @@
 //! Guarantee: of an archive without a fault, every file was read to its last row, names and rows agree, no offset is there twice among
 //! the files that count, and what doesn't count any more is in the file that covers it. An offset that lies between others and is
 //! missing was refused, and then its dead letter is known, or it is a hole of Kafka's (a transaction's marker, a message that was
-//! compacted away): which of the two can only be told where the events come from the embedded log, which has no holes.
+//! compacted away): which of the two can only be told where the events come from the embedded log, which has no holes. What retention removed
+//! is no fault: its records say below which offset.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +17,8 @@ use super::archive::ingest_date;
 use super::archive_files::{ArchiveFile, Files, list_archive_leniently};
 use super::clustered::offsets_in;
 use super::compact::{checked, rows_of};
-use super::{OfflineError, Storage, archive_ends, failed};
-use crate::source::INGESTED_AT;
+use super::{OfflineError, Storage, archive_ends, failed, retention};
+use crate::source::{INGESTED_AT, instant};
 
 /// Offsets of refused events, by partition.
 pub type Refused = BTreeMap<i32, BTreeSet<i64>>;
@@ -38,12 +39,18 @@ pub struct Verified {
     pub partitions: Vec<VerifiedPartition>,
     /// Files that no longer count, and are whole.
     pub covered: usize,
+    /// Retention removed events, all of them before this instant.
+    pub removed_before: Option<String>,
+    /// Files of those that are still there.
+    pub below: usize,
     pub faults: Vec<Fault>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VerifiedPartition {
     pub partition: i32,
+    /// Events that retention removed: all there were below some offset.
+    pub removed: u64,
     pub files: usize,
     pub events: u64,
     /// The first offset and the last of them.
@@ -88,12 +95,19 @@ async fn verify_listed(
     beside: &impl AsyncFn() -> Result<Beside, String>,
 ) -> Result<Verified, OfflineError> {
     let (files, foreign) = list_archive_leniently(storage, source).await?;
+    let removed = match retention::records(storage, source).await {
+        Ok(records) => retention::removed(&records),
+        Err(error @ OfflineError::Foreign { .. }) => {
+            return Ok(Verified { faults: vec![Fault::of(&error)], ..Verified::default() });
+        }
+        Err(error) => return Err(error),
+    };
     let ends = archive_ends::remembered(storage, source).await?;
     let asked = beside().await;
     let beside = asked.map_err(failed(&Path::from(source), "what was refused can't be told"))?;
     let mut verified = Verified::default();
     verified.faults.extend(foreign.iter().map(Fault::of));
-    let files = match Files::of(files) {
+    let files = match Files::of(files, removed) {
         Ok(files) => files,
         // Which files count can't be told.
         Err(error) => {
@@ -101,9 +115,11 @@ async fn verify_listed(
             return Ok(verified);
         }
     };
+    verified.removed_before = files.removed.latest().map(instant);
+    verified.below = files.below.len();
     let log = beside.log.iter().flatten().filter(|(_, (begin, end))| begin < end).map(|(partition, _)| *partition);
-    let partitions: BTreeSet<i32> =
-        files.counting.iter().map(|file| file.partition).chain(ends.keys().copied()).chain(log).collect();
+    let known = files.counting.iter().map(|file| file.partition).chain(ends.keys().copied()).chain(log);
+    let partitions: BTreeSet<i32> = known.chain(files.removed.partitions().map(|(partition, _)| partition)).collect();
     for partition in partitions {
         let check = Check { storage, source, files: &files, beside: &beside, partition };
         check.run(ends.get(&partition).copied(), &mut verified).await?;
@@ -138,6 +154,11 @@ impl Check<'_> {
         let log = self.beside.log.as_ref().and_then(|log| log.get(&self.partition)).copied();
         // The offset that comes next; unknown after a file that can't be read, and before the first of Kafka's.
         let mut next = log.map(|(begin, _)| begin);
+        let gone = self.files.removed.partitions().find(|(partition, _)| *partition == self.partition);
+        if let Some((_, gone)) = gone {
+            found.removed = gone.events;
+            next = next.max(Some(gone.begin));
+        }
         let files: Vec<&ArchiveFile> =
             self.files.counting.iter().filter(|file| file.partition == self.partition).collect();
         for file in &files {
@@ -171,7 +192,7 @@ impl Check<'_> {
             };
             self.covered(file, &offsets, verified).await?;
         }
-        let last = found.offsets.map_or(0, |(_, last)| last + 1);
+        let last = found.offsets.map_or(gone.map_or(0, |(_, gone)| gone.begin), |(_, last)| last + 1);
         found.end = last;
         let path = self.storage.path(&["archive", self.source, "_ends", &format!("{}.json", self.partition)]);
         if let Some((after, end)) = end {

@@ -55,6 +55,7 @@ impl Archive {
             before: days_before.map(|day| day.parse().unwrap()),
             grace: Duration::from_secs(3600),
             rows_per_file: 1_000,
+            retention: None,
             now: chrono::Utc::now(),
         };
         compact(&self.storage, "t", &how, &mut |_| ()).await.unwrap();
@@ -100,6 +101,7 @@ async fn a_whole_archive_has_no_fault_compacted_or_not() {
     let whole = archive.verify().await;
     let partition = VerifiedPartition {
         partition: 0,
+        removed: 0,
         files: 10,
         events: 171,
         offsets: Some((1, 199)),
@@ -107,18 +109,24 @@ async fn a_whole_archive_has_no_fault_compacted_or_not() {
         refused: 33,
         holes: 0,
     };
-    assert_eq!(whole, Verified { partitions: vec![partition.clone()], covered: 0, faults: vec![] });
+    assert_eq!(whole, Verified { partitions: vec![partition.clone()], ..Verified::default() });
     let archive = archive.compacted(Some("1970-01-02")).await;
     let mut partition = VerifiedPartition { files: 6, ..partition };
-    assert_eq!(archive.verify().await, Verified { partitions: vec![partition.clone()], covered: 5, faults: vec![] });
+    assert_eq!(
+        archive.verify().await,
+        Verified { partitions: vec![partition.clone()], covered: 5, ..Verified::default() }
+    );
     let archive = archive.compacted(None).await;
     partition.files = 3;
-    assert_eq!(archive.verify().await, Verified { partitions: vec![partition.clone()], covered: 9, faults: vec![] });
+    assert_eq!(
+        archive.verify().await,
+        Verified { partitions: vec![partition.clone()], covered: 9, ..Verified::default() }
+    );
 
     // Without the log, and without letters, what is missing in between can't be told from holes.
     let alone = verify(&archive.storage, "t", async || Ok(Beside::default())).await.unwrap();
     (partition.refused, partition.holes) = (0, 32);
-    assert_eq!(alone, Verified { partitions: vec![partition], covered: 9, faults: vec![] });
+    assert_eq!(alone, Verified { partitions: vec![partition], covered: 9, ..Verified::default() });
 }
 
 #[tokio::test]

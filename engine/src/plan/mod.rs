@@ -10,6 +10,7 @@ mod content;
 pub mod failure;
 mod fingerprint;
 pub mod fit;
+mod horizon;
 pub mod join;
 mod locate;
 mod lookup;

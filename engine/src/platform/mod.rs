@@ -44,6 +44,7 @@ pub use kafka::{Kafka, KafkaSettings};
 pub use load::load;
 pub use past::{Behind, behind, event_table};
 pub use push::{Datum, Intake, Pushed};
+pub use release::views_that_need_all;
 
 use past::{files_config, stream_past};
 use release::Release;
@@ -217,7 +218,7 @@ impl Platform {
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::new(self.store.clone())
+        Reader::new(self.store.clone()).within(self.progress.horizons())
     }
 
     /// A worker for each source, each on threads of its own, so that a batch never delays a request.

@@ -1,6 +1,5 @@
 //! What was: a source's events for training sets, and what its archive lacks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
@@ -105,7 +104,7 @@ pub async fn event_table(folder: &Folder, source: &Source) -> Result<Past, DataF
     match (source.options.connector, &source.location) {
         (Connector::Files, Some(location)) => {
             let config = files_config(folder, source, location, Reading::Looking);
-            Ok(Past { table: Arc::new(FilesTable::new(source, config)), offsets: BTreeMap::new(), history: None })
+            Ok(Past::whole(Arc::new(FilesTable::new(source, config))))
         }
         _ => {
             let storage = Storage::open(folder.offline()).map_err(|e| external(e.into()))?;

@@ -12,7 +12,7 @@
 //! files are there, whole, and every view of it can be read. What is read of it later compiles
 //! to the views whose state is in the store, or it isn't used: a view's fingerprint says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -157,6 +157,22 @@ impl Release {
         let sql = self.files.keys().find(|name| name.ends_with(".sql"));
         sql.and_then(|name| name.split('/').next()).unwrap_or("features")
     }
+}
+
+/// Views of a source that need all of its events: the project's, and those that are served in their place until they have filled. `scratch`: a
+/// folder that this process may use.
+pub async fn views_that_need_all(
+    project: &Project,
+    source: &str,
+    storage: &Storage,
+    scratch: &Path,
+) -> Result<Vec<String>, PlatformError> {
+    let previous = Release::of(project)?.previous(storage, scratch).await;
+    let _ = std::fs::remove_dir_all(scratch);
+    let previous = previous?;
+    let all = [Some(project), previous.as_deref()].into_iter().flatten().flat_map(|project| project.views_of(source));
+    let names: BTreeSet<String> = all.filter(|view| view.needs_all()).map(|view| view.name.clone()).collect();
+    Ok(names.into_iter().collect())
 }
 
 async fn live(storage: &Storage) -> Result<Option<String>, PlatformError> {

@@ -4,7 +4,10 @@
 //! the instant: the function that the point-in-time join calls over the archive. It never writes.
 //!
 //! Guarantee: a value served with status `PRESENT` or `NOT_FOUND` is what a training set gets for the same key and
-//! instant. Where the store no longer holds what an instant needs, the status is `OUTSIDE_RETENTION` and the values are NULL.
+//! instant. Where the store no longer holds what an instant needs, or never did since the view filled from an archive that no longer had it
+//! ([`Horizons`]), the status is `OUTSIDE_RETENTION` and the values are NULL.
+
+mod horizons;
 
 use std::sync::Arc;
 
@@ -17,6 +20,8 @@ use crate::online::{OnlineStore, StoreError, StoredPiece, ViewId};
 use crate::plan::pipeline::{Rows, Step, batch};
 use crate::plan::{FeatureService, FeatureView};
 
+pub use horizons::Horizons;
+
 /// What a key's life has to spare beyond what reads reach back to, in microseconds: a request takes its time.
 const SPARE: i64 = 60_000_000;
 
@@ -26,6 +31,7 @@ pub struct Reader {
     store: Arc<dyn OnlineStore>,
     /// Now, in microseconds UTC.
     clock: fn() -> i64,
+    horizons: Arc<Horizons>,
 }
 
 /// Values for some rows, and how they came about.
@@ -94,7 +100,12 @@ impl From<arrow::error::ArrowError> for ReadError {
 
 impl Reader {
     pub fn new(store: Arc<dyn OnlineStore>) -> Self {
-        Self { store, clock: || chrono::Utc::now().timestamp_micros() }
+        Self { store, clock: || chrono::Utc::now().timestamp_micros(), horizons: Arc::default() }
+    }
+
+    /// For views that may lack old events.
+    pub fn within(self, horizons: Arc<Horizons>) -> Self {
+        Self { horizons, ..self }
     }
 
     /// How far back a view can be read for sure, if the store forgets keys that are idle: a key that isn't there may have
@@ -156,8 +167,10 @@ impl Reader {
         let kernel = |source| ReadError::Kernel { view: view.name.clone(), source };
         let texts = encode_keys(&typed.columns).map_err(kernel)?;
         let wanted: Vec<EntityKey> = texts.iter().flatten().cloned().collect();
-        let found = self.store.read(&view.id(), &wanted).await?;
+        let id = view.id();
+        let found = self.store.read(&id, &wanted).await?;
         let mut found = found.into_iter();
+        let horizon = self.horizons.of(&id);
         let mut rows = Evaluated::default();
         let known_since = self.known_since(view);
         for (i, text) in texts.iter().enumerate() {
@@ -170,7 +183,8 @@ impl Reader {
                     continue;
                 }
             };
-            if instants[i] < known_since {
+            let lacks = horizon.is_some_and(|horizon| view.needs_before(horizon, instants[i]));
+            if lacks || instants[i] < known_since {
                 rows.nothing(view, ReadStatus::OutsideRetention);
                 continue;
             }

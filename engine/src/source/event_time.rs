@@ -1,4 +1,4 @@
-//! Which event times are believed.
+//! Which event times are believed, and how they are written.
 
 /// Why an event time is refused, if it is: it is missing, or too far in the future of its ingestion.
 pub(super) fn refuse_time(column: &str, time: Option<i64>, ingested_at: i64, max_future: i64) -> Option<String> {
@@ -7,8 +7,8 @@ pub(super) fn refuse_time(column: &str, time: Option<i64>, ingested_at: i64, max
         Some(time) if time > ingested_at.saturating_add(max_future) => Some(format!(
             "\"{column}\" is {}, later than its ingestion at {} by more than the {} seconds that are allowed; \
              hint: check the producer's clock, and that its unit is what the contract says",
-            show_instant(time),
-            show_instant(ingested_at),
+            instant(time),
+            instant(ingested_at),
             max_future / 1_000_000
         )),
         Some(_) => None,
@@ -16,7 +16,7 @@ pub(super) fn refuse_time(column: &str, time: Option<i64>, ingested_at: i64, max
 }
 
 /// An instant as RFC 3339, or as a number where no calendar reaches.
-fn show_instant(micros: i64) -> String {
+pub fn instant(micros: i64) -> String {
     match chrono::DateTime::from_timestamp_micros(micros) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
         None => format!("{micros} µs"),

@@ -42,6 +42,7 @@ pub use compatible::{Unreadable, unreadable};
 pub use contract::{Contract, ContractError};
 pub use decode::{Decoded, Decoder, Message, WriterSchemas};
 pub use encode::{EncodeError, Encoder};
+pub use event_time::instant;
 pub use files::{FileSource, FilesConfig};
 pub use framing::WriterId;
 pub use log::{EventLog, LogError, LogRecord};

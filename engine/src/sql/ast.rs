@@ -81,6 +81,8 @@ pub struct SourceOptions {
     pub history: Option<Spanned<String>>,
     /// How far past the clock an event time may lie, in microseconds, before the event is refused.
     pub max_future: i64,
+    /// How old events of the archive may get, in microseconds, by their event time; for ever where absent.
+    pub retention: Option<Spanned<i64>>,
     /// Partitions of the embedded log.
     pub partitions: Option<Spanned<u32>>,
     /// Where a new consumer starts; the earliest where absent.

@@ -5,6 +5,7 @@ use chrono::DateTime;
 use super::ast::{Connector, FileFormat, SourceOptions, Spanned, Start};
 use super::cursor::Cursor;
 use super::diagnostic::Span;
+use super::duration::parse_duration;
 use super::options::{OptionReader, Options};
 use super::suggest::did_you_mean;
 
@@ -21,6 +22,7 @@ const KNOWN: &[&str] = &[
     "format",
     "history",
     "max_future",
+    "retention",
     "partitions",
     "start",
     "dead_letter_topic",
@@ -28,7 +30,7 @@ const KNOWN: &[&str] = &[
     "description",
     "owner",
 ];
-const OF_KAFKA: [&str; 5] = ["topic", "history", "partitions", "start", "dead_letter_topic"];
+const OF_KAFKA: [&str; 6] = ["topic", "history", "partitions", "start", "dead_letter_topic", "retention"];
 const OF_FILES: [&str; 2] = ["location", "format"];
 const MAX_PARTITIONS: u32 = 1024;
 
@@ -77,6 +79,7 @@ pub(super) fn source_options(cursor: &mut Cursor, options: Options, name: Span) 
     let event_id = reader.text("event_id");
     let history = reader.text("history").filter(|history| check_history(&mut reader, history));
     let max_future = reader.duration("max_future", 0).map_or(DEFAULT_MAX_FUTURE, |max| max.value);
+    let retention = reader.text("retention").and_then(|text| retention(&mut reader, text));
     let partitions = reader.count("partitions", 1..=MAX_PARTITIONS);
     let kafka = reader.below("kafka.");
     let description = reader.text("description").map(|text| text.value);
@@ -99,6 +102,7 @@ pub(super) fn source_options(cursor: &mut Cursor, options: Options, name: Span) 
         format,
         history,
         max_future,
+        retention,
         partitions,
         start,
         dead_letter_topic,
@@ -124,12 +128,15 @@ fn foreign_option(reader: &mut OptionReader, connector: Connector, key: &str, sp
             );
         }
         Connector::Files => {
-            let hint = "leave it out, or leave out connector = 'files'".to_owned();
+            let hint = match key {
+                "retention" => "leave it out: the files are their own archive, and nothing here removes one",
+                _ => "leave it out, or leave out connector = 'files'",
+            };
             reader.error(
                 span,
                 format!("`{key}` has no meaning for a source that reads files"),
                 "options of files: location, format, timestamp, …",
-                Some(hint),
+                Some(hint.to_owned()),
             );
         }
     }
@@ -208,6 +215,20 @@ fn check_history(reader: &mut OptionReader, history: &Spanned<String>) -> bool {
 }
 
 const HISTORY_SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "abfss"];
+
+/// Compaction puts files together by days, and they go by days.
+fn retention(reader: &mut OptionReader, text: Spanned<String>) -> Option<Spanned<i64>> {
+    const DAY: i64 = 86_400_000_000;
+    const EXPECTED: &str = "how much history the archive keeps, a day at least: retention = '400 days'";
+    let Spanned { value, span } = text;
+    let message = match parse_duration(&value) {
+        Ok(micros) if micros >= DAY => return Some(Spanned { value: micros, span }),
+        Ok(_) => "`retention` is shorter than a day".to_owned(),
+        Err(error) => format!("`retention`: {error}"),
+    };
+    reader.error(span, message, EXPECTED, Some("without the option it keeps everything".to_owned()));
+    None
+}
 
 fn start(reader: &mut OptionReader, text: Spanned<String>) -> Option<Spanned<Start>> {
     let Spanned { value, span } = text;

@@ -28,6 +28,9 @@ pub enum StreamError {
         "view {view}, partition {partition}: the online store no longer has what was written to it; rebuilding from the archive"
     )]
     StateLost { view: String, partition: i32 },
+    /// It can't fill, now or later.
+    #[error("view {view} can't be filled from the archive: {why}")]
+    Removed { view: String, why: String },
     #[error(
         "source {source_name}, partition {partition}: the archive or the online store holds events up to offset {held}, but the source ends at {end}; \
          was its log or topic deleted? Restore it, or delete the archive and the online state"

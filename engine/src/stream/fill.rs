@@ -1,6 +1,7 @@
 //! Views that lack a part of the source's past: they fill from it.
 //!
-//! Guarantees: a view that fills sees exactly the events that a training set sees (see [`super::past`]). After each stretch the store's progress says how far a view is, and its pieces have
+//! Guarantees: a view that fills sees exactly the events that a training set sees (see [`super::past`]); where the first of them are gone,
+//! it says from when on it has all ([`super::horizon`]). After each stretch the store's progress says how far a view is, and its pieces have
 //! absorbed no less: interrupted anywhere, whoever fills next goes on from there. Several may fill the same view, and one may fill
 //! what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
 
@@ -15,6 +16,7 @@ use futures::future::{try_join, try_join_all};
 use super::error::StreamError;
 use super::events::since;
 use super::fold::{Folded, ViewFold};
+use super::horizon::raise;
 use super::past::PastReader;
 use super::share::Writing;
 use crate::online::{ViewId, WriteOutcome};
@@ -99,6 +101,13 @@ impl Fill {
         let mut ahead = Some(stretch(past, partition, from..end, *records).await?);
         while let Some(Stretch { events, offsets }) = ahead.take() {
             let next = offsets.end;
+            // Known by now, also if it was removed while this read.
+            for Filling { fold, next } in views.iter() {
+                let gone = past.removed(partition, &fold.view.source.timestamp);
+                if let Some((_, horizon)) = gone.filter(|(begin, _)| next < begin) {
+                    raise(to, &fold.view, partition, horizon).await?;
+                }
+            }
             let filled = views.iter_mut().map(async |view| {
                 if view.next >= next {
                     return Ok(());

@@ -26,6 +26,7 @@ mod error;
 mod events;
 mod fill;
 mod fold;
+mod horizon;
 mod known;
 mod load;
 mod owned;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::StreamError;
+use super::horizon::{horizon, horizon_id};
 use super::known::{history_id, known};
 use super::progress::ViewProgress;
 use super::share::Writing;
 use super::worker::{At, Held, Owned, View, Worker, source_id};
 use crate::offline::{ArchiveWriter, HISTORY};
 use crate::online::{Session, StoreError, ViewId, WriteOutcome};
+use crate::plan::FeatureView;
 
 /// How often to look how far other instances are with a view that fills.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -271,11 +273,21 @@ impl Worker {
         }
         for (view, missing) in self.views.iter().zip(all) {
             let (name, id) = (&view.fold.view.name, view.fold.view.id());
+            // After the progress that says that it can be read: whoever filled it said this before.
+            self.look_back(&view.fold.view).await?;
             if !self.retained.contains(&id) {
                 self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
                 self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
             }
             self.progress.set_view(id, ViewProgress { missing });
+        }
+        Ok(())
+    }
+
+    /// Looks up from when on a view has every event.
+    async fn look_back(&self, view: &FeatureView) -> Result<(), StreamError> {
+        if let Some(horizon) = horizon(self.store.as_ref(), view).await? {
+            self.progress.horizons().raise(&view.id(), horizon);
         }
         Ok(())
     }
@@ -326,6 +338,7 @@ impl Worker {
         }
         for view in &self.views {
             let held = self.store.progress(&view.fold.view.id()).await?;
+            self.look_back(&view.fold.view).await?;
             let lost = |(partition, stored): &(&i32, &i64)| {
                 (self.owned.contains_key(partition) || **partition == HISTORY)
                     && held.get(partition).is_none_or(|held| held < stored)
@@ -397,7 +410,7 @@ impl Worker {
     /// Other versions of the views, and how far they are.
     async fn others(&self) -> Result<Held, StreamError> {
         let views = self.views.iter().map(|view| &view.fold.view).filter(|view| !self.retained.contains(&view.id()));
-        let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view)]).collect();
+        let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view), horizon_id(view)]).collect();
         let mut others = BTreeMap::new();
         for id in self.store.views().await? {
             let other = self.retained.contains(&id) || current.iter().any(|current| current.name == id.name);

@@ -89,6 +89,17 @@ impl PastReader {
         }
     }
 
+    /// What lies below an offset of a partition is gone, if anything is: that offset, and from when on every event is there.
+    pub(super) fn removed(&self, partition: i32, timestamp: &str) -> Option<(i64, i64)> {
+        match self {
+            Self::Archive(archive, _) => {
+                let removed = archive.removed();
+                removed.horizon(timestamp).map(|horizon| (removed.begin(partition), horizon))
+            }
+            Self::Source(_) => None,
+        }
+    }
+
     /// Events from an offset on, `most` of them at most, and where the next ones begin; none where there are no more.
     pub(super) async fn read(
         &mut self,

@@ -10,6 +10,7 @@ use tidemark_engine::offline::Storage;
 use crate::archive::{set, spine};
 use crate::crash::{self, PLAIN_VIEWS, events};
 use crate::production::harness::{service, unique};
+use crate::retention;
 use crate::support::{Project, Up, files_below, shop_project};
 
 mod proxy;
@@ -279,6 +280,28 @@ fn faults_of_the_store_change_nothing() {
     let said = project.ok(&["archive", "verify"]);
     let complete = said.contains("payments: complete") && said.contains("plain: complete");
     assert!(complete && said.contains("compacted since"), "{said}");
+}
+
+/// Retention on bad days and on good ones: whatever becomes of a run, what is there is read right, and a calm one does what is left.
+#[test]
+fn retention_in_s3_is_retention_in_a_folder() {
+    let (proxy, place) = (Proxy::start(&endpoint()), location("retention"));
+    let project = remote(retention::project(), &proxy.url(), &place);
+    retention::stream(&project);
+    for seed in 0..3 {
+        proxy.random(ChaCha8Rng::seed_from_u64(seed));
+        project.run(&["compact", "--before", "2020-01-01"]);
+        proxy.calm();
+        project.ok(&["archive", "verify"]);
+    }
+    // One of them may have got through: without its record it is as if none had.
+    let storage = Storage::open_with(&place, options(&endpoint())).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        for record in storage.list(&storage.path(&["archive", "pings", "_retention"]), "json").await.unwrap() {
+            storage.remove(&record.location).await.unwrap();
+        }
+    });
+    retention::forgets_by_name(&project);
 }
 
 /// A store that is away, or hangs: the stream says why it waits, serves reads, and goes on by itself.

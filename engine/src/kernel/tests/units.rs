@@ -219,3 +219,47 @@ fn constants_are_arguments_too() {
     kernel.fold(&mut piece, &rows(0, &[(0, 1), (1, 2), (100, 1)], None)).unwrap();
     assert_eq!(read(&kernel, &piece, 100).0, [Some(1)]);
 }
+
+#[test]
+fn an_instant_reaches_as_far_back_as_its_frames_do() {
+    use rand::{RngExt, SeedableRng};
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let (mut before, mut after) = (0, 0);
+    for case in 0..20_000 {
+        let months = if case % 3 == 0 { random.random_range(0..14) } else { 0 };
+        let start =
+            Interval { months, days: random.random_range(0..40), micros: random.random_range(1..90_000) * SECOND };
+        let end = seconds(random.random_range(0..2) * 600);
+        let tile = (case % 2 == 0).then(|| random.random_range(1..90_000));
+        let frames = vec![last(random.random_range(1..3_000_000)), Frame::Range { start: Some(start), end }];
+        let kernel = Kernel::new(sums(frames.clone(), tile, 0, false)).unwrap();
+        let horizon = random.random_range(-4_000_000_000..4_000_000_000) * 1_000;
+        let at = horizon + random.random_range(0..500) * 86_400 * SECOND + random.random_range(-2..3);
+        let from = kernel.reaches_no_further_than(horizon).unwrap();
+        let expected = frames.iter().map(|frame| {
+            let Frame::Range { start: Some(start), .. } = frame else { unreachable!() };
+            let start = start.before(at);
+            tile.map_or(start, |tile| start.div_euclid(tile * SECOND) * tile * SECOND)
+        });
+        assert_eq!(kernel.since(at), expected.min().unwrap());
+        for at in [at, from, from + 1, from + random.random_range(0..90) * 86_400 * SECOND] {
+            if at >= from {
+                assert!(kernel.since(at) >= horizon, "case {case}");
+                after += 1;
+            }
+        }
+        if months == 0 {
+            assert!(kernel.since(from - 1) < horizon, "case {case}: it is the first");
+            before += 1;
+        }
+    }
+    assert!(before > 1000 && after > 1000);
+    let reaches = |frame| {
+        let kernel = Kernel::new(sums(vec![last(60), frame], None, 0, false)).unwrap();
+        (kernel.since(0), kernel.reaches_no_further_than(0))
+    };
+    assert_eq!(reaches(Frame::Range { start: None, end: seconds(9) }), (i64::MIN, None));
+    assert_eq!(reaches(Frame::Rows { start: Some(3), end: 0 }), (i64::MIN, None));
+    // It covers nothing.
+    assert_eq!(reaches(Frame::Range { start: Some(seconds(99)), end: seconds(100) }).0, -60 * SECOND);
+}

@@ -17,7 +17,7 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, session_within, spilled, training_plan};
 use tidemark_engine::metrics::Metrics;
-use tidemark_engine::offline::{DeadLetterWriter, Storage};
+use tidemark_engine::offline::{DeadLetterWriter, Past as Archived, Storage};
 use tidemark_engine::online::{EmbeddedStore, OnlineStore};
 use tidemark_engine::plan::{FeatureService, FeatureView, Project};
 use tidemark_engine::platform::{Events, Folder, Platform, event_table};
@@ -224,7 +224,7 @@ pub async fn offline(
     let rows = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None).map_err(|e| e.to_string())?;
     let spine = Spine::new(service, rows, "label_time").map_err(|e| e.to_string())?;
 
-    let plan = training_plan(project, service, &spine, &|_| Ok(archive.clone()), None)
+    let plan = training_plan(project, service, &spine, &|_| Ok(Archived::whole(archive.clone())), None)
         .map_err(|e| format!("the training set has no plan: {e}"))?;
     let failed = |e: DataFusionError| format!("the training set: {e}");
     let session = if little { session_within(LITTLE).map_err(failed)? } else { session() };
