@@ -168,7 +168,9 @@ impl Work {
         while let Some(pair) = self.buckets.lock().ok().and_then(|mut buckets| buckets.pop()) {
             if pair.bytes() > self.most && pair.depth < DEPTHS {
                 let pairs = self.share_out(pair).await?;
-                self.buckets.lock().ok().map(|mut buckets| buckets.extend(pairs));
+                if let Ok(mut buckets) = self.buckets.lock() {
+                    buckets.extend(pairs);
+                }
                 continue;
             }
             let spine = pair.spine.load().await?;

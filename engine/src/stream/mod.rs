@@ -29,6 +29,7 @@ mod fold;
 mod horizon;
 mod known;
 mod load;
+mod others;
 mod owned;
 mod past;
 mod progress;

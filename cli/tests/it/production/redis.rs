@@ -206,7 +206,9 @@ async fn redis_over_tls_with_a_user_of_its_own() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let user = "user app on >se:cret ~* +@hash +@set +eval +evalsha +script|load +script|exists +info +scan +unlink +memory|usage";
+    let commands =
+        "+@hash +@set +pexpire +persist +evalsha +script|load +script|exists +info +scan +unlink +memory|usage";
+    let user = format!("user app on >se:cret ~* {commands}");
     std::fs::write(path("users.acl"), format!("user default off\n{user}\n")).unwrap();
     let port = free_port();
     let child = Command::new("redis-server")
@@ -225,8 +227,8 @@ async fn redis_over_tls_with_a_user_of_its_own() {
     let deadline = std::time::Instant::now() + PATIENCE;
     let output = loop {
         let output = drain();
-        // It may still be starting.
-        if output.status.success() || std::time::Instant::now() > deadline {
+        let starting = String::from_utf8_lossy(&output.stderr).contains("can't connect");
+        if output.status.success() || !starting || std::time::Instant::now() > deadline {
             break output;
         }
     };
