@@ -44,8 +44,8 @@ pub(super) struct Buckets {
 #[derive(Default)]
 pub(super) struct Bucket {
     rows: Vec<RecordBatch>,
-    /// A file, where it is written, and its rows.
-    spilled: Option<(SpillPoolSink, SendableRecordBatchStream)>,
+    /// A file, where it is written (until all is), and its rows.
+    spilled: Option<(Option<SpillPoolSink>, SendableRecordBatchStream)>,
     count: usize,
     bytes: usize,
     /// The memory that all buckets take, given back with the last of them.
@@ -101,6 +101,8 @@ impl Buckets {
             // What is on disk is read back a bucket at a time: that needs the memory more.
             self.spill()?;
         }
+        // A file is open for as long as it may be written to, and files are many.
+        self.buckets.iter_mut().filter_map(|bucket| bucket.spilled.as_mut()).for_each(|(file, _)| _ = file.take());
         let held = Arc::new(self.reservation);
         let buckets = self.buckets.into_iter();
         Ok(buckets.map(|bucket| Bucket { _held: Some(held.clone()), ..bucket }).collect())
@@ -140,8 +142,13 @@ impl Buckets {
     /// Writes what is in memory to disk, a file a bucket however often it comes to that: open files are few.
     fn spill(&mut self) -> Result<()> {
         for bucket in self.buckets.iter_mut().filter(|bucket| !bucket.rows.is_empty()) {
-            let (file, _) = bucket.spilled.get_or_insert_with(|| spsc_channel(usize::MAX, self.spill.clone()));
-            bucket.rows.drain(..).try_for_each(|rows| file.push_batch(&rows))?;
+            let (file, _) = bucket.spilled.get_or_insert_with(|| {
+                let (file, rows) = spsc_channel(usize::MAX, self.spill.clone());
+                (Some(file), rows)
+            });
+            if let Some(file) = file {
+                bucket.rows.drain(..).try_for_each(|rows| file.push_batch(&rows))?;
+            }
         }
         self.reservation.free();
         Ok(())
@@ -167,11 +174,7 @@ impl Bucket {
     /// The rows one batch after the other.
     pub fn rows(self) -> impl Stream<Item = Result<RecordBatch>> + Send {
         let Self { rows, spilled, .. } = self;
-        // Reading a file ends where writing does.
-        let spilled = spilled.map(|(file, spilled)| {
-            drop(file);
-            spilled
-        });
+        let spilled = spilled.map(|(_, spilled)| spilled);
         stream::iter(rows.into_iter().map(Ok)).chain(stream::iter(spilled).flatten())
     }
 }

@@ -51,7 +51,7 @@ impl Run {
         let Some(view) = self.views.first() else { return Ok(()) };
         let spine_schema = spine.schema();
         // Where the spine says nothing of what to read, reading begins beside it.
-        let early = if self.times.is_none() { Some(self.streams()?) } else { None };
+        let early = if prunes(&self.events) { None } else { Some(self.streams()?) };
         let spilled = SpillMetrics::new(&self.metrics, 0);
         let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, view, &self.context, spilled);
         let mut read = 0;
@@ -235,6 +235,11 @@ impl Work {
         let _ = self.output.send(Ok(rows)).await;
         Ok(())
     }
+}
+
+/// Whether files are skipped by what a filter says once it is known: DataFusion's own scans do that.
+fn prunes(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.name() == "DataSourceExec" || plan.children().into_iter().any(prunes)
 }
 
 /// How many bytes of a bucket each of so many tasks may walk: there are copies of it while it is put in order, and something is left

@@ -244,6 +244,9 @@ impl<'a> Head<'a> {
         let mut next = |bit: u8| if flags >> bit & 1 == 1 { reader.signed().map(Some) } else { Ok(None) };
         let (absorbed, newest, oldest, complete_after) = (next(0)?, next(1)?, next(2)?, next(3)?);
         let next_chunk = reader.unsigned()?;
+        if next_chunk >= u64::from(u32::MAX) {
+            return Ok(None);
+        }
         let chunks = reader.length(4)?;
         let entries = reader.rest();
         let (mut older, mut before_newest, mut last) = (0, 0, 0i64);
@@ -253,7 +256,11 @@ impl<'a> Head<'a> {
             let (id, len) = (reader.unsigned()?, reader.unsigned()?);
             let first = last.wrapping_add(reader.signed()?);
             last = first.wrapping_add(reader.unsigned()? as i64);
-            let entry = Entry { id, len: usize::try_from(len).unwrap_or(usize::MAX), first, last };
+            // What no head says: the fold finds the words for it.
+            let Some(len) = usize::try_from(len).ok().filter(|len| (1..=1 << 24).contains(len)) else {
+                return Ok(None);
+            };
+            let entry = Entry { id, len, first, last };
             first_chunk = first_chunk.or(Some(entry));
             newest_chunk = Some(entry);
         }

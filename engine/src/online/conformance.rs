@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 
-use super::{OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
+use super::{Believed, OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
 mod hooked;
@@ -267,13 +267,11 @@ async fn progress(store: &impl OnlineStore) -> Result<(), String> {
 async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
     let (view, other, a, b) = (view("v"), view("w"), key("a"), key("b"));
     let third = ViewId { name: "x".into(), fingerprint: "f".into() };
-    let drop = async |dropped: &[(&ViewId, &[i32])]| {
-        let dropped = dropped.iter().map(|(view, partitions)| ((*view).clone(), partitions.to_vec())).collect();
-        store.drop_partitions(&dropped).await.map_err(text)
-    };
-    drop(&[]).await?;
-    drop(&[(&view, &[])]).await?;
-    drop(&[(&view, &[0])]).await?;
+    let of = |view: &ViewId, believed: &[(i32, Option<i64>)]| (view.clone(), believed.iter().copied().collect());
+    let drop = async |dropped: Vec<(ViewId, Believed)>| store.drop_partitions(&dropped.into_iter().collect()).await;
+    drop(vec![]).await.map_err(text)?;
+    drop(vec![of(&view, &[])]).await.map_err(text)?;
+    drop(vec![of(&view, &[(0, None)])]).await.map_err(text)?;
     for view in [&view, &other, &third] {
         let chunk = |write: PieceWrite| PieceWrite { chunks: vec![(7, Bytes::from_static(b"chunk"))], ..write };
         let writes = [0, 1, 2].map(|p| chunk(put(&a, p, None, 5))).into_iter().chain([put(&b, 1, None, 6)]);
@@ -282,7 +280,13 @@ async fn partitions(store: &impl OnlineStore) -> Result<(), String> {
             advance(store, view, partition, None, 9).await?;
         }
     }
-    drop(&[(&view, &[1, 2, 3]), (&third, &[2])]).await?;
+    for taken in [(1, None), (1, Some(8)), (3, Some(9))] {
+        let refused = drop(vec![of(&view, &[taken])]).await;
+        same("another's progress", matches!(refused, Err(StoreError::TakenUp { .. })), true)?;
+    }
+    same("what another took up", read_one(store, &view, &a).await?.len(), 3)?;
+    let both = vec![of(&view, &[(1, Some(9)), (2, Some(9)), (3, None)]), of(&third, &[(2, Some(9))])];
+    drop(both).await.map_err(text)?;
     let left: Vec<i32> = read_one(store, &third, &a).await?.iter().map(|piece| piece.partition).collect();
     same("what is left of the other that was dropped too", left, vec![0, 1])?;
     same("and of its progress", store.progress(&third).await.map_err(text)?, BTreeMap::from([(0, 9), (1, 9)]))?;

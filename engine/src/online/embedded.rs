@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
+use super::{Dropped, OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use crate::database::{self, Kind};
 use crate::kernel::EntityKey;
 
@@ -333,9 +333,9 @@ impl OnlineStore for EmbeddedStore {
         read().map_err(self.storage("can't list views"))
     }
 
-    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+    async fn drop_partitions(&self, dropped: &Dropped) -> Result<(), StoreError> {
         let dropped = dropped.clone();
-        self.blocking(move |store| {
+        let taken = self.blocking(move |store| {
             store.commit("can't drop partitions", Durability::None, |write| {
                 for (view, dropped) in &dropped {
                     let id = (view.name.as_str(), view.fingerprint.as_str());
@@ -343,16 +343,25 @@ impl OnlineStore for EmbeddedStore {
                         continue;
                     };
                     let mut progress = write.open_table(PROGRESS)?;
-                    for partition in dropped {
+                    for (partition, believed) in dropped {
+                        if progress.get((number, *partition))?.map(|next| next.value()) != *believed {
+                            return Ok(Some(view.name.clone()));
+                        }
+                    }
+                    for partition in dropped.keys() {
                         progress.remove((number, *partition))?;
                     }
                     let all = (number, "", i32::MIN, i64::MIN)..(number + 1, "", i32::MIN, i64::MIN);
-                    write.open_table(STATE)?.retain_in(all, |(_, _, partition, _), _| !dropped.contains(&partition))?;
+                    let mut state = write.open_table(STATE)?;
+                    state.retain_in(all, |(_, _, partition, _), _| !dropped.contains_key(&partition))?;
                 }
-                Ok(())
+                Ok(None)
             })
-        })
-        .await
+        });
+        match taken.await? {
+            Some(view) => Err(StoreError::TakenUp { at: self.path.display().to_string(), view }),
+            None => Ok(()),
+        }
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {

@@ -83,6 +83,11 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// Partitions of views.
+pub type Dropped = BTreeMap<ViewId, Believed>;
+/// By partition, how far a view is believed to be.
+pub type Believed = BTreeMap<i32, Option<i64>>;
+
 /// What became of a [`PieceWrite`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -175,9 +180,9 @@ pub trait OnlineStore: Debug + Send + Sync {
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
 
-    /// Forgets the progress and then the pieces of some partitions of views, by view; an error, if somebody else takes them up
-    /// meanwhile. It may look at every key, once.
-    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError>;
+    /// Forgets the progress and then the pieces of some partitions of views: by view and partition, the progress that the caller believes
+    /// is there. An error, if there is another, or somebody takes them up meanwhile. It may look at every key, once.
+    async fn drop_partitions(&self, dropped: &Dropped) -> Result<(), StoreError>;
 
     /// Forgets a view: its progress and its pieces; an error, if somebody else takes it up meanwhile.
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError>;

@@ -26,7 +26,7 @@ use crate::source::files::FilesConfig;
 use crate::source::{FileSource, SourceError, event_schema};
 
 /// Rows that are read at once.
-const ROWS: usize = 65_536;
+const ROWS: usize = 8192;
 /// Batches that are read ahead.
 const AHEAD: usize = 16;
 

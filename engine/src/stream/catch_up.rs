@@ -180,7 +180,9 @@ impl Worker {
 
     /// A fill that may succeed later rests. An error, if the worker must begin again, or end.
     fn failed(&mut self, error: StreamError) -> Result<(), StreamError> {
-        if error.stale() || !error.passing() {
+        // One view that can't fill, now or later, is no reason to end the others'.
+        let rests = error.passing() && !error.stale() || matches!(error, StreamError::Removed { .. });
+        if !rests {
             return Err(error);
         }
         let source = self.source.name();

@@ -72,7 +72,7 @@ impl Worker {
                     // Less than there was: the store lost it, and what was written since stands on nothing. It must not be taken for
                     // what somebody else fills. (More than there was is a new owner's.)
                     if holds < from {
-                        self.store.drop_partitions(&[(id.clone(), vec![partition])].into()).await?;
+                        self.store.drop_partitions(&[(id.clone(), [(partition, holds)].into())].into()).await?;
                     }
                     Err(StreamError::StateLost { view: id.name, partition })
                 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use futures::future::{try_join, try_join_all};
+use futures::future::{join, try_join_all};
 
 use super::error::StreamError;
 use super::events::since;
@@ -82,31 +82,49 @@ impl Fill {
             fold.fresh = from == 0;
             views.push(Filling { fold, next: from });
         }
+        let mut refused = None;
         for (partition, mut views) in partitions {
-            self.partition(partition, &mut views, heard).await?;
+            match self.partition(partition, &mut views, heard).await {
+                Err(error @ StreamError::Removed { .. }) => refused = Some(error),
+                done => done?,
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
+    /// A view that can't fill is left out, and said when the others are done.
     async fn partition(
         &mut self,
         partition: i32,
-        views: &mut [Filling],
+        views: &mut Vec<Filling>,
         heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
     ) -> Result<(), StreamError> {
         let end = self.ends.get(&partition).copied().unwrap_or(0);
         let Self { to, past, records, reached, .. } = self;
         let lacks = |views: &[Filling]| views.iter().map(|view| view.next).min().filter(|from| *from < end);
         let Some(from) = lacks(views) else { return Ok(()) };
+        let mut refused = None;
         let mut ahead = Some(stretch(past, partition, from..end, *records).await?);
         while let Some(Stretch { events, offsets }) = ahead.take() {
             let next = offsets.end;
             // Known by now, also if it was removed while this read.
-            for Filling { fold, next } in views.iter() {
+            let mut place = 0;
+            while let Some(Filling { fold, next }) = views.get(place) {
                 let gone = past.removed(partition, &fold.view.source.timestamp);
-                if let Some((_, horizon)) = gone.filter(|(begin, _)| next < begin) {
-                    raise(to, &fold.view, partition, horizon).await?;
+                let raised = match gone.filter(|(begin, _)| next < begin) {
+                    Some((_, horizon)) => raise(to, &fold.view, partition, horizon).await,
+                    None => Ok(()),
+                };
+                if let Err(error @ StreamError::Removed { .. }) = raised {
+                    refused = Some(error);
+                    views.remove(place);
+                    continue;
                 }
+                raised?;
+                place += 1;
+            }
+            if views.is_empty() {
+                break;
             }
             let filled = views.iter_mut().map(async |view| {
                 if view.next >= next {
@@ -123,12 +141,13 @@ impl Fill {
                 let more = next < end;
                 if more { stretch(past, partition, next..end, *records).await.map(Some) } else { Ok(None) }
             };
-            let (_, more) = try_join(try_join_all(filled), read).await?;
-            ahead = more;
+            let (filled, more) = join(try_join_all(filled), read).await;
+            filled?;
             // Not left to the next commit: what a restart would do again is bounded by a stretch.
             to.store.flush().await?;
+            ahead = more?;
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }
 

@@ -35,17 +35,18 @@ pub(super) async fn known(
         if stored.is_empty() {
             enter_history(to, &history_id(view), ends).await?;
         }
-        let lacking: Vec<i32> = starts.keys().filter(|p| !stored.contains_key(p)).copied().collect();
+        let lacking: BTreeMap<i32, Option<i64>> =
+            starts.keys().filter(|p| !stored.contains_key(p)).map(|p| (*p, None)).collect();
         if !lacking.is_empty() {
             new.insert(view.id(), lacking);
         }
         all.push(stored);
     }
-    // Of all at once: a store may have to look at every key.
+    // Of all at once: a store may have to look at every key. Whoever entered one meanwhile is not disturbed.
     store.drop_partitions(&new).await?;
     let mut known = vec![];
     for (view, mut stored) in views.iter().zip(all) {
-        for partition in new.remove(&view.id()).unwrap_or_default() {
+        for partition in new.remove(&view.id()).unwrap_or_default().into_keys() {
             let start = starts.get(&partition).copied().unwrap_or(0);
             match store.set_progress(*session, &view.id(), partition, None, start).await? {
                 WriteOutcome::Written => stored.insert(partition, start),

@@ -106,14 +106,18 @@ impl Worker {
         self.views.retain(|view| !self.retained.contains(&view.fold.view.id()));
         let before = self.doomed.take().map(|(before, _)| before).unwrap_or_default();
         let mut left = false;
-        for (id, held) in self.others().await? {
+        let others = self.others().await?;
+        // What is remembered of a version goes with it, and after it.
+        let (of_versions, versions): (Vec<&ViewId>, Vec<&ViewId>) = others.keys().partition(|id| version(id) != **id);
+        for id in versions.into_iter().chain(of_versions) {
+            let version = version(id);
             // Another instance keeps it, or fills it.
-            if before.get(&id) != Some(&held) && !self.retained.contains(&id) {
+            if before.get(&version) != others.get(&version) && !self.retained.contains(&version) {
                 left = true;
                 continue;
             }
-            self.progress.drop_view(&id);
-            self.store.drop_view(&id).await?;
+            self.progress.drop_view(id);
+            self.store.drop_view(id).await?;
         }
         self.retained.clear();
         self.tidied = !left;
@@ -126,7 +130,7 @@ impl Worker {
         let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view), horizon_id(view)]).collect();
         let mut others = BTreeMap::new();
         for id in self.store.views().await? {
-            let other = self.retained.contains(&id) || current.iter().any(|current| current.name == id.name);
+            let other = self.retained.contains(&version(&id)) || current.iter().any(|current| current.name == id.name);
             if other && !current.contains(&id) {
                 let held = self.store.progress(&id).await?;
                 others.insert(id, held);
@@ -134,4 +138,10 @@ impl Worker {
         }
         Ok(others)
     }
+}
+
+/// The version of a view that something is remembered of; itself, if it is one.
+fn version(id: &ViewId) -> ViewId {
+    let name = ["@history of ", "@horizon of "].iter().find_map(|of| id.name.strip_prefix(of)).unwrap_or(&id.name);
+    ViewId { name: name.to_owned(), fingerprint: id.fingerprint.clone() }
 }

@@ -81,6 +81,7 @@ impl Worker {
         if self.session.is_some_and(|known| known != session) {
             fresh.extend(self.owned.keys());
             self.owned.clear();
+            self.views.iter_mut().for_each(|view| view.at.clear());
             self.catch_up.stop();
         }
         if let Some(archive) = &mut self.archive {

@@ -131,7 +131,7 @@ impl Share {
             let appended = self.view.kernel.append(head.as_deref(), &all, rows.clone());
             match appended.map_err(|source| self.damaged(key, source))? {
                 Some(Appended { head, before, absorbed, counts }) => {
-                    let head = Bytes::from(head);
+                    let head = Bytes::from(head.into_boxed_slice());
                     let write = self.write(key, (before, absorbed), head.clone());
                     folded.push(Some(Folded { counts, head: Some(head), write: Some(write) }));
                 }

@@ -34,7 +34,7 @@ enum Weather {
     Calm,
     /// Every request meets this.
     Always(Fault),
-    /// One in three meets any of them.
+    /// One in three meets any of them; a write one of those that fewest have met.
     Random(Box<ChaCha8Rng>),
 }
 
@@ -93,13 +93,19 @@ fn serve(
 ) -> std::io::Result<()> {
     // One request a connection: what a fault leaves behind is no other request's.
     let request = request(&mut client)?;
+    let writes = request.starts_with(b"PUT");
     let fault = match &mut *weather.lock().unwrap() {
         Weather::Calm => None,
         Weather::Always(fault) => Some(*fault),
-        Weather::Random(random) => random.random_bool(0.3).then(|| FAULTS[random.random_range(0..FAULTS.len())]),
+        Weather::Random(random) => random.random_bool(0.3).then(|| {
+            let drawn = random.random_range(0..FAULTS.len());
+            let rarest = (0..FAULTS.len()).map(|i| (i + drawn) % FAULTS.len());
+            let rarest = rarest.min_by_key(|which| met[*which].load(Ordering::SeqCst));
+            FAULTS[rarest.filter(|_| writes).unwrap_or(drawn)]
+        }),
     };
     if let Some(which) = FAULTS.iter().position(|known| Some(*known) == fault)
-        && request.starts_with(b"PUT")
+        && writes
     {
         met[which].fetch_add(1, Ordering::SeqCst);
     }

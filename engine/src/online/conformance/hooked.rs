@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::kernel::EntityKey;
-use crate::online::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
+use crate::online::{Dropped, OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 
 /// Runs before an access, and may wait or refuse it.
 #[async_trait]
@@ -96,7 +96,7 @@ impl<H: Hook> OnlineStore for Hooked<H> {
         self.store.shared()
     }
 
-    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+    async fn drop_partitions(&self, dropped: &Dropped) -> Result<(), StoreError> {
         self.store.drop_partitions(dropped).await
     }
 

@@ -18,7 +18,7 @@ use ahash::RandomState;
 use async_trait::async_trait;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, from_redis_value};
 
-use super::{OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
+use super::{Dropped, OnlineStore, PieceWrite, Session, StoreError, StoredPiece, Usage, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
 mod layout;
@@ -284,18 +284,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
-        let mut least: Option<BTreeMap<i32, i64>> = None;
-        for held in self.progress_of_each(view).await? {
-            least = Some(match least {
-                None => held,
-                // What one server doesn't know of it has lost.
-                Some(least) => {
-                    let both = least.into_iter().filter_map(|(p, next)| Some((p, next.min(*held.get(&p)?))));
-                    both.collect()
-                }
-            });
-        }
-        Ok(least.unwrap_or_default())
+        Ok(least(self.progress_of_each(view).await?))
     }
 
     async fn set_progress(
@@ -364,13 +353,21 @@ impl OnlineStore for RedisStore {
         Ok(members.iter().filter_map(|member| self.layout.view(member)).collect())
     }
 
-    async fn drop_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+    async fn drop_partitions(&self, dropped: &Dropped) -> Result<(), StoreError> {
         self.forget_partitions(dropped).await
     }
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {
         self.forget_view(view).await
     }
+}
+
+/// What all servers know of progress: what one of them doesn't know of it has lost.
+fn least(each: Vec<BTreeMap<i32, i64>>) -> BTreeMap<i32, i64> {
+    let both = |least: BTreeMap<i32, i64>, held: BTreeMap<i32, i64>| {
+        least.into_iter().filter_map(|(p, next)| Some((p, next.min(*held.get(&p)?)))).collect()
+    };
+    each.into_iter().reduce(both).unwrap_or_default()
 }
 
 fn failed(at: &str, what: &'static str, error: &RedisError) -> StoreError {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use redis::{RedisError, Value, cmd, from_redis_value};
 
 use super::link::Node;
-use super::{RedisStore, layout};
-use crate::online::{StoreError, Usage, ViewId};
+use super::{RedisStore, layout, least};
+use crate::online::{Believed, Dropped, StoreError, Usage, ViewId};
 
 /// Keys of a view whose bytes are measured.
 const SAMPLE: usize = 200;
@@ -55,17 +55,21 @@ impl RedisStore {
         Ok(used)
     }
 
-    pub(super) async fn forget_partitions(&self, dropped: &BTreeMap<ViewId, Vec<i32>>) -> Result<(), StoreError> {
+    pub(super) async fn forget_partitions(&self, dropped: &Dropped) -> Result<(), StoreError> {
         let what = "can't drop partitions";
-        let dropped: BTreeMap<&ViewId, &Vec<i32>> = dropped.iter().filter(|(_, dropped)| !dropped.is_empty()).collect();
+        let dropped: BTreeMap<&ViewId, &Believed> = dropped.iter().filter(|(_, dropped)| !dropped.is_empty()).collect();
         // Progress first: whoever comes in the middle finds less than there is, never more.
         let mut progress = vec![];
         for (view, partitions) in &dropped {
             let each = self.progress_of_each(view).await?;
-            let there = |held: &BTreeMap<i32, i64>| partitions.iter().any(|partition| held.contains_key(partition));
+            let held = least(each.clone());
+            if partitions.iter().any(|(partition, believed)| held.get(partition) != believed.as_ref()) {
+                return Err(self.taken_up(view));
+            }
+            let there = |held: &BTreeMap<i32, i64>| partitions.keys().any(|partition| held.contains_key(partition));
             for (tag, _) in self.tags.iter().zip(&each).filter(|(_, held)| there(held)) {
                 let mut delete = cmd("HDEL");
-                delete.arg(self.layout.progress(view, tag)).arg(*partitions);
+                delete.arg(self.layout.progress(view, tag)).arg(partitions.keys().collect::<Vec<_>>());
                 progress.push(delete);
             }
         }
@@ -81,7 +85,7 @@ impl RedisStore {
                 let view = self.layout.view_of(&key)?;
                 dropped.get_key_value(&view).map(|(view, partitions)| (key, *view, *partitions))
             };
-            let keys: Vec<(String, &ViewId, &Vec<i32>)> = page.into_iter().filter_map(of_view).collect();
+            let keys: Vec<(String, &ViewId, &Believed)> = page.into_iter().filter_map(of_view).collect();
             self.forget_fields(keys, what).await?;
         }
         Ok(())
@@ -90,7 +94,7 @@ impl RedisStore {
     /// Deletes the fields of some partitions of keys.
     async fn forget_fields(
         &self,
-        keys: Vec<(String, &ViewId, &Vec<i32>)>,
+        keys: Vec<(String, &ViewId, &Believed)>,
         what: &'static str,
     ) -> Result<(), StoreError> {
         let fields = keys.iter().map(|(key, _, _)| {
@@ -102,7 +106,7 @@ impl RedisStore {
         let (mut deletes, mut views) = (vec![], BTreeMap::new());
         for ((key, view, partitions), fields) in keys.into_iter().zip(fields) {
             let fields: Vec<String> = from_redis_value(fields).map_err(|e| self.failed(what)(RedisError::from(e)))?;
-            let of_partition = |field: &String| layout::partition(field).is_some_and(|p| partitions.contains(&p));
+            let of_partition = |field: &String| layout::partition(field).is_some_and(|p| partitions.contains_key(&p));
             let fields: Vec<String> = fields.into_iter().filter(of_partition).collect();
             if !fields.is_empty() {
                 let mut delete = cmd("HDEL");
@@ -112,7 +116,7 @@ impl RedisStore {
             }
         }
         for (view, partitions) in views {
-            self.check_left(view, |partition| partitions.contains(&partition)).await?;
+            self.check_left(view, |partition| partitions.contains_key(&partition)).await?;
         }
         self.all(what, deletes).await.map(|_| ())
     }
@@ -121,9 +125,13 @@ impl RedisStore {
     async fn check_left(&self, view: &ViewId, dropped: impl Fn(i32) -> bool) -> Result<(), StoreError> {
         let each = self.progress_of_each(view).await?;
         match each.iter().flat_map(BTreeMap::keys).any(|partition| dropped(*partition)) {
-            true => Err(StoreError::TakenUp { at: self.at.clone(), view: view.name.clone() }),
+            true => Err(self.taken_up(view)),
             false => Ok(()),
         }
+    }
+
+    fn taken_up(&self, view: &ViewId) -> StoreError {
+        StoreError::TakenUp { at: self.at.clone(), view: view.name.clone() }
     }
 
     pub(super) async fn forget_view(&self, view: &ViewId) -> Result<(), StoreError> {
