@@ -11,10 +11,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use serde_json::json;
 
+use super::super::worker::Held;
 use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
-use crate::online::{EmbeddedStore, OnlineStore};
+use crate::online::{EmbeddedStore, OnlineStore, ViewId};
 use crate::plan::Project;
 use crate::request::Reader;
 use crate::source::{Contract, Encoder, EventLog, LogSource, event_schema};
@@ -230,6 +231,46 @@ async fn a_fill_that_fails_holds_nothing_up() {
     worker.run(Until::End).await.unwrap();
     assert_eq!(worker.progress.stuck("e"), None);
     assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
+}
+
+/// Versions of a view that others have: what is remembered of one stays for as long as somebody writes to it, and goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_of_a_version_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut house = House::new(folder.path());
+    let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
+    house.send(20).await;
+    let project = house.project(&[OLD]).await;
+    let mut worker = house.worker(&project, &store, 1000).await;
+    while worker.step().await.unwrap() {}
+    worker.commit().await.unwrap();
+    let version = |name: &str, fingerprint: &str| ViewId { name: name.into(), fingerprint: fingerprint.into() };
+    let of = |fingerprint: &str| {
+        [("old", 5), ("@history of old", 9), ("@horizon of old", 77)]
+            .map(|(name, at)| (version(name, fingerprint), [(0, at)].into()))
+    };
+    let enter = async |id: &ViewId, from: Option<i64>, to: i64| {
+        let session = store.session().await.unwrap();
+        store.set_progress(session, id, 0, from, to).await.unwrap();
+    };
+    let before: Held = of("kept").into_iter().chain(of("left")).collect();
+    for (id, held) in &before {
+        enter(id, None, held[&0]).await;
+    }
+    enter(&version("@horizon of old", "long gone"), None, 1).await;
+    enter(&version("old", "kept"), Some(5), 6).await;
+    let there = async |fingerprint: &str| {
+        let views = store.views().await.unwrap();
+        views.iter().filter(|id| id.fingerprint == fingerprint).count()
+    };
+    (worker.tidied, worker.doomed) = (false, Some((before, Instant::now())));
+    worker.tidy().await.unwrap();
+    assert_eq!((there("kept").await, there("left").await, there("long gone").await), (3, 0, 0));
+    assert!(!worker.tidied, "what is kept is looked at again");
+    worker.tidy().await.unwrap();
+    assert_eq!((there("kept").await, worker.tidied), (0, true), "nobody wrote to it any more");
+    let own = &project.views["old"].fingerprint;
+    assert_eq!(there(own).await, 2, "the project's own, and its history");
 }
 
 async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
