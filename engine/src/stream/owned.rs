@@ -271,8 +271,10 @@ impl Worker {
         }
         for (view, missing) in self.views.iter().zip(all) {
             let (name, id) = (&view.fold.view.name, view.fold.view.id());
-            // After the progress that says that it can be read: whoever filled it said this before.
-            self.look_back(&view.fold.view).await?;
+            // Before it can be read, and after the progress that says so: whoever filled it said this before.
+            if missing.is_empty() && !self.progress.filled(&id) {
+                self.look_back(&view.fold.view).await?;
+            }
             if !self.retained.contains(&id) {
                 self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
                 self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
