@@ -54,23 +54,24 @@ pub(super) struct Bucket {
 
 impl Buckets {
     pub fn new(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics) -> Self {
-        let reservation = MemoryConsumer::new(what).with_can_spill(true).register(context.memory_pool());
+        Self::again(what, schema, context, metrics, 0)
+    }
+
+    /// Shares out what was so many times before, by other bits of the hashes. All of it goes to disk, so that what others may hold in
+    /// memory doesn't become less.
+    pub fn again(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics, depth: u32) -> Self {
+        let reservation = MemoryConsumer::new(what).with_can_spill(depth == 0).register(context.memory_pool());
         Self {
             spill: Arc::new(SpillManager::new(context.runtime_env(), metrics, schema.clone())),
             schema,
             reservation,
-            depth: 0,
+            depth,
             waiting: vec![],
             shares: vec![vec![]; BUCKETS],
             rows: 0,
             at_once: AT_ONCE * context.session_config().batch_size(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
         }
-    }
-
-    /// Shares out what was so many times before, by other bits of the hashes.
-    pub fn at(self, depth: u32) -> Self {
-        Self { depth, ..self }
     }
 
     /// Takes those rows of a batch that are named with their hashes.
@@ -121,10 +122,11 @@ impl Buckets {
         let shared = batch(self.schema.clone(), columns.collect::<Result<_>>()?, order.len())?;
         self.waiting.clear();
         let bytes = shared.get_array_memory_size();
-        let granted = self.reservation.try_grow(bytes).is_ok() || {
-            self.spill()?;
-            self.reservation.try_grow(bytes).is_ok()
-        };
+        let granted = self.depth == 0
+            && (self.reservation.try_grow(bytes).is_ok() || {
+                self.spill()?;
+                self.reservation.try_grow(bytes).is_ok()
+            });
         let mut at = 0;
         for (bucket, share) in self.buckets.iter_mut().zip(&mut self.shares) {
             if !share.is_empty() {

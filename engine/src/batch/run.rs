@@ -205,7 +205,7 @@ impl Work {
         let (depth, whole) = (pair.depth + 1, pair.bytes());
         self.again.add(1);
         let buckets = |what: String, schema| {
-            Buckets::new(what, schema, &self.context, SpillMetrics::new(&self.spilled, 0)).at(depth)
+            Buckets::again(what, schema, &self.context, SpillMetrics::new(&self.spilled, 0), depth)
         };
         let own = self.spine_schema.fields().len();
         let keys = self.views.first().map(|view| key_fields(view)).unwrap_or_default();
