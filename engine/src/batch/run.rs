@@ -53,15 +53,10 @@ impl Run {
         // Where the spine says nothing of what to read, reading begins beside it.
         let early = if prunes(&self.events) { None } else { Some(self.streams()?) };
         let spilled = SpillMetrics::new(&self.metrics, 0);
-        let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, view, &self.context, spilled);
-        let mut read = 0;
+        let held = self.horizon.map(|horizon| Held { views: self.views.clone(), horizon });
+        let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, (view, held), &self.context, spilled);
         while let Some(rows) = spine.try_next().await? {
             side.push(&rows)?;
-            if let Some(horizon) = self.horizon {
-                let held = Held { views: &self.views, keys: &self.keys, instant: &self.instant, horizon };
-                held.check(&rows, read)?;
-            }
-            read += rows.num_rows();
         }
         let (spine, wanted) = side.finish()?;
         if let Some((filter, time)) = &self.times {

@@ -15,6 +15,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 use datafusion::physical_plan::metrics::SpillMetrics;
 
 use super::buckets::{Bucket, Buckets, Sieve};
+use super::horizon::Held;
 use super::keys::{Numbers, hashes, key_columns, key_fields};
 use crate::kernel::KeyedRows;
 use crate::plan::FeatureView;
@@ -30,6 +31,8 @@ pub(super) struct SpineSide {
     schema: SchemaRef,
     buckets: Buckets,
     wanted: Wanted,
+    /// If some events are gone.
+    held: Option<Held>,
     rows: usize,
 }
 
@@ -73,7 +76,7 @@ impl SpineSide {
         spine: &Schema,
         keys: &[Arc<dyn PhysicalExpr>],
         instant: &Arc<dyn PhysicalExpr>,
-        view: &FeatureView,
+        (view, held): (&FeatureView, Option<Held>),
         context: &TaskContext,
         metrics: SpillMetrics,
     ) -> Self {
@@ -86,6 +89,7 @@ impl SpineSide {
             schema: schema.clone(),
             buckets: Buckets::new("PointInTimeExec[spine]".to_owned(), schema, context, metrics),
             wanted: Wanted { keys: Sieve::new(), earliest: i64::MAX, latest: i64::MIN },
+            held,
             rows: 0,
         }
     }
@@ -109,6 +113,9 @@ impl SpineSide {
             live.iter_mut().enumerate().for_each(|(i, live)| *live &= array.is_valid(i));
             // A value outside the key's type becomes NULL: no event can have it.
             keys.push(cast_with_options(&array, field.data_type(), &options)?);
+        }
+        if let Some(held) = &self.held {
+            held.check(rows, (instants.values(), &live), self.rows)?;
         }
         let hashes = hashes(&keys, n)?;
         for ((hash, at), live) in hashes.iter().zip(instants.values()).zip(&live) {

@@ -257,11 +257,17 @@ impl Kernel {
                 rows.partition, piece.partition
             ));
         }
-        if rows.times.null_count() + rows.offsets.null_count() > 0 {
-            return error("an event time or an offset is NULL (hint: the row stage drops such events)".to_owned());
-        }
         if rows.offsets.len() != rows.len() || !rows.offsets.values().is_sorted_by(|a, b| a < b) {
             return error(format!("{} offsets that don't all ascend, for {} rows", rows.offsets.len(), rows.len()));
+        }
+        self.check_batch(rows)
+    }
+
+    /// What must be so of rows whoever's they are: of a batch it is asked once for all of its keys.
+    pub fn check_batch(&self, rows: &EventRows) -> Result<(), KernelError> {
+        if rows.times.null_count() + rows.offsets.null_count() > 0 {
+            let message = "an event time or an offset is NULL (hint: the row stage drops such events)";
+            return Err(KernelError::Rows(message.to_owned()));
         }
         self.check_columns(rows.len(), rows.ids.as_ref(), &rows.columns)
     }

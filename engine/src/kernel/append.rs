@@ -6,15 +6,14 @@
 
 use std::ops::Range;
 
-use arrow::array::Array;
-
+use super::EncodingError;
 use super::absorb::FoldCounts;
 use super::chunk::TAIL_ROWS;
 use super::compile::Kernel;
 use super::encoding::bytes::{Reader, Writer};
 use super::encoding::extend::{extend, extends};
+use super::encoding::piece::{HAS_BASE, HAS_ROWS, HAS_TILES, present};
 use super::rows::EventRows;
-use super::{EncodingError, KernelError};
 
 /// A piece with new rows behind all others; its chunks are as they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +54,6 @@ struct Entry {
     last: i64,
 }
 
-/// Which parts a head has.
-const BASE: u8 = 1 << 4;
-const ROWS: u8 = 1 << 5;
-const TILES: u8 = 1 << 6;
-
 impl Kernel {
     /// Adds rows of a batch, those of one key, to a piece; `head` is what is stored of it, if anything. None if that changes more
     /// than its newest rows, or may: then [`Kernel::fold`] does it.
@@ -88,7 +82,7 @@ impl Kernel {
         };
         let oldest = batch.times.values().get(rows.start).copied();
         let after = Head {
-            flags: head.flags | ROWS,
+            flags: head.flags | HAS_ROWS,
             absorbed: Some(*absorbed),
             newest: Some(*newest),
             oldest: head.oldest.into_iter().chain(oldest).min(),
@@ -97,7 +91,7 @@ impl Kernel {
         let mut writer = Writer::versioned();
         after.write(&mut writer, tail);
         self.write_tail(&mut writer, (&mut reader, tail), batch, rows.clone())?;
-        if head.flags & TILES == 0 && reader.remaining() > 0 {
+        if head.flags & HAS_TILES == 0 && reader.remaining() > 0 {
             return Err(reader.corrupt(format!("{} bytes are left over", reader.remaining())));
         }
         writer.bytes(reader.rest());
@@ -121,13 +115,13 @@ impl Kernel {
         let in_order =
             times.is_sorted_by(|a, b| ascend(*a, *b)) && head.newest.is_none_or(|newest| ascend(newest, first));
         let in_batch = batch.offsets.values().get(rows.clone())?.is_sorted_by(|a, b| a < b);
-        if !(new_offsets && in_order && in_batch) || head.flags & BASE != 0 {
+        if !(new_offsets && in_order && in_batch) || head.flags & HAS_BASE != 0 {
             return None;
         }
         // Nothing is trimmed, and nothing sealed. (Of ROWS frames, the newest chunk is kept whatever its age.)
         let newest = Some(last);
         let oldest = head.first.map(|chunk| chunk.last).into_iter().chain(head.tiles).fold(first, i64::min);
-        let only = head.chunks == 0 || head.chunks == 1 && head.flags & ROWS != 0;
+        let only = head.chunks == 0 || head.chunks == 1 && head.flags & HAS_ROWS != 0;
         let kept = oldest >= self.cut(newest) || self.keep_rows > 0 && only;
         let oldest_row = head.first.map_or(first, |chunk| chunk.first.min(first));
         let open = self.sealed_before(newest).is_none_or(|before| oldest_row >= before);
@@ -135,7 +129,7 @@ impl Kernel {
             return None;
         }
         match head.newest_chunk {
-            Some(chunk) if head.flags & ROWS != 0 => {
+            Some(chunk) if head.flags & HAS_ROWS != 0 => {
                 let len = chunk.len + times.len();
                 (len < TAIL_ROWS).then_some(Tail { held: Some(chunk), entry: Entry { len, last, ..chunk } })
             }
@@ -196,16 +190,6 @@ impl Kernel {
         }
         Ok(())
     }
-
-    /// What [`Kernel::append`] relies on of a batch, asked once for all of its keys.
-    pub fn check_batch(&self, batch: &EventRows) -> Result<(), KernelError> {
-        if batch.times.null_count() + batch.offsets.null_count() > 0 {
-            return Err(KernelError::Rows(
-                "an event time or an offset is NULL (hint: the row stage drops such events)".to_owned(),
-            ));
-        }
-        self.check_columns(batch.len(), batch.ids.as_ref(), &batch.columns)
-    }
 }
 
 /// The newest chunk, before if it is in the head, and after.
@@ -238,7 +222,7 @@ impl<'a> Head<'a> {
     /// Reads up to the base; nothing of a head that has one.
     fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, EncodingError> {
         let flags = reader.byte()?;
-        if flags & BASE != 0 || flags > 127 {
+        if flags & HAS_BASE != 0 || flags > 127 {
             return Ok(None);
         }
         let mut next = |bit: u8| if flags >> bit & 1 == 1 { reader.signed().map(Some) } else { Ok(None) };
@@ -295,8 +279,7 @@ impl<'a> Head<'a> {
     /// Writes all that stands before the rows.
     fn write(&self, writer: &mut Writer, tail: Tail) {
         let numbers = [self.absorbed, self.newest, self.oldest, self.complete_after];
-        let present = numbers.iter().zip(0..).map(|(number, bit)| u8::from(number.is_some()) << bit).sum::<u8>();
-        writer.byte(self.flags & !0b1111 | present);
+        writer.byte(self.flags & !0b1111 | present(&numbers));
         numbers.into_iter().flatten().for_each(|number| writer.signed(number));
         writer.unsigned(self.next_chunk + u64::from(tail.held.is_none()));
         writer.unsigned(self.chunks + u64::from(tail.held.is_none()));

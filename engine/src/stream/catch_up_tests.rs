@@ -47,6 +47,15 @@ impl House {
         Self { folder: folder.to_owned(), log, contract, sent: 0 }
     }
 
+    /// With some events, which the old view has.
+    async fn begun(folder: &Path) -> (Self, EmbeddedStore) {
+        let (mut house, store) = (House::new(folder), EmbeddedStore::open(folder.join("online.redb")).unwrap());
+        house.send(200).await;
+        let project = house.project(&[OLD]).await;
+        house.worker(&project, &store, 1000).await.run(Until::End).await.unwrap();
+        (house, store)
+    }
+
     async fn project(&self, views: &[&str]) -> Project {
         let features = self.folder.join("features");
         std::fs::create_dir_all(&features).unwrap();
@@ -161,11 +170,7 @@ async fn a_new_view_catches_up_while_events_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_is_loaded_is_taken_up_where_it_was_left() {
     let folder = tempfile::tempdir().unwrap();
-    let mut house = House::new(folder.path());
-    let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
-    house.send(200).await;
-    let project = house.project(&[OLD]).await;
-    house.worker(&project, &store, 1000).await.run(Until::End).await.unwrap();
+    let (mut house, store) = House::begun(folder.path()).await;
     let project = house.project(&[OLD, NEW]).await;
     load(&house, &project, &store, 33).await;
     assert_eq!(house.values(&project, &store).await, house.expected(&project).await);
@@ -190,11 +195,7 @@ fn clock() -> Instant {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fill_that_fails_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
-    let mut house = House::new(folder.path());
-    let store = EmbeddedStore::open(folder.path().join("online.redb")).unwrap();
-    house.send(200).await;
-    let project = house.project(&[OLD]).await;
-    house.worker(&project, &store, 1000).await.run(Until::End).await.unwrap();
+    let (mut house, store) = House::begun(folder.path()).await;
     let pattern = folder.path().join("offline/archive/e/*/0-*.parquet");
     let files: Vec<PathBuf> = glob::glob(&pattern.to_string_lossy()).unwrap().flatten().collect();
     let first = files.iter().find(|file| file.to_string_lossy().contains("/0-0")).unwrap();

@@ -138,8 +138,10 @@ impl Fill {
             });
             // What comes next is read meanwhile.
             let read = async {
-                let more = next < end;
-                if more { stretch(past, partition, next..end, *records).await.map(Some) } else { Ok(None) }
+                if next >= end {
+                    return Ok(None);
+                }
+                stretch(past, partition, next..end, *records).await.map(Some)
             };
             let (filled, more) = join(try_join_all(filled), read).await;
             filled?;

@@ -11,9 +11,11 @@ use crate::plan::FeatureView;
 /// Servers of a cluster may disagree, and others may fill the same view.
 const ATTEMPTS: usize = 8;
 
+pub(super) const HORIZON_OF: &str = "@horizon of ";
+
 /// Under which the store keeps, by partition, from when on a view has every event: microseconds UTC, in place of an offset.
 pub(super) fn horizon_id(view: &FeatureView) -> ViewId {
-    ViewId { name: format!("@horizon of {}", view.name), fingerprint: view.fingerprint.clone() }
+    ViewId { name: format!("{HORIZON_OF}{}", view.name), fingerprint: view.fingerprint.clone() }
 }
 
 /// From when on a view has every event, if some are missing.

@@ -75,7 +75,9 @@ async fn enter_history(to: &Writing, id: &ViewId, ends: &BTreeMap<i32, i64>) -> 
     Ok(())
 }
 
+pub(super) const HISTORY_OF: &str = "@history of ";
+
 /// Under which the store keeps what a source held when a view was new.
 pub(super) fn history_id(view: &FeatureView) -> ViewId {
-    ViewId { name: format!("@history of {}", view.name), fingerprint: view.fingerprint.clone() }
+    ViewId { name: format!("{HISTORY_OF}{}", view.name), fingerprint: view.fingerprint.clone() }
 }

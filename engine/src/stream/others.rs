@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::error::StreamError;
-use super::horizon::horizon_id;
-use super::known::history_id;
+use super::horizon::{HORIZON_OF, horizon_id};
+use super::known::{HISTORY_OF, history_id};
 use super::worker::{Held, Worker, source_id};
 use crate::offline::HISTORY;
 use crate::online::{StoreError, ViewId};
@@ -142,6 +142,6 @@ impl Worker {
 
 /// The version of a view that something is remembered of; itself, if it is one.
 fn version(id: &ViewId) -> ViewId {
-    let name = ["@history of ", "@horizon of "].iter().find_map(|of| id.name.strip_prefix(of)).unwrap_or(&id.name);
+    let name = [HISTORY_OF, HORIZON_OF].iter().find_map(|of| id.name.strip_prefix(of)).unwrap_or(&id.name);
     ViewId { name: name.to_owned(), fingerprint: id.fingerprint.clone() }
 }

@@ -32,6 +32,22 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Bits, the lowest first, a byte for eight.
+    pub fn bits(&mut self, bits: impl Iterator<Item = bool>) {
+        let (mut byte, mut count) = (0u8, 0);
+        for bit in bits {
+            byte |= u8::from(bit) << count;
+            count += 1;
+            if count == 8 {
+                self.byte(byte);
+                (byte, count) = (0, 0);
+            }
+        }
+        if count > 0 {
+            self.byte(byte);
+        }
+    }
+
     pub fn unsigned(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

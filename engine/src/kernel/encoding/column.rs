@@ -26,7 +26,7 @@ pub(crate) fn write(writer: &mut Writer, array: &ArrayRef) -> Result<(), KernelE
     match nulls {
         None => write_dense(writer, array),
         Some(nulls) => {
-            write_bits(writer, nulls.inner());
+            writer.bits(nulls.inner().iter());
             write_dense(writer, &filter(array, &BooleanArray::new(nulls.inner().clone(), None))?)
         }
     }
@@ -88,7 +88,7 @@ fn write_dense(writer: &mut Writer, array: &ArrayRef) -> Result<(), KernelError>
     downcast_primitive! {
         data_type => (primitive),
         DataType::Null => {}
-        DataType::Boolean => write_bits(writer, array.as_boolean().values()),
+        DataType::Boolean => writer.bits(array.as_boolean().values().iter()),
         DataType::FixedSizeBinary(_) => {
             let array = array.as_fixed_size_binary();
             (0..array.len()).for_each(|row| writer.bytes(array.value(row)));
@@ -226,12 +226,6 @@ fn lengths(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<usize>, EncodingE
         return Err(reader.corrupt(format!("{rows} lengths, only {} bytes follow", reader.remaining())));
     }
     (0..rows).map(|_| reader.unsigned().map(|length| usize::try_from(length).unwrap_or(usize::MAX))).collect()
-}
-
-/// Bits, the lowest first, a byte for eight.
-fn write_bits(writer: &mut Writer, bits: &BooleanBuffer) {
-    let packed: BooleanBuffer = bits.iter().collect();
-    writer.bytes(&packed.inner().as_slice()[..bits.len().div_ceil(8)]);
 }
 
 fn read_bits(reader: &mut Reader<'_>, length: usize) -> Result<BooleanBuffer, EncodingError> {

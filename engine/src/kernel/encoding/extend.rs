@@ -34,7 +34,7 @@ pub(crate) fn extend(
     writer.byte(u8::from(any));
     if any {
         let old = (0..stored).map(|row| valid.is_none_or(|valid| bit(valid, row)));
-        write_bits(writer, old.chain(rows.clone().map(|row| nulls.is_none_or(|nulls| nulls.is_valid(row)))));
+        writer.bits(old.chain(rows.clone().map(|row| nulls.is_none_or(|nulls| nulls.is_valid(row)))));
     }
     macro_rules! primitive {
         ($type:ty) => {{
@@ -69,7 +69,7 @@ pub(crate) fn extend(
             let held = reader.bytes(dense.div_ceil(8))?;
             let values = array.as_boolean().values();
             let new = runs(rows, nulls).flatten().map(|row| values.value(row));
-            write_bits(writer, (0..dense).map(|row| bit(held, row)).chain(new));
+            writer.bits((0..dense).map(|row| bit(held, row)).chain(new));
         },
         _ => dispatch_bytes!(array, bytes, {
             return Err(reader.corrupt(format!("a column of {data_type} can't be made longer")));
@@ -87,20 +87,4 @@ fn runs(rows: Range<usize>, nulls: Option<&NullBuffer>) -> impl Iterator<Item = 
 
 fn bit(bytes: &[u8], place: usize) -> bool {
     bytes.get(place / 8).is_some_and(|byte| byte >> (place % 8) & 1 == 1)
-}
-
-/// Bits, the lowest first, a byte for eight.
-fn write_bits(writer: &mut Writer, bits: impl Iterator<Item = bool>) {
-    let (mut byte, mut count) = (0u8, 0);
-    for bit in bits {
-        byte |= u8::from(bit) << count;
-        count += 1;
-        if count == 8 {
-            writer.byte(byte);
-            (byte, count) = (0, 0);
-        }
-    }
-    if count > 0 {
-        writer.byte(byte);
-    }
 }

@@ -74,7 +74,7 @@
 pub(crate) mod bytes;
 pub(crate) mod column;
 pub(crate) mod extend;
-mod piece;
+pub(crate) mod piece;
 pub(crate) mod state;
 
 pub use piece::PieceDelta;

@@ -19,6 +19,11 @@ const ROWS: u8 = 0;
 const TILES: u8 = 1;
 const HASHES: u8 = 2;
 
+/// Which of a head's parts are there; four numbers have the bits below.
+pub(in crate::kernel) const HAS_BASE: u8 = 1 << 4;
+pub(in crate::kernel) const HAS_ROWS: u8 = 1 << 5;
+pub(in crate::kernel) const HAS_TILES: u8 = 1 << 6;
+
 /// What changed in a piece since it was last written, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PieceDelta {
@@ -109,17 +114,17 @@ impl Kernel {
             let (id, len) = (read_id(&mut reader)?, read_len(&mut reader)?);
             piece.hashes.push(Chunk::stored(id, Span { len, first: 0, last: 0 }));
         }
-        if flags >> 4 & 1 == 1 {
+        if flags & HAS_BASE != 0 {
             let folds = self.base.as_ref().ok_or_else(|| reader.corrupt("a base, which this view doesn't have"))?;
             let states: Result<Vec<State>, _> =
                 folds.iter().map(|fold| state::read(&mut reader, &self.folds[*fold])).collect();
             piece.base = Some(Arc::new(states?));
         }
-        if flags >> 5 & 1 == 1 {
+        if flags & HAS_ROWS != 0 {
             let rows = self.read_rows(&mut reader, partition)?;
             put_tail(&mut piece.rows.0, rows, &reader)?;
         }
-        if flags >> 6 & 1 == 1 {
+        if flags & HAS_TILES != 0 {
             let tiles = self.read_tiles(&mut reader)?;
             put_tail(&mut piece.tiles, tiles, &reader)?;
         }
@@ -218,8 +223,9 @@ fn write_head(piece: &Piece) -> Result<Vec<u8>, KernelError> {
     let mut writer = Writer::versioned();
     let rows = piece.rows.0.last().filter(|chunk| chunk.is_tail(TAIL_ROWS));
     let tiles = piece.tiles.last().filter(|chunk| chunk.is_tail(TAIL_TILES));
-    let present = numbers.iter().map(Option::is_some).chain([piece.base.is_some(), rows.is_some(), tiles.is_some()]);
-    writer.byte(present.enumerate().map(|(bit, present)| u8::from(present) << bit).sum());
+    let parts = [(HAS_BASE, piece.base.is_some()), (HAS_ROWS, rows.is_some()), (HAS_TILES, tiles.is_some())];
+    let parts: u8 = parts.iter().filter(|(_, there)| *there).map(|(flag, _)| flag).sum();
+    writer.byte(parts | present(&numbers));
     numbers.into_iter().flatten().for_each(|number| writer.signed(number));
     writer.unsigned(u64::from(piece.next_chunk));
     write_spans(&mut writer, &piece.rows.0);
@@ -237,6 +243,11 @@ fn write_head(piece: &Piece) -> Result<Vec<u8>, KernelError> {
         write_tiles(&mut writer, chunk.data()?);
     }
     Ok(writer.sealed())
+}
+
+/// The bits of those numbers that are there.
+pub(in crate::kernel) fn present(numbers: &[Option<i64>; 4]) -> u8 {
+    numbers.iter().zip(0..).map(|(number, bit)| u8::from(number.is_some()) << bit).sum()
 }
 
 fn write_spans<T>(writer: &mut Writer, chunks: &[Chunk<T>]) {
