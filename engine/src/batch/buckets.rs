@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{interleave, take_record_batch};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -16,6 +16,7 @@ use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
+use super::scatter::scatter;
 use crate::plan::pipeline::batch;
 
 /// How many there are. A power of two.
@@ -33,8 +34,10 @@ pub(super) struct Buckets {
     /// How often these rows were shared out before.
     depth: u32,
     waiting: Vec<RecordBatch>,
-    /// For each bucket, which rows of the batches that wait are its.
-    shares: Vec<Vec<(usize, usize)>>,
+    /// Of each batch that waits, rows and their buckets.
+    named: Vec<Vec<(u32, u32)>>,
+    /// For each bucket, how many rows wait.
+    shares: [u32; BUCKETS],
     rows: usize,
     at_once: usize,
     buckets: Vec<Bucket>,
@@ -67,7 +70,8 @@ impl Buckets {
             reservation,
             depth,
             waiting: vec![],
-            shares: vec![vec![]; BUCKETS],
+            named: vec![],
+            shares: [0; BUCKETS],
             rows: 0,
             at_once: AT_ONCE * context.session_config().batch_size(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
@@ -75,24 +79,27 @@ impl Buckets {
     }
 
     /// Takes those rows of a batch that are named with their hashes.
-    pub fn push(&mut self, rows: RecordBatch, named: &[(u32, u64)]) -> Result<()> {
+    pub fn push(&mut self, rows: RecordBatch, hashes: impl Iterator<Item = (u32, u64)>) -> Result<()> {
+        let (depth, shares) = (self.depth, &mut self.shares);
+        let mut named: Vec<(u32, u32)> = Vec::with_capacity(rows.num_rows());
+        named.extend(hashes.map(|(row, hash)| {
+            let bucket = bucket_of(hash, depth);
+            shares[bucket] += 1;
+            (row, bucket as u32)
+        }));
         if named.is_empty() {
             return Ok(());
         }
-        let place = self.waiting.len();
         self.rows += named.len();
         // A batch of which little is kept must not wait whole.
         if named.len() * 2 < rows.num_rows() {
             let kept: UInt32Array = named.iter().map(|(row, _)| *row).collect();
             self.waiting.push(take_record_batch(&rows, &kept)?);
-            let depth = self.depth;
-            let shares = &mut self.shares;
-            named.iter().enumerate().for_each(|(row, (_, hash))| shares[bucket_of(*hash, depth)].push((place, row)));
+            (0u32..).zip(&mut named).for_each(|(place, (row, _))| *row = place);
         } else {
             self.waiting.push(rows);
-            let (depth, shares) = (self.depth, &mut self.shares);
-            named.iter().for_each(|(row, hash)| shares[bucket_of(*hash, depth)].push((place, *row as usize)));
         }
+        self.named.push(named);
         if self.rows >= self.at_once { self.share_out() } else { Ok(()) }
     }
 
@@ -114,13 +121,20 @@ impl Buckets {
         if self.rows == 0 {
             return Ok(());
         }
-        let order: Vec<(usize, usize)> = self.shares.iter().flatten().copied().collect();
-        let columns = (0..self.schema.fields().len()).map(|column| -> Result<ArrayRef> {
+        let starts = self.shares.iter().scan(0, |next, share| Some(std::mem::replace(next, *next + share)));
+        let mut next: Vec<u32> = starts.collect();
+        // From a row's bucket to its place.
+        for (_, bucket) in self.named.iter_mut().flatten() {
+            let place = &mut next[*bucket as usize];
+            *bucket = std::mem::replace(place, *place + 1);
+        }
+        let columns = (0..self.schema.fields().len()).map(|column| {
             let parts: Vec<_> = self.waiting.iter().map(|rows| rows.column(column).as_ref()).collect();
-            Ok(interleave(&parts, &order)?)
+            scatter(&parts, &self.named, self.rows)
         });
-        let shared = batch(self.schema.clone(), columns.collect::<Result<_>>()?, order.len())?;
+        let shared = batch(self.schema.clone(), columns.collect::<Result<_>>()?, self.rows)?;
         self.waiting.clear();
+        self.named.clear();
         let bytes = shared.get_array_memory_size();
         let granted = self.depth == 0
             && (self.reservation.try_grow(bytes).is_ok() || {
@@ -129,12 +143,12 @@ impl Buckets {
             });
         let mut at = 0;
         for (bucket, share) in self.buckets.iter_mut().zip(&mut self.shares) {
-            if !share.is_empty() {
-                bucket.rows.push(shared.slice(at, share.len()));
-                bucket.count += share.len();
-                bucket.bytes += bytes / order.len() * share.len();
-                at += share.len();
-                share.clear();
+            let share = std::mem::take(share) as usize;
+            if share > 0 {
+                bucket.rows.push(shared.slice(at, share));
+                bucket.count += share;
+                bucket.bytes += bytes / self.rows * share;
+                at += share;
             }
         }
         self.rows = 0;

@@ -13,6 +13,7 @@ mod node;
 mod operator;
 mod partition;
 mod run;
+mod scatter;
 mod session;
 mod sides;
 mod snapshot;

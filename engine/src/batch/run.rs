@@ -255,7 +255,7 @@ async fn again(from: Vec<Bucket>, keys: Range<usize>, mut into: Buckets) -> Resu
                 return internal_err!("a bucket without keys");
             };
             let hashes = hashes(keys, rows.num_rows())?;
-            into.push(rows, &(0u32..).zip(hashes).collect::<Vec<_>>())?;
+            into.push(rows, (0u32..).zip(hashes))?;
         }
     }
     into.finish()

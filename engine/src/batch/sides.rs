@@ -128,7 +128,7 @@ impl SpineSide {
         let hidden: [ArrayRef; 2] = [Arc::new(instants), Arc::new(BooleanArray::from(live))];
         let columns = rows.columns().iter().cloned().chain(keys).chain(hidden).collect();
         self.rows += n;
-        self.buckets.push(batch(self.schema.clone(), columns, n)?, &(0u32..).zip(hashes).collect::<Vec<_>>())
+        self.buckets.push(batch(self.schema.clone(), columns, n)?, (0u32..).zip(hashes))
     }
 
     pub fn finish(self) -> Result<(Vec<Bucket>, Wanted)> {
@@ -180,17 +180,17 @@ impl EventSide {
         let keys = key_columns(&rows.keys, &self.key_fields)?;
         let hashes = hashes(&keys, n)?;
         let window = self.wanted.earliest(&self.view)..=self.wanted.latest;
+        let times = rows.times;
         let nulls: Vec<&ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).collect();
-        let mut kept = vec![];
-        for ((row, hash), time) in (0u32..).zip(hashes).zip(rows.times.values()) {
-            let keyed = || nulls.iter().all(|key| key.is_valid(row as usize));
-            if window.contains(time) && self.wanted.keys.may_hold(hash) && keyed() {
-                kept.push((row, hash));
-            }
-        }
-        let place: [ArrayRef; 3] = [Arc::new(rows.times), Arc::new(rows.partitions), Arc::new(rows.offsets)];
-        let columns = keys.into_iter().chain(place).chain(rows.ids).chain(rows.columns).collect();
-        self.buckets.push(batch(self.schema.clone(), columns, n)?, &kept)
+        let wanted = |&(row, hash): &(u32, u64)| {
+            window.contains(&times.values()[row as usize])
+                && self.wanted.keys.may_hold(hash)
+                && nulls.iter().all(|key| key.is_valid(row as usize))
+        };
+        let kept = (0u32..).zip(hashes).filter(wanted);
+        let place: [ArrayRef; 3] = [Arc::new(times.clone()), Arc::new(rows.partitions), Arc::new(rows.offsets)];
+        let columns = keys.iter().cloned().chain(place).chain(rows.ids).chain(rows.columns).collect();
+        self.buckets.push(batch(self.schema.clone(), columns, n)?, kept)
     }
 
     pub fn finish(self) -> Result<Vec<Bucket>> {

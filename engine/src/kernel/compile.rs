@@ -1,5 +1,7 @@
 //! A spec, compiled: which folds it needs, what each aggregate reads, and how long rows are kept.
 
+use std::collections::BTreeSet;
+
 use arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::KernelError;
@@ -176,6 +178,26 @@ impl Kernel {
             ignore_nulls: aggregate.ignore_nulls,
             n: nth,
         })
+    }
+
+    /// The columns whose values folds look at on their way. A first or last value is a row: its column is only read at the end.
+    pub(super) fn looks_at(&self) -> BTreeSet<usize> {
+        let column = |arg: &Argument| match arg {
+            Argument::Column(index) => Some(*index),
+            Argument::Constant(_) => None,
+        };
+        let mut columns = BTreeSet::new();
+        for fold in self.folds.iter().filter(|fold| !fold.is_row()) {
+            columns.extend(fold.args.iter().filter_map(column).chain(fold.filter));
+        }
+        for plan in &self.plans {
+            match plan {
+                Plan::Typed { .. } => {}
+                Plan::Nth { arg, filter, .. } => columns.extend(column(arg).into_iter().chain(*filter)),
+                Plan::Generic { args, filter, .. } => columns.extend(args.iter().filter_map(column).chain(*filter)),
+            }
+        }
+        columns
     }
 
     /// The field of an argument, which [`check`] has found to be there.

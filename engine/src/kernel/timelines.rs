@@ -31,6 +31,9 @@ pub struct Timelines {
     /// Where each key's rows begin, and where the last one's end.
     starts: Vec<u32>,
     times: Vec<i64>,
+    /// For each row, which of the rows that came it is.
+    order: UInt32Array,
+    /// In this order; as they came, where no fold looks at more than the row that it ends with ([`Kernel::looks_at`]).
     columns: Vec<ArrayRef>,
 }
 
@@ -45,6 +48,10 @@ impl Timelines {
 
     pub(super) fn times(&self) -> &[i64] {
         &self.times
+    }
+
+    pub(super) fn order(&self) -> &[u32] {
+        self.order.values()
     }
 
     pub(super) fn columns(&self) -> &[ArrayRef] {
@@ -99,8 +106,13 @@ impl Kernel {
         order.truncate(kept);
         let sorted = order.iter().map(|row| times.values()[*row as usize]).collect();
         let order = UInt32Array::from(order);
-        let columns = columns.iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?;
-        Ok(Timelines { starts, times: sorted, columns })
+        let looked_at = self.looks_at();
+        let columns = columns.into_iter().enumerate().map(|(i, column)| match looked_at.contains(&i) {
+            true => take(&column, &order, None),
+            false => Ok(column),
+        });
+        let columns = columns.collect::<Result<_, _>>()?;
+        Ok(Timelines { starts, times: sorted, order, columns })
     }
 }
 

@@ -17,6 +17,7 @@ use super::fold::{Input, Kind};
 use super::frame::gallop;
 use super::results::Results;
 use super::slide::{Shared, Slider};
+use super::spec::Argument;
 use super::timelines::Timelines;
 
 /// An instant to evaluate a key at.
@@ -34,9 +35,18 @@ pub struct Walk {
     kernel: Arc<Kernel>,
     timelines: Timelines,
     /// Parallel to the kernel's folds.
-    folds: Vec<(Input, Shared)>,
+    folds: Vec<Walked>,
     /// Parallel to the kernel's plans.
     plans: Vec<Option<Input>>,
+}
+
+/// What a fold goes through.
+#[derive(Debug)]
+struct Walked {
+    input: Input,
+    shared: Shared,
+    /// Its column isn't in the timelines' order.
+    as_it_came: bool,
 }
 
 /// Why questions have no answer, and the first of them where it is known.
@@ -50,10 +60,12 @@ impl Kernel {
     /// Makes timelines ready to be asked.
     pub fn walk(self: &Arc<Self>, timelines: Timelines) -> Result<Walk, KernelError> {
         let (columns, rows) = (timelines.columns(), timelines.times().len());
+        let looked_at = self.looks_at();
         let folds = self.folds.iter().map(|fold| {
             let input = fold.input(columns, rows)?;
             let shared = Shared::new(fold, &input);
-            Ok((input, shared))
+            let column = fold.args.iter().any(|arg| matches!(arg, Argument::Column(i) if !looked_at.contains(i)));
+            Ok(Walked { input, shared, as_it_came: column })
         });
         let folds = folds.collect::<Result<_, KernelError>>()?;
         let plans = self.plans.iter().map(|plan| plan_input(plan, columns, rows)).collect::<Result<_, _>>()?;
@@ -83,7 +95,7 @@ impl Walk {
             }
             let covered = |frame: usize| rows.start + covers[frame].start..rows.start + covers[frame].end;
             for (slider, cell) in sliders.iter_mut().zip(&self.kernel.cells) {
-                let (input, shared) = &self.folds[cell.fold];
+                let Walked { input, shared, .. } = &self.folds[cell.fold];
                 slider.slide(&self.kernel.folds[cell.fold], input, shared, covered(cell.frame));
             }
             for (((plan, input), results), aggregate) in
@@ -95,7 +107,7 @@ impl Walk {
         }
         let outputs = self.plans().zip(results).zip(&self.kernel.spec.aggregates);
         let columns = outputs.map(|(((plan, input), results), aggregate)| match plan {
-            Plan::Typed { cell, .. } => results.finish(plan, Some(self.input(*cell)), aggregate),
+            Plan::Typed { cell, .. } => results.finish(plan, Some(&self.fold(*cell).input), aggregate),
             _ => results.finish(plan, input, aggregate),
         });
         columns.collect::<Result<_, KernelError>>().map_err(|source| WalkError { question: None, source })
@@ -107,7 +119,7 @@ impl Walk {
             _ => None,
         });
         let fold = self.kernel.cells[cell].fold;
-        Slider::new(&self.kernel.folds[fold], &self.folds[fold].1, finishes)
+        Slider::new(&self.kernel.folds[fold], &self.folds[fold].shared, finishes)
     }
 
     fn plans(&self) -> impl Iterator<Item = (&Plan, Option<&Input>)> {
@@ -123,7 +135,11 @@ impl Walk {
         results: &mut Results,
     ) -> Result<(), KernelError> {
         match (plan, results) {
-            (Plan::Typed { cell, .. }, Results::Rows(rows)) => rows.push(sliders[*cell].row()),
+            (Plan::Typed { cell, .. }, Results::Rows(rows)) => {
+                let row = sliders[*cell].row();
+                let came = |row: u32| self.timelines.order()[row as usize];
+                rows.push(if self.fold(*cell).as_it_came { row.map(came) } else { row });
+            }
             (Plan::Typed { cell, finish, .. }, Results::Values(values)) => {
                 values.push(sliders[*cell].finish(finish)?);
             }
@@ -143,7 +159,7 @@ impl Walk {
         }
     }
 
-    fn input(&self, cell: usize) -> &Input {
-        &self.folds[self.kernel.cells[cell].fold].0
+    fn fold(&self, cell: usize) -> &Walked {
+        &self.folds[self.kernel.cells[cell].fold]
     }
 }

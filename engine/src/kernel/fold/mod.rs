@@ -113,6 +113,11 @@ impl Fold {
         input(columns, rows, &self.args, self.filter, self.skip_nulls)
     }
 
+    /// Whether it is the first or the last row of a range, whatever is in it.
+    pub fn is_row(&self) -> bool {
+        matches!(self.kind, Kind::First | Kind::Last) && self.filter.is_none() && !self.skip_nulls
+    }
+
     /// Folds a range of rows into a state.
     pub fn update(&self, state: &mut State, input: &Input, order: Order<'_>, range: Range<usize>) {
         if range.is_empty() {
