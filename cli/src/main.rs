@@ -14,7 +14,6 @@ mod explain;
 mod generate;
 mod get;
 mod load;
-mod memory;
 mod quickstart;
 mod run;
 mod schemas;
@@ -30,6 +29,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use settings::Settings;
+
+/// A stream's work is many small arrays that come and go: the system's allocator took a third of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Features for machine learning, defined once in SQL: online over REST, offline as training sets, the same values.
 #[derive(Debug, Parser)]
@@ -76,10 +79,6 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    memory::use_memory(match &cli.verb {
-        Verb::TrainingSet(_) | Verb::Backfill(_) => memory::Use::Once,
-        _ => memory::Use::Steady,
-    });
     let done = Settings::new(&cli.global).and_then(|settings| {
         let level = if matches!(&cli.verb, Verb::Up(_) | Verb::Stream(stream::Args { until_end: false, .. })) {
             "info"

@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use futures::future::{join, try_join_all};
+use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
+use arrow::compute::concat;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result as DfResult;
+use futures::future::{join, join_all, try_join_all};
 
 use super::error::StreamError;
 use super::events::since;
-use super::fold::{Folded, ViewFold};
+use super::fold::{Folded, ViewFold, joined};
 use super::horizon::raise;
 use super::past::PastReader;
 use super::share::Writing;
@@ -179,9 +181,23 @@ async fn stretch(
             None => next = offsets.end,
         }
     }
-    let events = concat_batches(&past.schema(), &parts)
-        .map_err(|e| StreamError::View { view: "-".to_owned(), source: e.into() })?;
+    let events = together(past.schema(), parts).await;
+    let events = events.map_err(|source| StreamError::View { view: "-".to_owned(), source })?;
     Ok(Stretch { events, offsets: offsets.start..next })
+}
+
+/// Puts batches together, columns side by side: it is much to copy, and nothing else goes on.
+async fn together(schema: SchemaRef, parts: Vec<RecordBatch>) -> DfResult<RecordBatch> {
+    let columns = (0..schema.fields().len()).map(|column| {
+        let parts: Vec<ArrayRef> = parts.iter().map(|part| part.column(column).clone()).collect();
+        let of = schema.field(column).data_type().clone();
+        tokio::task::spawn_blocking(move || match parts.is_empty() {
+            true => Ok(new_empty_array(&of)),
+            false => concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>()),
+        })
+    });
+    let columns = join_all(columns).await.into_iter().map(joined).collect::<Result<_, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 /// Writes down how far a view is; further, if somebody else got further.

@@ -109,9 +109,10 @@ impl RedisStore {
     fn write_command<'a>(&self, sha: &str, view: &ViewId, writes: &'a [PieceWrite]) -> (Cmd, usize, &'a [PieceWrite]) {
         // Of a cluster's keys each may lie elsewhere.
         let most = if self.link.is_cluster() { 1 } else { CALL_KEYS };
-        let mut bytes = 0;
+        let shared = |write: &PieceWrite| (write.partition, write.idle_after);
+        let (of, mut bytes) = (writes.first().map(shared), 0);
         let fits = writes.iter().take(most).take_while(|write| {
-            let fits = bytes < CALL_BYTES;
+            let fits = bytes < CALL_BYTES && of == Some(shared(write));
             bytes += write.head.len() + write.chunks.iter().map(|(_, data)| data.len()).sum::<usize>();
             fits
         });
@@ -121,32 +122,17 @@ impl RedisStore {
         now.iter().for_each(|write| {
             eval.arg(self.layout.key(view, &write.key));
         });
-        now.iter().for_each(|write| self.add_piece(&mut eval, write));
+        if let Some((partition, idle_after)) = of {
+            let live = match idle_after {
+                // Whoever let idle keys expire may have written it before.
+                Some(_) if self.keep_idle => "0".to_owned(),
+                Some(idle) => idle.as_millis().clamp(1, i64::MAX as u128).to_string(),
+                None => String::new(),
+            };
+            eval.arg(layout::head_field(partition)).arg(live);
+        }
+        now.iter().for_each(|write| add_piece(&mut eval, write));
         (eval, bytes, later)
-    }
-
-    fn add_piece(&self, eval: &mut Cmd, write: &PieceWrite) {
-        let live = match write.idle_after {
-            // Whoever let idle keys expire may have written it before.
-            Some(_) if self.keep_idle => "0".to_owned(),
-            Some(idle) => idle.as_millis().clamp(1, i64::MAX as u128).to_string(),
-            None => String::new(),
-        };
-        let believed = write.expected.map(|offset| offset.to_string()).unwrap_or_default();
-        eval.arg(layout::head_field(write.partition)).arg(believed).arg(live).arg(write.removed.len());
-        for chunk in &write.removed {
-            eval.arg(layout::chunk_field(write.partition, *chunk));
-        }
-        // What goes back is refused whatever is stored.
-        if write.expected.is_some_and(|expected| write.absorbed < expected) {
-            eval.arg(0);
-            return;
-        }
-        eval.arg(2 * write.chunks.len() + 2);
-        for (chunk, data) in &write.chunks {
-            eval.arg(layout::chunk_field(write.partition, *chunk)).arg(data.as_ref());
-        }
-        eval.arg(layout::head_field(write.partition)).arg(layout::head_value(write.absorbed, &write.head));
     }
 
     /// Writes of which no two are of one key.
@@ -359,6 +345,28 @@ impl OnlineStore for RedisStore {
 
     async fn drop_view(&self, view: &ViewId) -> Result<(), StoreError> {
         self.forget_view(view).await
+    }
+}
+
+/// The arguments of one piece, as the script has them.
+fn add_piece(eval: &mut Cmd, write: &PieceWrite) {
+    eval.arg(write.expected.map(|offset| offset.to_string()).unwrap_or_default());
+    // What goes back is refused whatever is stored.
+    if write.expected.is_some_and(|expected| write.absorbed < expected) {
+        eval.arg(0);
+        return;
+    }
+    let (head, more) = (layout::head_value(write.absorbed, &write.head), write.removed.len() + 2 * write.chunks.len());
+    if more == 0 {
+        eval.arg(1).arg(head);
+        return;
+    }
+    eval.arg(2 + more).arg(head).arg(write.removed.len());
+    for chunk in &write.removed {
+        eval.arg(layout::chunk_field(write.partition, *chunk));
+    }
+    for (chunk, data) in &write.chunks {
+        eval.arg(layout::chunk_field(write.partition, *chunk)).arg(data.as_ref());
     }
 }
 

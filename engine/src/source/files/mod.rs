@@ -25,6 +25,7 @@ mod infer;
 mod listing;
 mod location;
 mod manifest;
+mod parquet_rows;
 mod reader;
 mod rows;
 mod scan;

@@ -12,12 +12,11 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::ReaderBuilder as JsonReaderBuilder;
 use arrow_avro::reader::ReaderBuilder as AvroReaderBuilder;
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value as Json;
 
 use super::convert::{Chunk, RawRows, RowReject, convert, words};
 use super::location::Format;
+use super::parquet_rows;
 use super::reader::row_json;
 
 /// Rows that a chunk spans at most.
@@ -46,42 +45,12 @@ pub(super) fn open(
     let header = if format == Some(Format::Csv) { csv_header(&mut file, bytes.end)? } else { Vec::new() };
     file.seek(SeekFrom::Start(bytes.start)).map_err(|e| e.to_string())?;
     match format {
-        Some(Format::Parquet) => parquet(file, columns, only, row),
+        Some(Format::Parquet) => parquet_rows::open(file, columns, only, row),
         Some(Format::Avro) => avro(file.take(bytes.end), columns, row),
         Some(Format::Csv) => csv(file.take(bytes.end - bytes.start), &header, bytes.start == 0, columns, row),
         Some(Format::NdJson) => Ok(ndjson(file.take(bytes.end - bytes.start), columns, row)),
         None => Err("the file has no known extension".into()),
     }
-}
-
-fn parquet(file: File, columns: SchemaRef, only: Option<&BTreeSet<String>>, from: u32) -> Result<Rows, String> {
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
-    let mut columns = columns;
-    if let Some(only) = only {
-        let needed = |stored: &Field| match columns.field_with_name(stored.name()) {
-            Ok(column) => {
-                let fits = stored.data_type() == column.data_type() && (column.is_nullable() || !stored.is_nullable());
-                only.contains(stored.name()) || !fits
-            }
-            Err(_) => false,
-        };
-        let (kept, pruned): (Vec<_>, Vec<_>) =
-            builder.schema().fields().iter().enumerate().partition(|(_, stored)| needed(stored));
-        let pruned: BTreeSet<&str> = pruned.into_iter().map(|(_, field)| field.name().as_str()).collect();
-        let kept: Vec<usize> = kept.into_iter().map(|(place, _)| place).collect();
-        // What isn't read is NULL here, and no row's fault.
-        let fields = columns.fields().iter().map(|field| match pruned.contains(field.name().as_str()) {
-            true => field.as_ref().clone().with_nullable(true),
-            false => field.as_ref().clone(),
-        });
-        let shown = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let mask = ProjectionMask::roots(builder.parquet_schema(), kept);
-        builder = builder.with_projection(mask);
-        columns = shown;
-    }
-    let reader = builder.with_batch_size(CHUNK_ROWS).with_offset(from as usize).build().map_err(|e| e.to_string())?;
-    let mut next = from;
-    Ok(Box::new(reader.map(move |batch| columnar(batch.map_err(|e| e.to_string())?, &mut next, &columns))))
 }
 
 fn avro(file: Take<File>, columns: SchemaRef, from: u32) -> Result<Rows, String> {
@@ -102,7 +71,7 @@ fn avro(file: Take<File>, columns: SchemaRef, from: u32) -> Result<Rows, String>
 }
 
 /// A batch of a columnar format: its rows have no text of their own, so a reject's payload is the row as JSON.
-fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<Chunk, String> {
+pub(super) fn columnar(batch: RecordBatch, next: &mut u32, columns: &SchemaRef) -> Result<Chunk, String> {
     let (first, rows) = (*next, batch.num_rows() as u32);
     *next += rows;
     let raw = RawRows { first, rows, batch, numbers: (first..first + rows).collect(), rejects: Vec::new() };
