@@ -28,6 +28,7 @@ use super::horizon::Held;
 use super::join::Joined;
 use super::keys::{hashes, key_fields};
 use super::sides::{EventSide, SpineSide, Wanted, event_columns, spine_schema, whole};
+use crate::offline::HISTORY_EXEC;
 use crate::plan::FeatureView;
 
 /// What a join runs with.
@@ -232,9 +233,9 @@ impl Work {
     }
 }
 
-/// Whether files are skipped by what a filter says once it is known: DataFusion's own scans do that.
+/// Whether files are skipped by what a filter says once it is known: DataFusion's own scans do that, and that of a history.
 fn prunes(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    plan.name() == "DataSourceExec" || plan.children().into_iter().any(prunes)
+    ["DataSourceExec", HISTORY_EXEC].contains(&plan.name()) || plan.children().into_iter().any(prunes)
 }
 
 /// How many bytes of a bucket each of so many tasks may walk: there are copies of it while it is put in order, and something is left

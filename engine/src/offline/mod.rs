@@ -28,6 +28,7 @@ pub use archive_reader::ArchiveReader;
 pub use archive_table::{Past, archive_table, gone};
 pub use compact::{CompactStep, Compaction, compact};
 pub use dead_letters::{DeadLetter, DeadLetterWriter, dead_letters};
+pub(crate) use history::HISTORY_EXEC;
 pub use history::{HISTORY, History, HistoryReader, Judge};
 pub use retention::{Removed, Retention};
 pub use storage::Storage;

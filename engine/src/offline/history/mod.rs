@@ -7,7 +7,7 @@
 //! It is a partition of the source, [`HISTORY`], which orders before all others. An event's offset is `file << 32 | row`, files in the order
 //! of their names. Guarantees: which files there are, and what is in them, is one [`version`](History::version), asked once when a project is
 //! opened; what is read later is those very bytes, or an error that names the file. Every row is an event: what can't be one is an error that
-//! names file and row, online and offline. Files with other columns are read as old archive files are: see [`super::older_files`].
+//! names file and row, online and offline, also where a training set doesn't need the row ([`needed`]). Files with other columns are read as old archive files are: see [`super::older_files`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,10 +26,13 @@ use super::{OfflineError, remote};
 use crate::source::{Contract, event_schema};
 
 mod file;
+mod needed;
 mod reader;
+mod scan;
 mod table;
 
 pub use reader::HistoryReader;
+pub(crate) use scan::HISTORY_EXEC;
 pub(super) use table::HistoryTable;
 
 /// The partition of a source that its history is.
@@ -50,6 +53,13 @@ pub struct Judge {
     pub timestamp: String,
     /// How far past the clock, in microseconds, an event time may lie.
     pub max_future: i64,
+}
+
+impl Judge {
+    /// The latest event time that is not in the future.
+    fn latest(&self) -> i64 {
+        chrono::Utc::now().timestamp_micros().saturating_add(self.max_future)
+    }
 }
 
 /// The files of a history, as they were when it was opened. Cheap to share.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use datafusion::physical_plan::metrics::Count;
 
 use super::file::Rows;
 use super::{History, ROW_BITS};
@@ -46,8 +47,13 @@ impl HistoryReader {
             let (file, row) = (usize::try_from(from >> ROW_BITS).unwrap_or(0), from & ((1 << ROW_BITS) - 1));
             let mut open = match self.open.take().filter(|open| open.next == from) {
                 Some(open) => open,
-                None => match self.history.rows(file, row, Arc::clone(&self.history.schema)).await? {
-                    Some(rows) => Open { next: from, rows, ahead: None },
+                None => match self.history.file(file, Count::new()).await? {
+                    Some(file) => {
+                        let (all, row) =
+                            ((0..file.groups().len()).collect(), usize::try_from(row).unwrap_or(usize::MAX));
+                        let rows = file.rows(all, row, Arc::clone(&self.history.schema))?;
+                        Open { next: from, rows, ahead: None }
+                    }
                     None => return Ok(None),
                 },
             };

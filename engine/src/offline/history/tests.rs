@@ -5,8 +5,11 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, Reco
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::prelude::SessionContext;
+use datafusion::physical_plan::collect;
+use datafusion::physical_plan::metrics::MetricValue;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::*;
 use crate::source::{META_COLUMNS, OFFSET};
@@ -212,4 +215,127 @@ async fn a_file_that_changes_or_vanishes_is_an_error_and_never_fewer_rows() {
     let error = all(&history, 1_000).await.unwrap_err().to_string();
     assert!(error.contains("the file is gone since it was listed"), "{error}");
     assert!(count().await.unwrap_err().contains("the file is gone"));
+}
+
+/// Rows of an id and a time each, in row groups of ten; with what statistics the writer thinks best.
+fn grouped(path: &FsPath, id: ArrayRef, at: Vec<Option<i64>>, statistics: EnabledStatistics) {
+    let rows = RecordBatch::try_from_iter_with_nullable([("id", id, true), ("at", times(at), true)]).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(10));
+    let properties = properties.set_statistics_enabled(statistics).build();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+}
+
+/// Rows, how many row groups were read and how many left out, and how many bytes were asked for.
+type Read = (Vec<(i64, i64)>, (usize, usize), usize);
+
+/// What a query gets that some tasks run.
+async fn query(history: &Arc<History>, tasks: usize, columns: &str, filter: &str) -> Result<Read, String> {
+    let archive = Arc::new(EmptyTable::new(history.schema.clone()));
+    let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(tasks));
+    session.register_table("events", Arc::new(HistoryTable { history: history.clone(), archive })).unwrap();
+    let sql = format!("SELECT {columns} FROM events WHERE {filter} ORDER BY 1");
+    let plan = session.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+    let rows = collect(plan.clone(), session.task_ctx()).await.map_err(|e| e.to_string())?;
+    let of = |rows: &RecordBatch, i: usize| rows.column(i).as_primitive::<Int64Type>().values().to_vec();
+    let rows = rows.iter().flat_map(|rows| of(rows, 0).into_iter().zip(of(rows, rows.num_columns() - 1)));
+    let rows = rows.collect();
+    let mut plan = plan;
+    while plan.name() != HISTORY_EXEC {
+        plan = Arc::clone(plan.children().first().expect("a scan of the history"));
+    }
+    let metrics = plan.metrics().unwrap();
+    let groups = metrics.iter().filter_map(|metric| match metric.value() {
+        MetricValue::PruningMetrics { pruning_metrics, .. } => {
+            Some((pruning_metrics.matched(), pruning_metrics.pruned()))
+        }
+        _ => None,
+    });
+    let groups = groups.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    Ok((rows, groups, metrics.sum_by_name("bytes_scanned").unwrap().as_usize()))
+}
+
+#[tokio::test]
+async fn row_groups_outside_of_the_time_asked_for_are_not_read_and_rows_keep_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = vec![];
+    let mut groups = vec![];
+    for file in 0..3i64 {
+        // In blocks of ten, so that some row groups reach further than others.
+        let at = |row: i64| if row % 10 == 0 { row + 40 * (row / 10 % 3) } else { row } + 100 * file;
+        let ats: Vec<i64> = (0..95).map(at).collect();
+        all.extend((0..95).map(|row| ((file << 32) | row, ats[row as usize])));
+        groups.extend(ats.chunks(10).map(|group| (*group.iter().min().unwrap(), *group.iter().max().unwrap())));
+        let ids: ArrayRef = Arc::new((0..95).collect::<Int64Array>());
+        let path = folder.path().join(format!("{file}.parquet"));
+        grouped(&path, ids, ats.into_iter().map(Some).collect(), EnabledStatistics::Chunk);
+    }
+    let history = open(folder.path()).await.unwrap();
+    let everything = query(&history, 1, "_offset, id", "true").await.unwrap();
+    assert_eq!((everything.0.len(), everything.1), (all.len(), (groups.len(), 0)));
+    for tasks in [1, 2, 3, 5, 16] {
+        for (from, until) in [(0, 400), (-5, -1), (37, 37), (55, 130), (290, 999), (400, 500)] {
+            let filter = |column: &str| {
+                let at = |at: i64| format!("arrow_cast({at}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
+                format!("{column} >= {} AND {column} <= {}", at(from), at(until))
+            };
+            let (rows, read, bytes) = query(&history, tasks, "_offset, id", &filter("at")).await.unwrap();
+            let wanted = all.iter().filter(|(_, at)| (from..=until).contains(at));
+            let wanted: Vec<(i64, i64)> = wanted.map(|(place, _)| (*place, place & 0xff)).collect();
+            let place = format!("{tasks} tasks, {from} to {until}");
+            assert_eq!(rows, wanted, "{place}");
+            let needed = groups.iter().filter(|(first, last)| *first <= until && *last >= from).count();
+            assert_eq!(read, (needed, groups.len() - needed), "{place}");
+            assert!(needed > groups.len() / 2 || tasks > 1 || bytes < everything.2 * 3 / 4, "{place}: {bytes} bytes");
+            // What came with an event is as old as it, but statistics are only of its own time.
+            let (rows, read, _) = query(&history, tasks, "_offset, id", &filter("_ingested_at")).await.unwrap();
+            assert_eq!((rows, read.1), (wanted, 0), "{place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_wherever_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.parquet");
+    let far = chrono::Utc::now().timestamp_micros() + 86_400_000_000;
+    let ids = || -> Vec<Option<i64>> { (0..50).map(Some).collect() };
+    let with = |mut all: Vec<Option<i64>>, row: usize, value: Option<i64>| {
+        all[row] = value;
+        all
+    };
+    let asked = "at >= arrow_cast(5, 'Timestamp(Microsecond, Some(\"UTC\"))') AND at <= arrow_cast(12, 'Timestamp(Microsecond, Some(\"UTC\"))')";
+    for (id, at, wanted) in [
+        (ids(), with(ids(), 33, None), "x.parquet, row 34: `at` is NULL"),
+        (ids(), with(ids(), 44, Some(far)), "x.parquet, row 45: `at` is "),
+        // Of a column that isn't asked for, as well.
+        (with(ids(), 21, None), ids(), "x.parquet, row 22: `id` is NULL"),
+    ] {
+        for statistics in [EnabledStatistics::Chunk, EnabledStatistics::None] {
+            grouped(&path, Arc::new(Int64Array::from(id.clone())), at.clone(), statistics);
+            let history = open(folder.path()).await.unwrap();
+            let filled = all(&history, 10).await.unwrap_err().to_string();
+            assert!(filled.contains(wanted), "{wanted}: {filled}");
+            for columns in ["_offset, id", "_offset"] {
+                let error = query(&history, 2, columns, asked).await.unwrap_err();
+                assert!(error.contains(&filled), "{filled}: {error}");
+            }
+        }
+    }
+    grouped(&path, Arc::new(Int64Array::from(ids())), ids(), EnabledStatistics::Chunk);
+    let history = open(folder.path()).await.unwrap();
+    assert_eq!(query(&history, 2, "_offset, id", asked).await.unwrap().1, (2, 3));
+    // Nothing is known of any: all are read.
+    grouped(&path, Arc::new(Int64Array::from(ids())), ids(), EnabledStatistics::None);
+    let history = open(folder.path()).await.unwrap();
+    let (rows, read, _) = query(&history, 2, "_offset, id", asked).await.unwrap();
+    assert_eq!((rows.len(), read), (8, (5, 0)));
+    // A column that nobody asks for, and that is none of the contract's: a fill would say so, and so does this.
+    let id: ArrayRef = Arc::new(LargeStringArray::from(vec!["1"; 50]));
+    grouped(&path, id, ids(), EnabledStatistics::Chunk);
+    let history = open(folder.path()).await.unwrap();
+    let error = query(&history, 2, "_offset", asked).await.unwrap_err();
+    assert!(error.contains("an archived event has `id` as Utf8"), "{error}");
 }

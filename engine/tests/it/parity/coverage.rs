@@ -254,6 +254,7 @@ const MUST: &[&str] = &[
     "oracle: window expressions",
     "training set: spilled",
     "training set: a bucket too large",
+    "training set: row groups of a history left out",
     "values online = offline",
     "values = plain DataFusion",
 ];

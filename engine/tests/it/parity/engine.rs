@@ -12,6 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
+use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -202,8 +203,16 @@ pub async fn online_view(
 /// So little memory that a point-in-time join spills all that it holds, and just enough for the sort above it.
 const LITTLE: usize = 24 << 10;
 
-/// A training set of the service over the spine, from the archive; and whether operators wrote to disk and shared buckets out again,
-/// as they must with little memory.
+/// What operators of a training set did.
+pub struct Ran {
+    /// Wrote to disk, and shared buckets out again, as they must with little memory.
+    pub spilled: bool,
+    pub shared_out: bool,
+    /// Left row groups of the history out.
+    pub skipped: bool,
+}
+
+/// A training set of the service over the spine, from the archive.
 pub async fn offline(
     archive: &Arc<dyn TableProvider>,
     project: &Project,
@@ -211,7 +220,7 @@ pub async fn offline(
     view: &View,
     spine: &[SpineRow],
     little: bool,
-) -> Result<(RecordBatch, bool, bool), String> {
+) -> Result<(RecordBatch, Ran), String> {
     let mut fields: Vec<Field> = service.signature.fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = keys(view, spine);
     columns.push(Arc::new(spine.iter().map(|r| r.threshold).collect::<Float64Array>()));
@@ -233,12 +242,23 @@ pub async fn offline(
     let (context, plan) = (Arc::new(frame.task_ctx()), frame.create_physical_plan().await.map_err(failed)?);
     let batches = collect(plan.clone(), context).await.map_err(failed)?;
     let schema = batches.first().map_or(schema, |b| b.schema());
-    Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, spilled(&plan) > 0, shared_out(&plan)))
+    let shared_out = any(&plan, &|plan| {
+        plan.metrics().and_then(|metrics| metrics.sum_by_name("shared_out")).is_some_and(|n| n.as_usize() > 0)
+    });
+    let skipped = any(&plan, &|plan| {
+        let pruned = |value: &MetricValue| match value {
+            MetricValue::PruningMetrics { pruning_metrics, .. } => pruning_metrics.pruned() > 0,
+            _ => false,
+        };
+        let metrics = plan.metrics().filter(|_| plan.name() == "HistoryExec");
+        metrics.is_some_and(|metrics| metrics.iter().any(|metric| pruned(metric.value())))
+    });
+    let ran = Ran { spilled: spilled(&plan) > 0, shared_out, skipped };
+    Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, ran))
 }
 
-fn shared_out(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("shared_out")).is_some_and(|n| n.as_usize() > 0);
-    own || plan.children().into_iter().any(shared_out)
+fn any(plan: &Arc<dyn ExecutionPlan>, is: &dyn Fn(&Arc<dyn ExecutionPlan>) -> bool) -> bool {
+    is(plan) || plan.children().into_iter().any(|plan| any(plan, is))
 }
 
 /// Events as a table of several files.

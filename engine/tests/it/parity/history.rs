@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tidemark_engine::offline::HISTORY;
@@ -62,7 +63,10 @@ pub fn write(folder: &Path, events: &[Event]) -> &'static str {
         let rows = batch(&events, &event_schema(columns));
         let rows = rows.project(&(0..columns.fields().len()).collect::<Vec<_>>()).unwrap();
         let file = std::fs::File::create(folder.join(format!("past/{file}.parquet"))).unwrap();
-        let mut writer = ArrowWriter::try_new(file, Arc::clone(columns), None).unwrap();
+        // Of one row each, or of a few.
+        let rows_each = 1 + events.len() % 7;
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows_each)).build();
+        let mut writer = ArrowWriter::try_new(file, Arc::clone(columns), Some(properties)).unwrap();
         writer.write(&rows).unwrap();
         writer.close().unwrap();
     }
