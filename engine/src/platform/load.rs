@@ -7,7 +7,7 @@ use super::{Folder, PlatformError};
 use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 use crate::plan::FeatureView;
 use crate::source::files::Reading;
-use crate::stream::Load;
+use crate::stream::{Load, pause};
 
 /// Bytes that an event takes on its way into one view, about.
 const EVENT: usize = 640;
@@ -40,5 +40,5 @@ pub async fn load(
     // Files that no stream has read are numbered by who reads them first.
     let past = stream_past(folder, &view.source, Reading::Draining)?;
     let records = memory.map_or(MOST, |bytes| (bytes / EVENT).clamp(1024, MOST));
-    Ok(Load { view, store, past, records, reached: Default::default() })
+    Ok(Load { view, store, past, records, reached: Default::default(), pause })
 }

@@ -218,7 +218,7 @@ impl Platform {
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::new(self.store.clone()).within(self.progress.horizons())
+        Reader::new(self.store.clone())
     }
 
     /// A worker for each source, each on threads of its own, so that a batch never delays a request.

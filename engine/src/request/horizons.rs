@@ -1,22 +1,69 @@
 //! Which views lack old events: those that filled from an archive when it no longer had them.
+//!
+//! Guarantee: an answer goes by a horizon that was looked up after the store had it, if one of its pieces has an event behind what is gone.
+//! Who raises a horizon waits for [`HEARD`] before it folds the first such event, and who reads believes what it saw for [`BELIEVED`] at the
+//! most, measured when it has read the pieces. So a reader that is slow looks again, and one that can't look doesn't answer.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use crate::online::ViewId;
+use crate::online::{OnlineStore, StoreError, ViewId};
 
-/// By view, the instant from which on it has absorbed every event: raised by whoever looks after the views, asked by whoever reads them.
+/// How long a reader believes what it saw.
+pub const BELIEVED: Duration = Duration::from_secs(1);
+
+/// How long after a horizon was raised everybody goes by it; longer than they believe what they saw, since no two clocks run alike.
+pub const HEARD: Duration = Duration::from_secs(3);
+
+/// What the names of horizons begin with.
+pub const HORIZON_OF: &str = "@horizon of ";
+
+/// Under which the store keeps, by partition, from when on a view has every event: microseconds UTC, in place of an offset.
+pub fn horizon_id(view: &ViewId) -> ViewId {
+    ViewId { name: format!("{HORIZON_OF}{}", view.name), fingerprint: view.fingerprint.clone() }
+}
+
+/// The horizons of views, as their store has them.
 #[derive(Debug, Default)]
-pub struct Horizons(RwLock<BTreeMap<ViewId, i64>>);
+pub struct Horizons(RwLock<HashMap<ViewId, Looked>>);
+
+/// What a look came to, and when it began.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    horizon: Option<i64>,
+    at: Moment,
+}
+
+/// By a clock that never goes back, and by one that goes on while the machine sleeps (microseconds UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(pub Instant, pub i64);
+
+impl Looked {
+    fn is_believed(&self, Moment(ticks, wall): Moment) -> bool {
+        let Moment(at, of_wall) = self.at;
+        let most = i64::try_from(BELIEVED.as_micros()).unwrap_or(i64::MAX);
+        ticks.saturating_duration_since(at) <= BELIEVED && (0..=most).contains(&wall.saturating_sub(of_wall))
+    }
+}
 
 impl Horizons {
-    pub fn of(&self, view: &ViewId) -> Option<i64> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(view).copied()
-    }
-
-    pub fn raise(&self, view: &ViewId, horizon: i64) {
-        let mut horizons = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let known = horizons.entry(view.clone()).or_insert(horizon);
-        *known = (*known).max(horizon);
+    /// The instant from which on a view has every event, if it lacks some: to be asked once its pieces are read.
+    pub(super) async fn of(
+        &self,
+        store: &dyn OnlineStore,
+        view: &ViewId,
+        now: Moment,
+    ) -> Result<Option<i64>, StoreError> {
+        let looked = self.0.read().unwrap_or_else(PoisonError::into_inner).get(view).copied();
+        if let Some(looked) = looked.filter(|looked| looked.is_believed(now)) {
+            return Ok(looked.horizon);
+        }
+        let horizon = store.progress(&horizon_id(view)).await?.into_values().max();
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let looked = all.entry(view.clone()).or_insert(Looked { horizon, at: now });
+        // It only rises. Of looks that cross, what one saw the other doesn't take back.
+        *looked = Looked { horizon: looked.horizon.max(horizon), at: looked.at.max(now) };
+        Ok(looked.horizon)
     }
 }

@@ -5,11 +5,12 @@
 //!
 //! Guarantee: a value served with status `PRESENT` or `NOT_FOUND` is what a training set gets for the same key and
 //! instant. Where the store no longer holds what an instant needs, or never did since the view filled from an archive that no longer had it
-//! ([`Horizons`]), the status is `OUTSIDE_RETENTION` and the values are NULL.
+//! ([`horizons`]), the status is `OUTSIDE_RETENTION` and the values are NULL.
 
 mod horizons;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat};
@@ -20,7 +21,8 @@ use crate::online::{OnlineStore, StoreError, StoredPiece, ViewId};
 use crate::plan::pipeline::{Rows, Step, batch};
 use crate::plan::{FeatureService, FeatureView};
 
-pub use horizons::Horizons;
+pub use horizons::{BELIEVED, HEARD, HORIZON_OF, horizon_id};
+use horizons::{Horizons, Moment};
 
 /// What a key's life has to spare beyond what reads reach back to, in microseconds: a request takes its time.
 const SPARE: i64 = 60_000_000;
@@ -31,6 +33,8 @@ pub struct Reader {
     store: Arc<dyn OnlineStore>,
     /// Now, in microseconds UTC.
     clock: fn() -> i64,
+    /// A clock that never goes back.
+    ticks: fn() -> Instant,
     horizons: Arc<Horizons>,
 }
 
@@ -100,12 +104,14 @@ impl From<arrow::error::ArrowError> for ReadError {
 
 impl Reader {
     pub fn new(store: Arc<dyn OnlineStore>) -> Self {
-        Self { store, clock: || chrono::Utc::now().timestamp_micros(), horizons: Arc::default() }
+        let clock = || chrono::Utc::now().timestamp_micros();
+        Self { store, clock, ticks: Instant::now, horizons: Arc::default() }
     }
 
-    /// For views that may lack old events.
-    pub fn within(self, horizons: Arc<Horizons>) -> Self {
-        Self { horizons, ..self }
+    /// By other clocks.
+    #[cfg(test)]
+    pub(crate) fn at(self, clock: fn() -> i64, ticks: fn() -> Instant) -> Self {
+        Self { clock, ticks, ..self }
     }
 
     /// How far back a view can be read for sure, if the store forgets keys that are idle: a key that isn't there may have
@@ -170,7 +176,8 @@ impl Reader {
         let id = view.id();
         let found = self.store.read(&id, &wanted).await?;
         let mut found = found.into_iter();
-        let horizon = self.horizons.of(&id);
+        let now = Moment((self.ticks)(), (self.clock)());
+        let horizon = self.horizons.of(self.store.as_ref(), &id, now).await?;
         let mut rows = Evaluated::default();
         let known_since = self.known_since(view);
         for (i, text) in texts.iter().enumerate() {

@@ -240,13 +240,10 @@ impl Worker {
 
     async fn begin_fill(&self) -> Result<Fill, StreamError> {
         let session = self.session.ok_or_else(|| self.not_begun())?;
-        Ok(Fill {
-            to: Writing { store: Arc::clone(&self.store), session },
-            past: self.past.open(self.source.name()).await?,
-            ends: self.past_ends(),
-            records: self.config.fill_records,
-            reached: self.catch_up.reached.clone(),
-        })
+        let to = Writing { store: Arc::clone(&self.store), session };
+        let past = self.past.open(self.source.name()).await?;
+        let how = (self.config.fill_records, self.config.pause);
+        Ok(Fill::new(to, past, self.past_ends(), how, self.catch_up.reached.clone()))
     }
 
     fn take_up(&mut self) {

@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng};
 use serde_json::json;
 
 use super::super::worker::Held;
-use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig};
+use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig, pause};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
 use crate::online::{EmbeddedStore, OnlineStore, ViewId};
@@ -277,6 +277,6 @@ async fn what_is_remembered_of_a_version_goes_with_it() {
 async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
     let store: Arc<dyn OnlineStore> = Arc::new(store.clone());
     let past = Past::Archive { storage: house.storage(), contract: house.contract.clone(), history: None };
-    let load = Load { view: project.views["new"].clone(), store, past, records, reached: Default::default() };
+    let load = Load { view: project.views["new"].clone(), store, past, records, reached: Default::default(), pause };
     load.run(&|_, _| ()).await.unwrap();
 }

@@ -1,19 +1,21 @@
 //! Views that lack a part of the source's past: they fill from it.
 //!
 //! Guarantees: a view that fills sees exactly the events that a training set sees (see [`super::past`]); where the first of them are gone,
-//! it says from when on it has all ([`super::horizon`]). After each stretch the store's progress says how far a view is, and its pieces have
+//! it says from when on it has all, and waits until that was heard ([`super::horizon`]). After each stretch the store's progress says how far a view is, and its pieces have
 //! absorbed no less: interrupted anywhere, whoever fills next goes on from there. Several may fill the same view, and one may fill
 //! what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
-use futures::future::{join, join_all, try_join_all};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join, join_all, try_join_all};
 
 use super::error::StreamError;
 use super::events::since;
@@ -23,6 +25,7 @@ use super::past::PastReader;
 use super::share::Writing;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
+use crate::request::HEARD;
 
 /// Bytes of events after which a stretch ends, however few they are. Two are in memory at once: one is folded, one read.
 const STRETCH: usize = 128 << 20;
@@ -50,16 +53,29 @@ impl Reached {
     }
 }
 
+/// Waits for so long.
+pub type Pause = fn(Duration) -> BoxFuture<'static, ()>;
+
+/// By the real clock.
+pub fn pause(time: Duration) -> BoxFuture<'static, ()> {
+    tokio::time::sleep(time).boxed()
+}
+
 /// Fills views of one source.
 #[derive(Debug)]
 pub struct Fill {
-    pub to: Writing,
-    pub past: PastReader,
+    to: Writing,
+    past: PastReader,
     /// By partition, the offset up to which to fill.
-    pub ends: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, i64>,
     /// Events that are folded at once: a key is written once for all that it has among them.
-    pub records: usize,
-    pub reached: Reached,
+    records: usize,
+    reached: Reached,
+    pause: Pause,
+    /// Horizons that this raised, or found raised.
+    raised: BTreeSet<(ViewId, i32, i64)>,
+    /// Whether some of them may not have been heard yet.
+    unheard: bool,
 }
 
 /// A view on its way through a partition.
@@ -70,6 +86,16 @@ struct Filling {
 }
 
 impl Fill {
+    pub fn new(
+        to: Writing,
+        past: PastReader,
+        ends: BTreeMap<i32, i64>,
+        (records, pause): (usize, Pause),
+        reached: Reached,
+    ) -> Fill {
+        Fill { to, past, ends, records, reached, pause, raised: BTreeSet::new(), unheard: false }
+    }
+
     /// Fills gaps. `heard` is told what became of each stretch's events.
     pub async fn run(
         &mut self,
@@ -85,6 +111,10 @@ impl Fill {
             views.push(Filling { fold, next: from });
         }
         let mut refused = None;
+        // Of all partitions, so that it is waited once.
+        for (partition, views) in &mut partitions {
+            refused = self.look_back(*partition, views).await?.or(refused);
+        }
         for (partition, mut views) in partitions {
             match self.partition(partition, &mut views, heard).await {
                 Err(error @ StreamError::Removed { .. }) => refused = Some(error),
@@ -102,32 +132,21 @@ impl Fill {
         heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
     ) -> Result<(), StreamError> {
         let end = self.ends.get(&partition).copied().unwrap_or(0);
-        let Self { to, past, records, reached, .. } = self;
         let lacks = |views: &[Filling]| views.iter().map(|view| view.next).min().filter(|from| *from < end);
         let Some(from) = lacks(views) else { return Ok(()) };
         let mut refused = None;
-        let mut ahead = Some(stretch(past, partition, from..end, *records).await?);
+        let mut ahead = Some(stretch(&mut self.past, partition, from..end, self.records).await?);
         while let Some(Stretch { events, offsets }) = ahead.take() {
             let next = offsets.end;
             // Known by now, also if it was removed while this read.
-            let mut place = 0;
-            while let Some(Filling { fold, next }) = views.get(place) {
-                let gone = past.removed(partition, &fold.view.source.timestamp);
-                let raised = match gone.filter(|(begin, _)| next < begin) {
-                    Some((_, horizon)) => raise(to, &fold.view, partition, horizon).await,
-                    None => Ok(()),
-                };
-                if let Err(error @ StreamError::Removed { .. }) = raised {
-                    refused = Some(error);
-                    views.remove(place);
-                    continue;
-                }
-                raised?;
-                place += 1;
-            }
+            refused = self.look_back(partition, views).await?.or(refused);
             if views.is_empty() {
                 break;
             }
+            if std::mem::take(&mut self.unheard) {
+                (self.pause)(HEARD).await;
+            }
+            let Self { to, past, records, reached, .. } = self;
             let filled = views.iter_mut().map(async |view| {
                 if view.next >= next {
                     return Ok(());
@@ -152,6 +171,33 @@ impl Fill {
             ahead = more?;
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Says of views from when on they have every event, if what they lack begins with events that are gone. Those that can't fill then
+    /// are left out; the reason of one of them, if there are any.
+    async fn look_back(
+        &mut self,
+        partition: i32,
+        views: &mut Vec<Filling>,
+    ) -> Result<Option<StreamError>, StreamError> {
+        let (mut refused, mut place) = (None, 0);
+        while let Some(Filling { fold, next }) = views.get(place) {
+            let gone = self.past.removed(partition, &fold.view.source.timestamp);
+            if let Some((_, horizon)) = gone.filter(|(begin, _)| next < begin) {
+                match raise(&self.to, &fold.view, partition, horizon).await {
+                    Err(error @ StreamError::Removed { .. }) => {
+                        refused = Some(error);
+                        views.remove(place);
+                        continue;
+                    }
+                    done => done?,
+                }
+                // Somebody else may have raised it just now.
+                self.unheard |= self.raised.insert((fold.view.id(), partition, horizon));
+            }
+            place += 1;
+        }
+        Ok(refused)
     }
 }
 

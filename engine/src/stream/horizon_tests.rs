@@ -8,6 +8,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampM
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use chrono::{DateTime, Months, Utc};
 use datafusion::datasource::memory::MemorySourceConfig;
+use futures::FutureExt;
+use futures::future::ready;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use serde_json::json;
@@ -174,19 +176,31 @@ impl House {
         progress: &Arc<Progress>,
         records: usize,
     ) -> Worker {
+        // Who reads what this filled looks for the first time then.
+        let config = WorkerConfig { fill_records: records, pause: |_| ready(()).boxed(), ..WorkerConfig::default() };
+        self.worker_with(project, Arc::new(store.clone()), progress, config).await
+    }
+
+    async fn worker_with(
+        &self,
+        project: &Project,
+        store: Arc<dyn OnlineStore>,
+        progress: &Arc<Progress>,
+        config: WorkerConfig,
+    ) -> Worker {
         let schema = event_schema(&project.sources["e"].schema);
         let source = LogSource::new("e", self.log.clone(), self.contract.clone(), None).unwrap();
         Worker::new(
             Box::new(source),
             project.views_of("e"),
-            Arc::new(store.clone()),
+            store,
             (
                 Some(ArchiveWriter::open(self.storage(), "e", schema, 30).await.unwrap()),
                 Past::Archive { storage: self.storage(), contract: self.contract.clone(), history: None },
             ),
             Box::new(DeadLetterWriter::open(self.storage(), "e").await.unwrap()),
             (progress.clone(), Metrics::new().unwrap()),
-            WorkerConfig { max_records: 9, commit_events: 10, fill_records: records, ..WorkerConfig::default() },
+            WorkerConfig { max_records: 9, commit_events: 10, ..config },
         )
     }
 
@@ -306,6 +320,7 @@ async fn what_is_answered_is_what_all_events_give_and_the_rest_is_refused() {
                     past: Past::Archive { storage: house.storage(), contract: house.contract.clone(), history: None },
                     records: rng.random_range(1..60),
                     reached: Default::default(),
+                    pause: |_| ready(()).boxed(),
                 };
                 load.run(&|_, _| ()).await.unwrap();
             }
@@ -323,7 +338,7 @@ async fn what_is_answered_is_what_all_events_give_and_the_rest_is_refused() {
         progress = Arc::new(Progress::default());
         let mut worker = house.worker(&project, &store, &progress, rng.random_range(1..60)).await;
         worker.run(Until::End).await.unwrap();
-        let reader = Reader::new(Arc::new(store.clone())).within(progress.horizons());
+        let reader = Reader::new(Arc::new(store.clone()));
         let horizon = house.removed().await.horizon("at");
         for shape in &SHAPES {
             check(&house, &project, shape, (&reader, horizon), &mut rng, &mut met, seed).await;
@@ -422,3 +437,6 @@ async fn a_view_that_needs_all_events_is_refused_once_some_are_gone() {
     let error = house.training(&project, &project.services["s_ever"], &[(1, house.now)]).await.unwrap_err();
     assert!(error.contains("view ever: it needs all events there ever were"), "{error}");
 }
+
+#[path = "horizon_heard_tests.rs"]
+mod heard;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StreamError;
-use super::fill::{Fill, Gap, Reached};
+use super::fill::{Fill, Gap, Pause, Reached};
 use super::fold::Folded;
 use super::known::known;
 use super::past::Past;
@@ -31,6 +31,8 @@ pub struct Load {
     pub records: usize,
     /// How far it is.
     pub reached: Reached,
+    /// Waits for who reads the view.
+    pub pause: Pause,
 }
 
 impl Load {
@@ -69,6 +71,6 @@ impl Load {
             loaded.entry(*partition).or_insert((from, *end)).1 = from.max(*end);
             gaps.push(Gap { view: Arc::clone(&self.view), partition: *partition, from });
         }
-        Fill { to, past, ends, records: self.records, reached: self.reached.clone() }.run(gaps, heard).await
+        Fill::new(to, past, ends, (self.records, self.pause), self.reached.clone()).run(gaps, heard).await
     }
 }

@@ -37,7 +37,7 @@ mod share;
 mod worker;
 
 pub use error::StreamError;
-pub use fill::Reached;
+pub use fill::{Pause, Reached, pause};
 pub use fold::Folded;
 pub use load::Load;
 pub use past::Past;

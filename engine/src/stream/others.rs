@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::error::StreamError;
-use super::horizon::{HORIZON_OF, horizon_id};
 use super::known::{HISTORY_OF, history_id};
 use super::worker::{Held, Worker, source_id};
 use crate::offline::HISTORY;
 use crate::online::{StoreError, ViewId};
+use crate::request::{HORIZON_OF, horizon_id};
 
 /// How often to look how far other instances are with a view that fills.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -51,7 +51,6 @@ impl Worker {
         }
         for view in &self.views {
             let held = self.store.progress(&view.fold.view.id()).await?;
-            self.look_back(&view.fold.view).await?;
             let lost = |(partition, stored): &(&i32, &i64)| {
                 (self.owned.contains_key(partition) || **partition == HISTORY)
                     && held.get(partition).is_none_or(|held| held < stored)
@@ -127,7 +126,8 @@ impl Worker {
     /// Other versions of the views, and how far they are.
     async fn others(&self) -> Result<Held, StreamError> {
         let views = self.views.iter().map(|view| &view.fold.view).filter(|view| !self.retained.contains(&view.id()));
-        let current: Vec<ViewId> = views.flat_map(|view| [view.id(), history_id(view), horizon_id(view)]).collect();
+        let current: Vec<ViewId> =
+            views.flat_map(|view| [view.id(), history_id(view), horizon_id(&view.id())]).collect();
         let mut others = BTreeMap::new();
         for id in self.store.views().await? {
             let other = self.retained.contains(&version(&id)) || current.iter().any(|current| current.name == id.name);

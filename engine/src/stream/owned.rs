@@ -9,14 +9,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::StreamError;
-use super::horizon::horizon;
 use super::known::known;
 use super::progress::ViewProgress;
 use super::share::Writing;
 use super::worker::{At, Owned, View, Worker, source_id};
 use crate::offline::{ArchiveWriter, HISTORY};
 use crate::online::{Session, ViewId, WriteOutcome};
-use crate::plan::FeatureView;
 
 impl View {
     /// What each partition still has of its history: from one offset to another.
@@ -271,23 +269,11 @@ impl Worker {
         }
         for (view, missing) in self.views.iter().zip(all) {
             let (name, id) = (&view.fold.view.name, view.fold.view.id());
-            // Before it can be read, and after the progress that says so: whoever filled it said this before.
-            if missing.is_empty() && !self.progress.filled(&id) {
-                self.look_back(&view.fold.view).await?;
-            }
             if !self.retained.contains(&id) {
                 self.metrics.filling.with_label_values(&[name]).set(i64::from(!missing.is_empty()));
                 self.metrics.cache.with_label_values(&[name]).set(i64::try_from(view.fold.bytes()).unwrap_or(i64::MAX));
             }
             self.progress.set_view(id, ViewProgress { missing });
-        }
-        Ok(())
-    }
-
-    /// Looks up from when on a view has every event.
-    pub(super) async fn look_back(&self, view: &FeatureView) -> Result<(), StreamError> {
-        if let Some(horizon) = horizon(self.store.as_ref(), view).await? {
-            self.progress.horizons().raise(&view.id(), horizon);
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! How far the stream is, for readers: which views can be read, and how far behind the sources are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::online::ViewId;
-use crate::request::Horizons;
 
 /// Shared between the workers, which write it, and whoever answers requests.
 #[derive(Debug, Default)]
@@ -20,7 +19,6 @@ pub struct Progress {
     began: Mutex<BTreeSet<String>>,
     /// Since when every view of the project can be read.
     settled: Mutex<Option<Instant>>,
-    horizons: Arc<Horizons>,
 }
 
 /// How far a view has absorbed its source.
@@ -54,11 +52,6 @@ impl Progress {
     /// Why views of a source can't be filled, if they can't.
     pub fn stuck(&self, source: &str) -> Option<String> {
         lock(&self.stuck).get(source).cloned()
-    }
-
-    /// From when on views have every event, for who reads them: known of a view before it can be read.
-    pub fn horizons(&self) -> Arc<Horizons> {
-        Arc::clone(&self.horizons)
     }
 
     /// About how many events behind, by source and partition.

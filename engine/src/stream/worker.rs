@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::catch_up::CatchUp;
 use super::error::StreamError;
+use super::fill::{Pause, pause};
 use super::fold::ViewFold;
 use super::past::Past;
 use super::progress::Progress;
@@ -32,6 +33,8 @@ pub struct WorkerConfig {
     /// How long the state of what was served before is kept once the project's own views are: other instances may still serve it.
     pub retire_after: Duration,
     pub clock: fn() -> Instant,
+    /// Waits for who reads a view.
+    pub pause: Pause,
 }
 
 impl Default for WorkerConfig {
@@ -44,6 +47,7 @@ impl Default for WorkerConfig {
             fill_records: 524_288,
             retire_after: Duration::from_secs(600),
             clock: Instant::now,
+            pause,
         }
     }
 }
