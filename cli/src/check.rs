@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings) -> Result<ExitCode> {
     }
 }
 
-/// Prints what is right but can't run yet.
+/// Prints what is right, but can't run yet or won't for ever.
 pub fn warn(warnings: &Diagnostics) {
     for warning in warnings.sorted() {
         let text = warning.to_string();
@@ -40,7 +40,7 @@ pub fn warn(warnings: &Diagnostics) {
     }
 }
 
-/// Logs what is right but can't run yet.
+/// Logs what is right, but can't run yet or won't for ever.
 pub fn log(warnings: &Diagnostics) {
     for warning in warnings.sorted() {
         tracing::warn!("{}:{}: {}", warning.file.path, warning.span.line, warning.message);

@@ -81,3 +81,15 @@ pub enum Function {
     /// The n-th row of the frame, from 1; from the end when negative.
     NthValue(i64),
 }
+
+impl Function {
+    /// As SQL calls it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Udaf(function) => function.name(),
+            Self::FirstValue => "first_value",
+            Self::LastValue => "last_value",
+            Self::NthValue(_) => "nth_value",
+        }
+    }
+}

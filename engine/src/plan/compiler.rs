@@ -265,6 +265,9 @@ impl Compiler {
                 format!("view `{}` can't run yet: {missing}", d.name.value),
             ));
         }
+        for warning in located.diagnostics(view.against_retention().into_iter().collect()) {
+            self.project.warnings.push(warning);
+        }
         view.fingerprint =
             fingerprint(&view).map_err(|e| vec![Diagnostic::new(&d.file, d.name.span, e.to_string())])?;
         Ok(Some(view))

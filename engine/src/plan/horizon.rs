@@ -3,12 +3,35 @@
 //! Guarantee: an instant that a view can be answered for needs no event before the horizon, by the kernel's own frames.
 
 use super::FeatureView;
+use super::problem::Problem;
+use crate::kernel::{Aggregate, Frame};
 use crate::source::instant;
 
 impl FeatureView {
     /// Whether a frame reaches back before a horizon at an instant.
     pub fn needs_before(&self, horizon: i64, at: i64) -> bool {
         self.kernel.since(at) < horizon
+    }
+
+    /// What is wrong with it beside its source's retention: a frame that needs all events, so that `compact` will remove none.
+    pub(super) fn against_retention(&self) -> Option<Problem> {
+        self.source.options.retention.as_ref()?;
+        let spec = self.kernel.spec();
+        let needs_all = |aggregate: &&Aggregate| match spec.frames.get(aggregate.frame)? {
+            Frame::Range { start: Some(_), .. } => None,
+            Frame::Range { .. } => Some("unbounded"),
+            Frame::Rows { .. } => Some("rows"),
+        };
+        let (aggregate, word) =
+            spec.aggregates.iter().find_map(|aggregate| Some((aggregate, needs_all(&aggregate)?)))?;
+        let source = &self.source.name;
+        let problem = Problem::new(format!(
+            "view `{}` needs all events there ever were: `tidemark compact` refuses to apply the retention of source `{source}`",
+            self.name
+        ));
+        let hint = format!("bound the frame, or leave `retention` out of source `{source}`");
+        let problem = problem.expected("INTERVAL '…' PRECEDING, not UNBOUNDED or ROWS").hint(hint);
+        Some(problem.in_window(aggregate.function.name(), word))
     }
 
     /// Whether it needs all events there ever were, at every instant.

@@ -28,7 +28,8 @@ pub struct Project {
     pub training_sets: BTreeMap<String, Arc<TrainingSet>>,
     /// `CREATE VIEW`s: inlined where they are named.
     pub shared: BTreeMap<String, Arc<SharedView>>,
-    /// Definitions that are right but can't run yet: a dimension table whose files are missing.
+    /// Definitions that are right, but can't run yet (a dimension table whose files are missing), or not beside each other for ever (a
+    /// retention, and a view that needs all events).
     pub warnings: Diagnostics,
 }
 

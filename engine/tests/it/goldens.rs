@@ -1,8 +1,8 @@
 //! Text goldens: what the compiler says of definitions.
 //!
 //! `goldens/project` is a project; a case adds the definitions of one `.sql` file to it (split into several files by lines
-//! `-- file: NAME`). `rejected/*.txt` are the messages, `accepted/*.txt` the explanation of everything that the case
-//! defines. `BLESS=1 cargo test goldens` writes what is said now: read the difference before committing it.
+//! `-- file: NAME`). `rejected/*.txt` are the messages, `accepted/*.txt` the warnings, and the explanation of everything that
+//! the case defines. `BLESS=1 cargo test goldens` writes what is said now: read the difference before committing it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,10 +47,14 @@ async fn accepted_definitions_are_explained() {
                     let json = explain::json(&project, &name).unwrap();
                     assert_eq!(json["name"], name.as_str(), "{json}");
                 }
-                let pages = names(&project)
-                    .difference(&given)
-                    .map(|name| explain::text(&project, name).unwrap_or_else(|e| e.to_string()))
-                    .collect::<Vec<_>>();
+                let warnings = project.warnings.sorted().into_iter().map(|warning| {
+                    let text = warning.to_string();
+                    format!("warning{}", text.strip_prefix("error").unwrap_or(&text))
+                });
+                let pages = names(&project);
+                let pages = pages.difference(&given);
+                let pages = pages.map(|name| explain::text(&project, name).unwrap_or_else(|e| e.to_string()));
+                let pages = warnings.chain(pages).collect::<Vec<_>>();
                 pages.join("\n\n----\n\n")
             }
             Err(error) => format!("rejected\n{error}"),
