@@ -12,6 +12,7 @@ mod letters;
 mod moving;
 mod past;
 mod redis;
+mod retention;
 mod secure;
 mod topic;
 mod verbs;
