@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Believed, OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
+use super::{Believed, EmbeddedStore, OnlineStore, PieceWrite, StoreError, StoredPiece, ViewId, WriteOutcome};
 use crate::kernel::EntityKey;
 
 mod hooked;
@@ -30,6 +31,16 @@ where
     partitions(&open("partitions").await.map_err(text)?).await.map_err(|e| format!("partitions: {e}"))?;
     lasting::durability(&open).await.map_err(|e| format!("durability: {e}"))?;
     lasting::concurrency(&open("concurrency").await.map_err(text)?).await.map_err(|e| format!("concurrency: {e}"))
+}
+
+/// A store whose last handle was dropped: what a fill was just writing has it open until it is written.
+pub async fn reopened(path: &Path) -> EmbeddedStore {
+    loop {
+        match EmbeddedStore::open(path) {
+            Ok(store) => return store,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }
 
 fn text(e: StoreError) -> String {

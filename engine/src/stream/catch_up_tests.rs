@@ -15,6 +15,7 @@ use super::super::worker::Held;
 use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig, pause};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
+use crate::online::conformance::reopened;
 use crate::online::{EmbeddedStore, OnlineStore, ViewId};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -149,13 +150,7 @@ async fn a_new_view_catches_up_while_events_come() {
             drop(worker);
             if rng.random_bool(0.5) {
                 drop(store);
-                store = loop {
-                    // What the fill was just writing has it open until it is written.
-                    match EmbeddedStore::open(&path) {
-                        Ok(store) => break store,
-                        Err(_) => tokio::task::yield_now().await,
-                    }
-                };
+                store = reopened(&path).await;
             }
         }
         let mut worker = house.worker(&project, &store, rng.random_range(1..50)).await;

@@ -19,6 +19,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, session_within, spilled, training_plan};
 use tidemark_engine::metrics::Metrics;
 use tidemark_engine::offline::{DeadLetterWriter, Past as Archived, Storage};
+use tidemark_engine::online::conformance::reopened;
 use tidemark_engine::online::{EmbeddedStore, OnlineStore};
 use tidemark_engine::plan::{FeatureService, FeatureView, Project};
 use tidemark_engine::platform::{Events, Folder, Platform, event_table};
@@ -160,13 +161,7 @@ async fn in_memory(
         }
         if life < lives && rng.random_bool(0.3) {
             drop(store);
-            store = loop {
-                // What a fill was just writing has it open until it is written.
-                match EmbeddedStore::open(&path) {
-                    Ok(store) => break Arc::new(store),
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            };
+            store = Arc::new(reopened(&path).await);
             run.reopened += 1;
         }
     }
