@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::online::{OnlineStore, StoreError, ViewId};
 
 /// How long a reader believes what it saw.
-pub const BELIEVED: Duration = Duration::from_secs(1);
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// How long after a horizon was raised everybody goes by it; longer than they believe what they saw, since no two clocks run alike.
 pub const HEARD: Duration = Duration::from_secs(3);

@@ -21,7 +21,7 @@ use crate::online::{OnlineStore, StoreError, StoredPiece, ViewId};
 use crate::plan::pipeline::{Rows, Step, batch};
 use crate::plan::{FeatureService, FeatureView};
 
-pub use horizons::{BELIEVED, HEARD, HORIZON_OF, horizon_id};
+pub use horizons::{HEARD, HORIZON_OF, horizon_id};
 use horizons::{Horizons, Moment};
 
 /// What a key's life has to spare beyond what reads reach back to, in microseconds: a request takes its time.

@@ -1,9 +1,9 @@
 //! Views that lack a part of the source's past: they fill from it.
 //!
 //! Guarantees: a view that fills sees exactly the events that a training set sees (see [`super::past`]); where the first of them are gone,
-//! it says from when on it has all, and waits until that was heard ([`super::horizon`]). After each stretch the store's progress says how far a view is, and its pieces have
-//! absorbed no less: interrupted anywhere, whoever fills next goes on from there. Several may fill the same view, and one may fill
-//! what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
+//! it says from when on it has all, and waits until that was heard ([`super::horizon`]). After each stretch the store's progress says
+//! how far a view is, and its pieces have absorbed no less: interrupted anywhere, whoever fills next goes on from there. Several may fill
+//! the same view, and one may fill what another keeps fresh: pieces are fenced, and what one of them has absorbed the other skips.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! A view that is read all the while it fills behind a gap.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -49,6 +49,20 @@ impl Hook for Early {
     }
 }
 
+/// Lets nobody see progress once it is told to.
+#[derive(Debug, Default)]
+struct Blind(Arc<AtomicBool>);
+
+#[async_trait]
+impl Hook for Blind {
+    async fn look(&self) -> Result<(), StoreError> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(StoreError::SessionEnded { at: "here".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_a_view_has_heard_of_its_horizon_before_it_has_an_event_behind_the_gap() {
     let mut rng = StdRng::seed_from_u64(7);
@@ -81,6 +95,18 @@ async fn who_reads_a_view_has_heard_of_its_horizon_before_it_has_an_event_behind
         readers.push(reader);
         pass(Duration::from_millis(150));
     }
+    // One can't look again.
+    let blind = Arc::new(AtomicBool::new(false));
+    let hooked = Arc::new(Hooked { store: Arc::new(store.clone()), hook: Blind(blind.clone()) });
+    let can_not_look = Reader::new(hooked).at(wall, ticks);
+    let days = &project.views["days"];
+    let read = async || {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..KEYS));
+        can_not_look.view(days, &[keys], &[START; KEYS as usize]).await
+    };
+    read().await.unwrap();
+    blind.store(true, Ordering::SeqCst);
+    read().await.unwrap();
     let early = Arc::new(AtomicUsize::new(0));
     let hooked = Arc::new(Hooked { store: Arc::new(store.clone()), hook: Early(early.clone()) });
     let config = WorkerConfig { fill_records: 20, pause, ..WorkerConfig::default() };
@@ -88,6 +114,7 @@ async fn who_reads_a_view_has_heard_of_its_horizon_before_it_has_an_event_behind
     let behind = house.project("", others).await;
     let mut worker = house.worker_with(&behind, hooked, &Arc::new(Progress::default()), config).await;
     worker.run(Until::End).await.unwrap();
+    assert!(read().await.is_err(), "it knows nothing of the gap");
     assert_eq!((early.load(Ordering::SeqCst), PAUSES.load(Ordering::SeqCst)), (0, 1));
     let (mut met, horizon) = (Met::default(), house.removed().await.horizon("at"));
     for reader in &readers {

@@ -17,6 +17,11 @@ pub trait Hook: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Before progress is read.
+    async fn look(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Before pieces are written.
     async fn write(&self) -> Result<(), StoreError> {
         Ok(())
@@ -62,6 +67,7 @@ impl<H: Hook> OnlineStore for Hooked<H> {
     }
 
     async fn progress(&self, view: &ViewId) -> Result<BTreeMap<i32, i64>, StoreError> {
+        self.hook.look().await?;
         self.store.progress(view).await
     }
 
