@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use crate::catalog::Source;
@@ -30,7 +31,7 @@ use crate::source::{
     DeadLetters, EventLog, EventSource, FileSource, LogError, LogSource, RegistryError, SourceError, event_schema,
     files::Reading, kafka::KafkaError,
 };
-use crate::stream::{Progress, StreamError, Summary, Until, Worker, WorkerConfig};
+use crate::stream::{Progress, StreamError, Summary, Until, VIEWS_AT_ONCE, Worker, WorkerConfig};
 
 mod files_table;
 mod kafka;
@@ -211,10 +212,14 @@ impl Platform {
         const ROW: usize = 80;
         let views = self.project.views.len().max(1);
         let sources = self.project.sources.len().max(1);
-        self.config.cache_bytes = bytes / 2 / views;
-        self.source_bytes = bytes / 4 / sources;
-        self.config.max_records = (bytes / 8 / views / ROW).clamp(1024, WorkerConfig::default().max_records);
-        self.config.fill_records = self.config.max_records;
+        // Behind a backlog a view meets all its keys in turn, and a cache that doesn't hold all of them holds none that is met next: what
+        // makes batches longer saves more.
+        self.config.cache_bytes = bytes / 4 / views;
+        self.source_bytes = bytes / 2 / sources;
+        let records = |views: usize| (bytes / 8 / views / ROW).clamp(1024, WorkerConfig::default().max_records);
+        self.config.max_records = records(views.min(VIEWS_AT_ONCE));
+        // A fill folds into all views at once.
+        self.config.fill_records = records(views);
     }
 
     pub fn reader(&self) -> Reader {
@@ -247,13 +252,14 @@ impl Platform {
             .collect()
     }
 
-    /// Absorbs and commits everything that the sources hold now.
+    /// Absorbs and commits everything that the sources hold now, all of them at once: to begin and to end is mostly waiting.
     pub async fn drain(&self) -> Result<Vec<(String, Summary)>, PlatformError> {
-        let mut done = vec![];
-        for source in self.project.sources.values() {
+        let drains = self.project.sources.values().map(async |source| {
             let mut worker = self.worker(source, Reading::Draining).await?;
-            done.push((source.name.clone(), worker.run(Until::End).await?));
-        }
+            Ok((source.name.clone(), worker.run(Until::End).await?))
+        });
+        // All come to their end, also when one fails.
+        let done = join_all(drains).await.into_iter().collect::<Result<Vec<_>, PlatformError>>()?;
         if self.filled() {
             self.publish().await;
         }

@@ -178,6 +178,9 @@ pub trait EventSource: Send + Debug {
     async fn read(&mut self, partition: i32, from: i64, max_records: usize)
     -> Result<Option<SourceBatch>, SourceError>;
 
+    /// What will be read next, most likely: a source may begin with it, if there is as much as a read takes.
+    fn read_ahead(&mut self, _partition: i32, _from: i64, _max_records: usize) {}
+
     /// Returns once there may be events that no read before this call could have returned. It may
     /// return early, and is safe to cancel.
     async fn wait(&mut self);

@@ -1,7 +1,9 @@
 //! Batches into all views of a source, then into its archive and dead letters.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::error::StreamError;
@@ -10,6 +12,10 @@ use super::fold::{Folded, joined};
 use super::share::Writing;
 use super::worker::{At, Worker};
 use crate::source::{Reject, SourceBatch};
+
+/// Views that fold a long batch at once: enough for both sides, one that computes and one that waits for the store, on a few cores.
+/// More would only take memory.
+pub const VIEWS_AT_ONCE: usize = 2;
 
 impl Worker {
     /// Takes batches in, each of another partition. On an error, those before the one that failed are taken in.
@@ -69,14 +75,16 @@ impl Worker {
         self.owned.get(&partition).map_or(0, |owned| owned.committed)
     }
 
-    /// Folds batches into every view that lacks them, each view in a task of its own. Those that succeed have them, whatever
-    /// becomes of the others.
+    /// Folds batches into every view that lacks them, each view in a task of its own; short ones all at once, long ones a few at a time. Those that
+    /// succeed have them, whatever becomes of the others.
     async fn fold(&mut self, batches: &[SourceBatch]) -> Result<Absorbed, StreamError> {
         let session = self.session.ok_or_else(|| self.not_begun())?;
         let to = Writing { store: self.store.clone(), session };
         let mut folds = JoinSet::new();
+        let most = VIEWS_AT_ONCE * self.config.max_records;
+        let room = Arc::new(Semaphore::new(most));
         for (place, mut view) in std::mem::take(&mut self.views).into_iter().enumerate() {
-            let to = to.clone();
+            let (to, room) = (to.clone(), Arc::clone(&room));
             let batches: Vec<_> = batches
                 .iter()
                 .map(|batch| (batch.partition, batch.first_offset, batch.next_offset, batch.events.clone()))
@@ -90,6 +98,9 @@ impl Worker {
                         folded.push(None);
                         continue;
                     };
+                    // Nothing closes it: there is no error.
+                    let rows = u32::try_from(events.num_rows().min(most)).unwrap_or(u32::MAX);
+                    let _room = room.acquire_many(rows).await;
                     let of_batch = match since(&events, next, first) {
                         _ if to_offset <= next => Ok(None),
                         Ok(events) => view.fold.apply(&to, partition, &events).await.map(Some),

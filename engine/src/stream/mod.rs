@@ -36,6 +36,7 @@ mod progress;
 mod share;
 mod worker;
 
+pub use absorb::VIEWS_AT_ONCE;
 pub use error::StreamError;
 pub use fill::{Pause, Reached, pause};
 pub use fold::Folded;

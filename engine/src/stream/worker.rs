@@ -40,7 +40,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
-            max_records: 131_072,
+            max_records: 262_144,
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
@@ -308,7 +308,7 @@ impl Worker {
         self.own(&partitions).await?;
         advanced |= self.catch_up().await?;
         let (mut batches, mut events) = (vec![], 0);
-        for partition in &partitions {
+        for (place, partition) in partitions.iter().enumerate() {
             let Some(from) = self.owned.get(partition).map(|owned| owned.next) else { continue };
             let Some(batch) = self.source.read(*partition, from, self.config.max_records).await? else { continue };
             advanced = true;
@@ -316,6 +316,13 @@ impl Worker {
             batches.push(batch);
             // Short ones go together, so that the views wait for each other once; long ones would take memory.
             if events >= self.config.max_records {
+                // The next one is decoded meanwhile.
+                if let Some(next) = partitions.get(place + 1).or(partitions.first()) {
+                    let here = batches.iter().find(|batch| batch.partition == *next).map(|batch| batch.next_offset);
+                    if let Some(from) = here.or(self.owned.get(next).map(|owned| owned.next)) {
+                        self.source.read_ahead(*next, from, self.config.max_records);
+                    }
+                }
                 self.absorb(&std::mem::take(&mut batches)).await?;
                 events = 0;
             }

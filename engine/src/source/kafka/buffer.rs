@@ -11,6 +11,10 @@ use crate::source::Message;
 
 /// How long the end may stay out of reach before the partition is looked at anew.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Payload of a read that is kept for a reader who reads it again.
+const SHORT: usize = 1 << 20;
+/// What a message takes beside its payload: its place here, and the allocator's rounding.
+const PLACE: usize = size_of::<Message>() + 16;
 
 #[derive(Debug, Default)]
 pub struct Buffer {
@@ -32,7 +36,7 @@ pub struct Buffer {
     at_end: bool,
     /// Since when the reader stands before an end that it doesn't reach.
     stuck: Option<Instant>,
-    /// The last read, for a reader who reads it again.
+    /// The last read, for a reader who reads it again; a long one is fetched again.
     last: Option<(i64, Vec<Message>)>,
 }
 
@@ -143,7 +147,7 @@ impl Buffer {
         if let Some(last) = taken.last() {
             reach.base = last.offset + 1;
             self.stuck = None;
-            self.last = Some((from, taken.clone()));
+            self.last = (bytes <= SHORT).then(|| (from, taken.clone()));
             return Taken::Messages(taken);
         }
         reach.base = from;
@@ -162,14 +166,21 @@ impl Buffer {
         Taken::Nothing
     }
 
+    /// Whether a read from an offset takes at least half of what it may: one that is begun before it is asked for isn't shorter for it.
+    pub fn has_much(&self, from: i64, max_records: usize, max_bytes: usize) -> bool {
+        let next = self.messages.front().is_some_and(|message| message.offset == from);
+        next && self.seek.is_none() && (self.messages.len() >= max_records / 2 || self.bytes >= max_bytes / 2)
+    }
+
     /// Whether everything there was has been read.
     pub fn exhausted(&self) -> bool {
         let before_end = self.reach.zip(self.end).is_none_or(|(reach, end)| reach.next < end);
         self.seek.is_none() && self.messages.is_empty() && self.at_end && !before_end
     }
 
+    /// Memory that it takes, about.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.messages.len() * PLACE
     }
 
     fn look_from(&mut self, offset: i64) {
@@ -228,7 +239,7 @@ mod tests {
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6]);
         assert_eq!(offsets(buffer.read(5, 2, 1000)), [5, 6], "read again");
         assert_eq!(offsets(buffer.read(7, 10, 4)), [7], "by bytes");
-        assert_eq!(buffer.bytes(), 3);
+        assert_eq!(buffer.bytes(), 3 + PLACE);
         assert_eq!(offsets(buffer.read(8, 10, 1000)), [8]);
         assert_eq!(buffer.read(9, 10, 1000), Taken::Nothing);
         assert!(!buffer.exhausted());
@@ -237,6 +248,27 @@ mod tests {
         assert_eq!(offsets(buffer.read(6, 2, 1000)), [] as [i64; 0]);
         assert_eq!(buffer.seek, Some(6), "what was read before is fetched again");
         assert!(!buffer.exhausted());
+    }
+
+    #[test]
+    fn much_is_half_of_what_a_read_takes_and_connects_to_where_it_begins() {
+        let mut buffer = at(5, 20);
+        (5..9).for_each(|offset| buffer.push(message(offset)));
+        assert!(buffer.has_much(5, 8, 1000) && !buffer.has_much(5, 10, 1000));
+        assert!(buffer.has_much(5, 100, buffer.bytes * 2) && !buffer.has_much(5, 100, buffer.bytes * 2 + 2));
+        assert!(!buffer.has_much(4, 2, 1000) && !buffer.has_much(6, 2, 1000), "it doesn't begin there");
+        assert_eq!(buffer.bytes(), buffer.bytes + 4 * PLACE);
+    }
+
+    #[test]
+    fn a_long_read_is_fetched_again() {
+        let mut buffer = at(5, 20);
+        (5..12).for_each(|offset| buffer.push(Message { payload: vec![0; SHORT / 2].into(), ..message(offset) }));
+        assert_eq!(offsets(buffer.read(5, 2, 2 * SHORT)), [5, 6]);
+        assert_eq!(offsets(buffer.read(5, 2, 2 * SHORT)), [5, 6], "short enough");
+        assert_eq!(offsets(buffer.read(7, 3, 2 * SHORT)), [7, 8, 9]);
+        assert_eq!(offsets(buffer.read(7, 3, 2 * SHORT)), [] as [i64; 0]);
+        assert_eq!(buffer.seek, Some(7));
     }
 
     #[test]

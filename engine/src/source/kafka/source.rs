@@ -10,17 +10,18 @@ use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::KafkaConfig;
 use super::buffer::{Buffer, Taken};
 use super::callbacks::Context;
 use super::consumer::{ANSWER, Consumer, check_topics, shrunk};
 use crate::metrics::Metrics;
-use crate::source::{Contract, Decoder, EventSource, SourceBatch, SourceError, WriterSchemas};
+use crate::source::{Contract, Decoded, Decoder, EventSource, Message, SourceBatch, SourceError, WriterSchemas};
 use crate::sql::Start;
 
 /// Payload that one read takes at most, whatever its number of messages.
-const READ_BYTES: usize = 32 << 20;
+const READ_BYTES: usize = 64 << 20;
 /// A wait ends after this: what stands still is looked at again.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -49,6 +50,19 @@ pub struct KafkaSource {
     decoder: Arc<Mutex<Decoder>>,
     schema: SchemaRef,
     news: watch::Receiver<u64>,
+    /// What is decoded already, or about to be.
+    ahead: Option<Ahead>,
+}
+
+/// A read before it is asked for.
+#[derive(Debug)]
+struct Ahead {
+    partition: i32,
+    /// When the partition was assigned, and from which offset it was read.
+    since: u64,
+    from: i64,
+    next: i64,
+    decoded: JoinHandle<Result<Decoded, String>>,
 }
 
 impl KafkaSource {
@@ -68,7 +82,7 @@ impl KafkaSource {
             .map_err(|error| SourceError::Kafka { source_name: name.clone(), error })?;
         let (schema, news) = (decoder.schema(), consumer.shared.news());
         let decoder = Arc::new(Mutex::new(decoder));
-        Ok(KafkaSource { subscription, config: config.clone(), consumer, decoder, schema, news })
+        Ok(KafkaSource { subscription, config: config.clone(), consumer, decoder, schema, news, ahead: None })
     }
 
     /// Asks the broker something, on a thread that may wait.
@@ -91,6 +105,14 @@ impl KafkaSource {
 
     fn internal(&self, what: String) -> SourceError {
         SourceError::Internal { source_name: self.subscription.source.clone(), what }
+    }
+
+    /// Decodes messages on a thread that may take its time; where the read after them goes on.
+    fn decode(&self, partition: i32, from: i64, messages: Vec<Message>) -> (i64, JoinHandle<Result<Decoded, String>>) {
+        let next = messages.last().map_or(from, |message| message.offset + 1);
+        let decoder = self.decoder.clone();
+        let decode = move || decoder.lock().unwrap_or_else(PoisonError::into_inner).decode(partition, &messages);
+        (next, tokio::task::spawn_blocking(decode))
     }
 
     async fn watermarks(&self, partition: i32) -> Result<(i64, i64), SourceError> {
@@ -200,31 +222,50 @@ impl EventSource for KafkaSource {
         from: i64,
         max_records: usize,
     ) -> Result<Option<SourceBatch>, SourceError> {
+        let ahead = self.ahead.take_if(|ahead| ahead.partition == partition);
         let taken = match self.consumer.shared.lock().partitions.get_mut(&partition) {
             Some((_, Buffer { shrunk: Some((end, read)), .. })) => {
                 return Err(self.broker("can't be read", &shrunk(partition, *end, *read)));
             }
-            Some((_, buffer)) => buffer.read(from, max_records, READ_BYTES),
+            Some((since, buffer)) => match ahead.filter(|ahead| ahead.from == from && ahead.since == *since) {
+                Some(ahead) => Err(ahead),
+                None => Ok(buffer.read(from, max_records, READ_BYTES)),
+            },
             // It was assigned to another instance meanwhile.
             None => return Ok(None),
         };
         self.consumer.shared.taken();
-        let messages = match taken {
-            Taken::Messages(messages) => messages,
-            Taken::Gap(to) => {
+        let (next_offset, decoded) = match taken {
+            Err(ahead) => (ahead.next, ahead.decoded),
+            Ok(Taken::Messages(messages)) => self.decode(partition, from, messages),
+            Ok(Taken::Gap(to)) => {
                 let events = RecordBatch::new_empty(self.schema());
                 let empty = SourceBatch { partition, first_offset: from, next_offset: to, events, rejects: vec![] };
                 return Ok(Some(empty));
             }
-            Taken::Nothing => return Ok(None),
+            Ok(Taken::Nothing) => return Ok(None),
         };
-        let next_offset = messages.last().map_or(from, |message| message.offset + 1);
-        let decoder = self.decoder.clone();
-        let decode = move || decoder.lock().unwrap_or_else(PoisonError::into_inner).decode(partition, &messages);
-        let decoded = tokio::task::spawn_blocking(decode).await.map_err(|e| self.internal(e.to_string()))?;
+        let decoded = decoded.await.map_err(|e| self.internal(e.to_string()))?;
         let decoded = decoded.map_err(|what| self.internal(what))?;
         let (events, rejects) = (decoded.events, decoded.rejects);
         Ok(Some(SourceBatch { partition, first_offset: from, next_offset, events, rejects }))
+    }
+
+    fn read_ahead(&mut self, partition: i32, from: i64, max_records: usize) {
+        if self.ahead.is_some() {
+            return;
+        }
+        let (since, taken) = match self.consumer.shared.lock().partitions.get_mut(&partition) {
+            Some((since, buffer)) if buffer.has_much(from, max_records, READ_BYTES) => {
+                (*since, buffer.read(from, max_records, READ_BYTES))
+            }
+            _ => return,
+        };
+        self.consumer.shared.taken();
+        if let Taken::Messages(messages) = taken {
+            let (next, decoded) = self.decode(partition, from, messages);
+            self.ahead = Some(Ahead { partition, since, from, next, decoded });
+        }
     }
 
     async fn commit(&mut self, next: &BTreeMap<i32, i64>) -> Result<(), SourceError> {
@@ -234,7 +275,11 @@ impl EventSource for KafkaSource {
 
     async fn exhausted(&mut self) -> Result<bool, SourceError> {
         let state = self.consumer.shared.lock();
-        Ok(state.assigned && state.partitions.values().all(|(_, buffer)| buffer.exhausted()))
+        let holds =
+            |ahead: &Ahead| state.partitions.get(&ahead.partition).is_some_and(|(since, _)| *since == ahead.since);
+        Ok(state.assigned
+            && !self.ahead.as_ref().is_some_and(holds)
+            && state.partitions.values().all(|(_, buffer)| buffer.exhausted()))
     }
 
     async fn wait(&mut self) {
