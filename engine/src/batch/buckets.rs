@@ -30,7 +30,9 @@ const AT_ONCE: usize = 8;
 pub(super) struct Buckets {
     schema: SchemaRef,
     spill: Arc<SpillManager>,
-    reservation: MemoryReservation,
+    /// That of all buckets of a join, and how much of it is these rows'. Without, all rows go to disk.
+    memory: Option<Arc<MemoryReservation>>,
+    held: usize,
     /// How often these rows were shared out before.
     depth: u32,
     waiting: Vec<RecordBatch>,
@@ -51,24 +53,29 @@ pub(super) struct Bucket {
     spilled: Option<(Option<SpillPoolSink>, SendableRecordBatchStream)>,
     count: usize,
     bytes: usize,
-    /// The memory that all buckets take, given back with the last of them.
+    /// The memory that all buckets of the join take, given back with the last of them.
     _held: Option<Arc<MemoryReservation>>,
 }
 
 impl Buckets {
-    pub fn new(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics) -> Self {
-        Self::again(what, schema, context, metrics, 0)
+    /// What all buckets of a join hold memory by. One for all: a pool gives everybody that may spill the same share, so that many would leave
+    /// little to the sort that comes after them.
+    pub fn memory(context: &TaskContext) -> Arc<MemoryReservation> {
+        Arc::new(MemoryConsumer::new("PointInTimeExec").with_can_spill(true).register(context.memory_pool()))
     }
 
-    /// Shares out what was so many times before, by other bits of the hashes. All of it goes to disk, so that what others may hold in
-    /// memory doesn't become less.
-    pub fn again(what: String, schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics, depth: u32) -> Self {
-        let reservation = MemoryConsumer::new(what).with_can_spill(depth == 0).register(context.memory_pool());
+    pub fn new(
+        schema: SchemaRef,
+        context: &TaskContext,
+        metrics: SpillMetrics,
+        memory: Option<Arc<MemoryReservation>>,
+    ) -> Self {
         Self {
             spill: Arc::new(SpillManager::new(context.runtime_env(), metrics, schema.clone())),
             schema,
-            reservation,
-            depth,
+            memory,
+            held: 0,
+            depth: 0,
             waiting: vec![],
             named: vec![],
             shares: [0; BUCKETS],
@@ -76,6 +83,12 @@ impl Buckets {
             at_once: AT_ONCE * context.session_config().batch_size(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
         }
+    }
+
+    /// Shares out what was so many times before, by other bits of the hashes. All of it goes to disk, so that what others may hold in
+    /// memory doesn't become less.
+    pub fn again(schema: SchemaRef, context: &TaskContext, metrics: SpillMetrics, depth: u32) -> Self {
+        Self { depth, ..Self::new(schema, context, metrics, None) }
     }
 
     /// Takes those rows of a batch that are named with their hashes.
@@ -111,9 +124,8 @@ impl Buckets {
         }
         // A file is open for as long as it may be written to, and files are many.
         self.buckets.iter_mut().filter_map(|bucket| bucket.spilled.as_mut()).for_each(|(file, _)| _ = file.take());
-        let held = Arc::new(self.reservation);
         let buckets = self.buckets.into_iter();
-        Ok(buckets.map(|bucket| Bucket { _held: Some(held.clone()), ..bucket }).collect())
+        Ok(buckets.map(|bucket| Bucket { _held: self.memory.clone(), ..bucket }).collect())
     }
 
     /// Puts the rows that wait into their buckets, side by side in one batch.
@@ -136,11 +148,11 @@ impl Buckets {
         self.waiting.clear();
         self.named.clear();
         let bytes = shared.get_array_memory_size();
-        let granted = self.depth == 0
-            && (self.reservation.try_grow(bytes).is_ok() || {
-                self.spill()?;
-                self.reservation.try_grow(bytes).is_ok()
-            });
+        let mut granted = self.hold(bytes);
+        if !granted && self.held > 0 {
+            self.spill()?;
+            granted = self.hold(bytes);
+        }
         let mut at = 0;
         for (bucket, share) in self.buckets.iter_mut().zip(&mut self.shares) {
             let share = std::mem::take(share) as usize;
@@ -155,6 +167,12 @@ impl Buckets {
         if granted { Ok(()) } else { self.spill() }
     }
 
+    fn hold(&mut self, bytes: usize) -> bool {
+        let granted = self.memory.as_ref().is_some_and(|memory| memory.try_grow(bytes).is_ok());
+        self.held += if granted { bytes } else { 0 };
+        granted
+    }
+
     /// Writes what is in memory to disk, a file a bucket however often it comes to that: open files are few.
     fn spill(&mut self) -> Result<()> {
         for bucket in self.buckets.iter_mut().filter(|bucket| !bucket.rows.is_empty()) {
@@ -166,7 +184,9 @@ impl Buckets {
                 bucket.rows.drain(..).try_for_each(|rows| file.push_batch(&rows))?;
             }
         }
-        self.reservation.free();
+        if let Some(memory) = &self.memory {
+            memory.shrink(std::mem::take(&mut self.held));
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
-use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
@@ -55,7 +55,9 @@ impl Run {
         let early = if prunes(&self.events) { None } else { Some(self.streams()?) };
         let spilled = SpillMetrics::new(&self.metrics, 0);
         let held = self.horizon.map(|horizon| Held { views: self.views.clone(), horizon });
-        let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, (view, held), &self.context, spilled);
+        let memory = Buckets::memory(&self.context);
+        let room = (spilled, Arc::clone(&memory));
+        let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, (view, held), &self.context, room);
         while let Some(rows) = spine.try_next().await? {
             side.push(&rows)?;
         }
@@ -65,7 +67,8 @@ impl Run {
             filter.mark_complete();
         }
         let streams = early.map_or_else(|| self.streams(), Ok)?;
-        let events = self.events(streams, Arc::new(wanted)).await?;
+        // From here on the memory is the buckets'.
+        let events = self.events(streams, Arc::new(wanted), memory).await?;
 
         let rows = self.context.session_config().batch_size().max(1);
         let metrics = BaselineMetrics::new(&self.metrics, 0);
@@ -101,11 +104,13 @@ impl Run {
         &self,
         streams: Vec<SendableRecordBatchStream>,
         wanted: Arc<Wanted>,
+        memory: Arc<MemoryReservation>,
     ) -> Result<Vec<Vec<Vec<Bucket>>>> {
         let mut tasks = JoinSet::new();
         for (partition, mut events) in streams.into_iter().enumerate() {
             let side = |view: &Arc<FeatureView>| {
-                EventSide::new(view, &wanted, &self.context, SpillMetrics::new(&self.metrics, partition))
+                let room = (SpillMetrics::new(&self.metrics, partition), Arc::clone(&memory));
+                EventSide::new(view, &wanted, &self.context, room)
             };
             let mut sides: Vec<EventSide> = self.views.iter().map(side).collect();
             let first = self.views.first().cloned();
@@ -200,17 +205,15 @@ impl Work {
     async fn share_out(&self, pair: Pair) -> Result<Vec<Pair>> {
         let (depth, whole) = (pair.depth + 1, pair.bytes());
         self.again.add(1);
-        let buckets = |what: String, schema| {
-            Buckets::again(what, schema, &self.context, SpillMetrics::new(&self.spilled, 0), depth)
-        };
+        let buckets = |schema| Buckets::again(schema, &self.context, SpillMetrics::new(&self.spilled, 0), depth);
         let own = self.spine_schema.fields().len();
         let keys = self.views.first().map(|view| key_fields(view)).unwrap_or_default();
         let schema = spine_schema(&self.spine_schema, &keys);
-        let into = buckets("PointInTimeExec[spine]".to_owned(), schema);
+        let into = buckets(schema);
         let spine = again(vec![pair.spine], own..own + keys.len(), into).await?;
         let mut events: Vec<Vec<Bucket>> = vec![];
         for (view, parts) in self.views.iter().zip(pair.events) {
-            let into = buckets(format!("PointInTimeExec[{}]", view.name), event_columns(view));
+            let into = buckets(event_columns(view));
             events.push(again(parts, 0..keys.len(), into).await?);
         }
         let mut pairs = shared_out(spine, vec![events], depth);

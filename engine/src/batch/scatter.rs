@@ -1,15 +1,14 @@
 //! Rows of several arrays in one array, each at a place of its own.
 
-use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, BooleanBufferBuilder, make_array};
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::interleave;
-use arrow::datatypes::ArrowNativeType;
+use arrow::datatypes::{ArrowNativeType, DataType};
 use datafusion::common::Result;
 
 /// Puts rows of `parts` where they are wanted: for each part its rows and their places, which are all those below `rows`.
 ///
-/// What is written goes to as many ends as there are runs of places, and what is read is read in order: numbers take a third of the time of a
-/// gathering by place.
+/// Numbers are read in order, and written to as many ends as there are runs of places: a gathering by place would jump between parts for each.
 pub(super) fn scatter(parts: &[&dyn Array], named: &[Vec<(u32, u32)>], rows: usize) -> Result<ArrayRef> {
     match parts.first().and_then(|part| part.data_type().primitive_width()) {
         Some(4) => numbers::<u32>(parts, named, rows),
@@ -44,8 +43,8 @@ fn numbers<T: ArrowNativeType>(parts: &[&dyn Array], named: &[Vec<(u32, u32)>], 
             nulls.for_each(|(_, place)| valid.set_bit(*place as usize, false));
         }
     }
-    let data_type = parts.first().map_or(arrow::datatypes::DataType::Null, |part| part.data_type().clone());
-    let data = arrow::array::ArrayData::builder(data_type)
+    let data_type = parts.first().map_or(DataType::Null, |part| part.data_type().clone());
+    let data = ArrayData::builder(data_type)
         .len(rows)
         .add_buffer(Buffer::from_vec(values))
         .nulls(valid.map(|mut valid| NullBuffer::new(valid.finish())));

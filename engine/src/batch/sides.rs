@@ -9,6 +9,7 @@ use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, lit};
@@ -78,7 +79,7 @@ impl SpineSide {
         instant: &Arc<dyn PhysicalExpr>,
         (view, held): (&FeatureView, Option<Held>),
         context: &TaskContext,
-        metrics: SpillMetrics,
+        (metrics, memory): (SpillMetrics, Arc<MemoryReservation>),
     ) -> Self {
         let key_fields = key_fields(view);
         let schema = spine_schema(spine, &key_fields);
@@ -87,7 +88,7 @@ impl SpineSide {
             instant: instant.clone(),
             key_fields,
             schema: schema.clone(),
-            buckets: Buckets::new("PointInTimeExec[spine]".to_owned(), schema, context, metrics),
+            buckets: Buckets::new(schema, context, metrics, Some(memory)),
             wanted: Wanted { keys: Sieve::new(), earliest: i64::MAX, latest: i64::MIN },
             held,
             rows: 0,
@@ -162,14 +163,19 @@ pub(super) fn event_columns(view: &FeatureView) -> SchemaRef {
 }
 
 impl EventSide {
-    pub fn new(view: &Arc<FeatureView>, wanted: &Arc<Wanted>, context: &TaskContext, metrics: SpillMetrics) -> Self {
+    pub fn new(
+        view: &Arc<FeatureView>,
+        wanted: &Arc<Wanted>,
+        context: &TaskContext,
+        (metrics, memory): (SpillMetrics, Arc<MemoryReservation>),
+    ) -> Self {
         let schema = event_columns(view);
         Self {
             view: view.clone(),
             key_fields: key_fields(view),
             wanted: wanted.clone(),
             schema: schema.clone(),
-            buckets: Buckets::new(format!("PointInTimeExec[{}]", view.name), schema, context, metrics),
+            buckets: Buckets::new(schema, context, metrics, Some(memory)),
         }
     }
 

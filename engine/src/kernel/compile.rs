@@ -22,6 +22,8 @@ pub struct Kernel {
     /// Each distinct (fold, frame) once.
     pub(super) cells: Vec<Cell>,
     pub(super) plans: Vec<Plan>,
+    /// The columns whose values folds look at on their way. A first or last value is a row: its column is only read at the end.
+    pub(super) looked_at: BTreeSet<usize>,
     /// Rows older than the newest by more than this are trimmed, in microseconds; `None` keeps all rows.
     pub(super) retention: Option<i64>,
     /// How many of the latest rows are kept however old they are.
@@ -72,6 +74,7 @@ impl Kernel {
             base: None,
             cells: Vec::new(),
             plans: Vec::new(),
+            looked_at: BTreeSet::new(),
             retention: Some(
                 spec.frames
                     .iter()
@@ -91,6 +94,7 @@ impl Kernel {
             let plan = kernel.plan(aggregate)?;
             kernel.plans.push(plan);
         }
+        kernel.looked_at = kernel.find_looked_at();
         kernel.keep_what_is_unbounded()?;
         Ok(kernel)
     }
@@ -180,8 +184,7 @@ impl Kernel {
         })
     }
 
-    /// The columns whose values folds look at on their way. A first or last value is a row: its column is only read at the end.
-    pub(super) fn looks_at(&self) -> BTreeSet<usize> {
+    fn find_looked_at(&self) -> BTreeSet<usize> {
         let column = |arg: &Argument| match arg {
             Argument::Column(index) => Some(*index),
             Argument::Constant(_) => None,

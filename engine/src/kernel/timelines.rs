@@ -33,7 +33,7 @@ pub struct Timelines {
     times: Vec<i64>,
     /// For each row, which of the rows that came it is.
     order: UInt32Array,
-    /// In this order; as they came, where no fold looks at more than the row that it ends with ([`Kernel::looks_at`]).
+    /// In this order; as they came, where no fold looks at more than the row that it ends with ([`Kernel::looked_at`]).
     columns: Vec<ArrayRef>,
 }
 
@@ -106,8 +106,7 @@ impl Kernel {
         order.truncate(kept);
         let sorted = order.iter().map(|row| times.values()[*row as usize]).collect();
         let order = UInt32Array::from(order);
-        let looked_at = self.looks_at();
-        let columns = columns.into_iter().enumerate().map(|(i, column)| match looked_at.contains(&i) {
+        let columns = columns.into_iter().enumerate().map(|(i, column)| match self.looked_at.contains(&i) {
             true => take(&column, &order, None),
             false => Ok(column),
         });

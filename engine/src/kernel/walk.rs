@@ -60,12 +60,11 @@ impl Kernel {
     /// Makes timelines ready to be asked.
     pub fn walk(self: &Arc<Self>, timelines: Timelines) -> Result<Walk, KernelError> {
         let (columns, rows) = (timelines.columns(), timelines.times().len());
-        let looked_at = self.looks_at();
         let folds = self.folds.iter().map(|fold| {
             let input = fold.input(columns, rows)?;
             let shared = Shared::new(fold, &input);
-            let column = fold.args.iter().any(|arg| matches!(arg, Argument::Column(i) if !looked_at.contains(i)));
-            Ok(Walked { input, shared, as_it_came: column })
+            let came = |arg: &Argument| matches!(arg, Argument::Column(column) if !self.looked_at.contains(column));
+            Ok(Walked { input, shared, as_it_came: fold.args.iter().any(came) })
         });
         let folds = folds.collect::<Result<_, KernelError>>()?;
         let plans = self.plans.iter().map(|plan| plan_input(plan, columns, rows)).collect::<Result<_, _>>()?;

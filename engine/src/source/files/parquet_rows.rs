@@ -137,10 +137,10 @@ impl Length for Shared {
 }
 
 impl ChunkReader for Shared {
-    type T = From;
+    type T = ReadFrom;
 
-    fn get_read(&self, start: u64) -> Result<From, ParquetError> {
-        Ok(From { file: self.file.clone(), place: start })
+    fn get_read(&self, start: u64) -> Result<ReadFrom, ParquetError> {
+        Ok(ReadFrom { file: self.file.clone(), place: start })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
@@ -151,12 +151,12 @@ impl ChunkReader for Shared {
 }
 
 /// Reads a file from a place on.
-struct From {
+struct ReadFrom {
     file: Arc<File>,
     place: u64,
 }
 
-impl Read for From {
+impl Read for ReadFrom {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(into, self.place)?;
         self.place += read as u64;

@@ -286,3 +286,7 @@ impl EventSource for KafkaSource {
         let _ = tokio::time::timeout(WAIT, self.news.changed()).await;
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;
