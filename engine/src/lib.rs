@@ -9,6 +9,7 @@
 //! computes the same values over the archive. The edges do I/O. ARCHITECTURE.md says which may know which.
 
 pub mod batch;
+mod buckets;
 pub mod catalog;
 mod database;
 pub mod explain;

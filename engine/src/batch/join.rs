@@ -12,7 +12,7 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::error::DataFusionError;
 
-use super::keys::{Numbers, key_fields};
+use super::keys::Numbers;
 use super::sides::{keyed, row_number, spine_schema};
 use super::step::first_failing;
 use crate::kernel::{Question, Walk, WalkError, encode_keys};
@@ -47,7 +47,7 @@ impl Joined {
         events: Vec<Vec<RecordBatch>>,
         rows: usize,
     ) -> Result<Self> {
-        let key_fields = views.first().map(|view| key_fields(view)).unwrap_or_default();
+        let key_fields = views.first().map(|view| view.key_fields()).unwrap_or_default();
         let schema = spine_schema(spine_columns, &key_fields);
         let spine = concat_batches(&schema, spine)?;
         let own = spine_columns.fields().len();

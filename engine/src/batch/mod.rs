@@ -5,7 +5,6 @@
 //! physical operators of ours in an otherwise ordinary DataFusion plan. They run the view's row stage and its kernel
 //! and the service's own steps, the same code as the stream and the request plan.
 
-mod buckets;
 mod horizon;
 mod join;
 mod keys;
@@ -13,9 +12,9 @@ mod node;
 mod operator;
 mod partition;
 mod run;
-mod scatter;
 mod session;
 mod sides;
+mod sieve;
 mod snapshot;
 mod spine;
 mod step;

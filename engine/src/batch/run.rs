@@ -23,11 +23,10 @@ use datafusion::physical_plan::metrics::{
 use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 
-use super::buckets::{BUCKETS, Bucket, Buckets, DEPTHS};
 use super::horizon::Held;
 use super::join::Joined;
-use super::keys::{hashes, key_fields};
-use super::sides::{EventSide, SpineSide, Wanted, event_columns, spine_schema, whole};
+use super::sides::{EventSide, SpineSide, Wanted, spine_schema, whole};
+use crate::buckets::{BUCKETS, Bucket, Buckets, DEPTHS, hashes};
 use crate::offline::HISTORY_EXEC;
 use crate::plan::FeatureView;
 
@@ -55,7 +54,7 @@ impl Run {
         let early = if prunes(&self.events) { None } else { Some(self.streams()?) };
         let spilled = SpillMetrics::new(&self.metrics, 0);
         let held = self.horizon.map(|horizon| Held { views: self.views.clone(), horizon });
-        let memory = Buckets::memory(&self.context);
+        let memory = Buckets::memory("PointInTimeExec", &self.context);
         let room = (spilled, Arc::clone(&memory));
         let mut side = SpineSide::new(&spine_schema, &self.keys, &self.instant, (view, held), &self.context, room);
         while let Some(rows) = spine.try_next().await? {
@@ -207,13 +206,13 @@ impl Work {
         self.again.add(1);
         let buckets = |schema| Buckets::again(schema, &self.context, SpillMetrics::new(&self.spilled, 0), depth);
         let own = self.spine_schema.fields().len();
-        let keys = self.views.first().map(|view| key_fields(view)).unwrap_or_default();
+        let keys = self.views.first().map(|view| view.key_fields()).unwrap_or_default();
         let schema = spine_schema(&self.spine_schema, &keys);
         let into = buckets(schema);
         let spine = again(vec![pair.spine], own..own + keys.len(), into).await?;
         let mut events: Vec<Vec<Bucket>> = vec![];
         for (view, parts) in self.views.iter().zip(pair.events) {
-            let into = buckets(event_columns(view));
+            let into = buckets(view.rows_schema());
             events.push(again(parts, 0..keys.len(), into).await?);
         }
         let mut pairs = shared_out(spine, vec![events], depth);

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::context::{QueryPlanner, SessionContext};
-use datafusion::execution::disk_manager::DiskManagerBuilder;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
@@ -19,6 +17,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use datafusion::prelude::SessionConfig;
 
 use super::{PointInTimeExec, PointInTimeJoin, ServiceStep};
+use crate::buckets::runtime_within;
 use crate::plan::planner::session_config;
 
 /// Up to so many bytes are sorted in one piece: to merge what many buckets give is a comparison of each row with many.
@@ -40,13 +39,10 @@ const BYTES_A_ROW: usize = 4096;
 
 /// A session whose operators share so many bytes of memory; what they need beyond it they write to temporary files.
 pub fn session_within(memory: usize) -> Result<SessionContext> {
-    let pool = Arc::new(FairSpillPool::new(memory));
-    let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
     // A sort must hold some batches at least, whatever the limit.
     let rows = (memory / BYTES_A_ROW).clamp(64, session_config().batch_size());
     let config = session_config().with_batch_size(rows).with_sort_spill_reservation_bytes(memory / 32);
-    Ok(with_runtime(runtime, config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE.min(memory / 8))))
+    Ok(with_runtime(runtime_within(memory)?, config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE.min(memory / 8))))
 }
 
 /// How many bytes the operators of a plan that has run wrote to temporary files.

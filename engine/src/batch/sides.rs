@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::Operator;
@@ -15,12 +15,14 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 use datafusion::physical_plan::metrics::SpillMetrics;
 
-use super::buckets::{Bucket, Buckets, Sieve};
 use super::horizon::Held;
-use super::keys::{Numbers, hashes, key_columns, key_fields};
+use super::keys::Numbers;
+use super::sieve::Sieve;
+use crate::buckets::{Bucket, Buckets, hashes};
 use crate::kernel::KeyedRows;
 use crate::plan::FeatureView;
 use crate::plan::pipeline::{batch, nullable};
+use crate::plan::rows::ViewRows;
 use crate::plan::service::ROW;
 use crate::plan::timestamp_type;
 
@@ -81,7 +83,7 @@ impl SpineSide {
         context: &TaskContext,
         (metrics, memory): (SpillMetrics, Arc<MemoryReservation>),
     ) -> Self {
-        let key_fields = key_fields(view);
+        let key_fields = view.key_fields();
         let schema = spine_schema(spine, &key_fields);
         Self {
             keys: keys.to_vec(),
@@ -146,20 +148,8 @@ pub(super) fn row_number(rows: &RecordBatch, row: usize) -> Option<usize> {
 /// The events of one view, while they are read.
 pub(super) struct EventSide {
     view: Arc<FeatureView>,
-    key_fields: Vec<Field>,
     wanted: Arc<Wanted>,
-    schema: SchemaRef,
     buckets: Buckets,
-}
-
-/// A view's rows: key, event time, partition, offset, perhaps an event id, then the timeline's columns.
-pub(super) fn event_columns(view: &FeatureView) -> SchemaRef {
-    let spec = view.kernel.spec();
-    let place = [("time", DataType::Int64), ("partition", DataType::Int32), ("offset", DataType::Int64)];
-    let place = place.into_iter().map(|(name, data_type)| Field::new(name, data_type, false));
-    let columns = spec.event_id.iter().chain(&spec.columns).map(|f| f.data_type().clone()).enumerate();
-    let columns = columns.map(|(i, data_type)| Field::new(format!("column_{i}"), data_type, true));
-    Arc::new(Schema::new(key_fields(view).into_iter().chain(place).chain(columns).collect::<Vec<_>>()))
 }
 
 impl EventSide {
@@ -169,34 +159,25 @@ impl EventSide {
         context: &TaskContext,
         (metrics, memory): (SpillMetrics, Arc<MemoryReservation>),
     ) -> Self {
-        let schema = event_columns(view);
-        Self {
-            view: view.clone(),
-            key_fields: key_fields(view),
-            wanted: wanted.clone(),
-            schema: schema.clone(),
-            buckets: Buckets::new(schema, context, metrics, Some(memory)),
-        }
+        let buckets = Buckets::new(view.rows_schema(), context, metrics, Some(memory));
+        Self { view: view.clone(), wanted: wanted.clone(), buckets }
     }
 
     /// Takes source events: all columns of the source.
     pub fn push(&mut self, events: &RecordBatch) -> Result<()> {
         let rows = self.view.rows(events)?;
-        let n = rows.times.len();
-        let keys = key_columns(&rows.keys, &self.key_fields)?;
-        let hashes = hashes(&keys, n)?;
+        let times = rows.times.clone();
+        let rows = rows.into_batch(&self.view)?;
+        let keys = &rows.columns()[..self.view.keys.len()];
+        let hashes = hashes(keys, rows.num_rows())?;
         let window = self.wanted.earliest(&self.view)..=self.wanted.latest;
-        let times = rows.times;
-        let nulls: Vec<&ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).collect();
+        let nulls: Vec<ArrayRef> = keys.iter().filter(|key| key.null_count() > 0).cloned().collect();
         let wanted = |&(row, hash): &(u32, u64)| {
             window.contains(&times.values()[row as usize])
                 && self.wanted.keys.may_hold(hash)
                 && nulls.iter().all(|key| key.is_valid(row as usize))
         };
-        let kept = (0u32..).zip(hashes).filter(wanted);
-        let place: [ArrayRef; 3] = [Arc::new(times.clone()), Arc::new(rows.partitions), Arc::new(rows.offsets)];
-        let columns = keys.iter().cloned().chain(place).chain(rows.ids).chain(rows.columns).collect();
-        self.buckets.push(batch(self.schema.clone(), columns, n)?, kept)
+        self.buckets.push(rows, (0u32..).zip(hashes).filter(wanted))
     }
 
     pub fn finish(self) -> Result<Vec<Bucket>> {
@@ -221,18 +202,7 @@ pub(super) fn whole(view: &FeatureView, events: &RecordBatch) -> Result<RecordBa
 
 /// A view's rows, as they lie in a bucket, with the numbers of their keys.
 pub(super) fn keyed(view: &FeatureView, events: &[RecordBatch], numbers: &mut Numbers) -> Result<KeyedRows> {
-    let rows = concat_batches(&event_columns(view), events)?;
-    let mut columns = rows.columns().iter().cloned();
-    let keys: Vec<ArrayRef> = columns.by_ref().take(view.keys.len()).collect();
-    let mut next = || columns.next().ok_or_else(|| exec_datafusion_err!("view {}: a row of events is cut", view.name));
-    let (times, partitions, offsets) = (next()?, next()?, next()?);
-    let ids = view.kernel.spec().event_id.as_ref().map(|_| next()).transpose()?;
-    Ok(KeyedRows {
-        keys: numbers.of(&keys)?,
-        times: times.as_primitive().clone(),
-        partitions: partitions.as_primitive().clone(),
-        offsets: offsets.as_primitive().clone(),
-        ids,
-        columns: columns.collect(),
-    })
+    let ViewRows { keys, times, partitions, offsets, ids, columns, .. } =
+        view.rows_of(&concat_batches(&view.rows_schema(), events)?)?;
+    Ok(KeyedRows { keys: numbers.of(&keys)?, times, partitions, offsets, ids, columns })
 }

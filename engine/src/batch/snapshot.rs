@@ -17,7 +17,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder,
 use futures::TryStreamExt;
 
 use super::PointInTimeJoin;
-use super::keys::{Numbers, key_columns, key_fields};
+use super::keys::Numbers;
 use super::sides::whole;
 use super::training::events_plan;
 use crate::offline::Past;
@@ -40,13 +40,12 @@ pub async fn entities(
     view: &FeatureView,
     events: Arc<dyn TableProvider>,
 ) -> Result<Entities> {
-    let fields = key_fields(view);
-    let (mut numbers, mut first) = (Numbers::new(&fields)?, vec![]);
+    let (mut numbers, mut first) = (Numbers::new(&view.key_fields())?, vec![]);
     let plan = events_plan([view], events)?;
     let mut rows = session.execute_logical_plan(plan).await?.execute_stream().await?;
     while let Some(events) = rows.try_next().await? {
         let rows = view.rows(&whole(view, &events)?)?;
-        let of = numbers.of(&key_columns(&rows.keys, &fields)?)?;
+        let of = numbers.of(&view.key_columns(&rows.keys)?)?;
         first.resize(numbers.count(), i64::MAX);
         for (number, time) in of.into_iter().zip(rows.times.values()) {
             if let Some(first) = first.get_mut(number as usize) {
@@ -97,7 +96,7 @@ pub fn snapshot_plan(
 ) -> Result<LogicalPlan> {
     const SPINE: &str = "__entities";
     const VIEW: &str = "__view";
-    let keys = key_fields(view);
+    let keys = view.key_fields();
     let time = Field::new(SNAPSHOT_TIME, timestamp_type(), true);
     let fields = nullable(&Schema::new(keys.iter().cloned().chain([time]).collect::<Vec<_>>()));
     let rows = entities.at(&fields, instants)?;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take};
-use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::compute::{cast, concat_batches, take};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err};
 
 use super::FeatureView;
@@ -84,6 +84,49 @@ impl FeatureView {
         })
     }
 
+    /// The key's columns, without their names. Whatever a column's encoding, equal values are equal keys.
+    pub(crate) fn key_fields(&self) -> Vec<Field> {
+        let types = self.keys.iter().map(|key| match key.data_type() {
+            DataType::Dictionary(_, values) => values.as_ref().clone(),
+            other => other.clone(),
+        });
+        types.enumerate().map(|(i, data_type)| Field::new(format!("key_{i}"), data_type, true)).collect()
+    }
+
+    /// Key columns as [`FeatureView::key_fields`] has them.
+    pub(crate) fn key_columns(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        keys.iter().zip(self.key_fields()).map(|(key, field)| Ok(cast(key, field.data_type())?)).collect()
+    }
+
+    /// [`ViewRows`] as a batch: key, event time, partition, offset, perhaps an event id, then the timeline's columns.
+    pub(crate) fn rows_schema(&self) -> SchemaRef {
+        let spec = self.kernel.spec();
+        let place = [("time", DataType::Int64), ("partition", DataType::Int32), ("offset", DataType::Int64)];
+        let place = place.into_iter().map(|(name, data_type)| Field::new(name, data_type, false));
+        let columns = spec.event_id.iter().chain(&spec.columns).map(|f| f.data_type().clone()).enumerate();
+        let columns = columns.map(|(i, data_type)| Field::new(format!("column_{i}"), data_type, true));
+        Arc::new(Schema::new(self.key_fields().into_iter().chain(place).chain(columns).collect::<Vec<_>>()))
+    }
+
+    /// What [`ViewRows::into_batch`] made a batch.
+    pub(crate) fn rows_of(&self, rows: &RecordBatch) -> Result<ViewRows> {
+        let mut columns = rows.columns().iter().cloned();
+        let keys: Vec<ArrayRef> = columns.by_ref().take(self.keys.len()).collect();
+        let mut next =
+            || columns.next().ok_or_else(|| exec_datafusion_err!("view {}: a row of events is cut", self.name));
+        let (times, partitions, offsets) = (next()?, next()?, next()?);
+        let ids = self.kernel.spec().event_id.as_ref().map(|_| next()).transpose()?;
+        Ok(ViewRows {
+            keys,
+            times: times.as_primitive().clone(),
+            partitions: partitions.as_primitive().clone(),
+            offsets: offsets.as_primitive().clone(),
+            ids,
+            columns: columns.collect(),
+            failed: vec![],
+        })
+    }
+
     /// Halves a failing batch until the failing rows stand alone.
     fn isolate(&self, input: &RecordBatch, start: usize, parts: &mut Vec<Rows>, failed: &mut Vec<(usize, String)>) {
         match self.row_stage.run(input.clone()) {
@@ -101,7 +144,17 @@ impl FeatureView {
     }
 }
 
-fn join(parts: Vec<Rows>, schema: &arrow::datatypes::SchemaRef) -> Result<Rows> {
+impl ViewRows {
+    /// As [`FeatureView::rows_schema`] says; without the events that failed.
+    pub(crate) fn into_batch(self, view: &FeatureView) -> Result<RecordBatch> {
+        let rows = self.times.len();
+        let place: [ArrayRef; 3] = [Arc::new(self.times), Arc::new(self.partitions), Arc::new(self.offsets)];
+        let columns = view.key_columns(&self.keys)?.into_iter().chain(place).chain(self.ids).chain(self.columns);
+        batch(view.rows_schema(), columns.collect(), rows)
+    }
+}
+
+fn join(parts: Vec<Rows>, schema: &SchemaRef) -> Result<Rows> {
     let batches: Vec<RecordBatch> = parts.iter().map(|p| p.batch.clone()).collect();
     let origin = parts.into_iter().flat_map(|p| p.origin).collect();
     let first = batches.first().map_or_else(|| Arc::clone(schema), |b| b.schema());

@@ -7,12 +7,12 @@ use super::{Folder, PlatformError};
 use crate::online::{EmbeddedStore, OnlineStore, RedisConfig, RedisStore};
 use crate::plan::FeatureView;
 use crate::source::files::Reading;
-use crate::stream::{Load, pause};
+use crate::stream::{FillConfig, Load};
 
-/// Bytes that an event takes on its way into one view, about.
+/// Bytes that an event takes while it is folded into one view, about.
 const EVENT: usize = 640;
-/// Events that are folded at once, where memory isn't limited.
-const MOST: usize = 1 << 20;
+/// Events that are folded at once, and bytes of those that wait to be, where memory isn't limited.
+const MOST: (usize, usize) = (1 << 20, 1 << 30);
 
 /// The store of a folder, or what stands in for it.
 pub(super) async fn open_store(
@@ -39,6 +39,8 @@ pub async fn load(
     let store = open_store(folder, redis).await?;
     // Files that no stream has read are numbered by who reads them first.
     let past = stream_past(folder, &view.source, Reading::Draining)?;
-    let records = memory.map_or(MOST, |bytes| (bytes / EVENT).clamp(1024, MOST));
-    Ok(Load { view, store, past, records, reached: Default::default(), pause })
+    let within = |bytes: usize| ((bytes / 2 / EVENT).clamp(1024, MOST.0), bytes / 2);
+    let (records, memory) = memory.map_or(MOST, within);
+    let config = FillConfig { records, memory, ..FillConfig::default() };
+    Ok(Load { view, store, past, config, reached: Default::default() })
 }

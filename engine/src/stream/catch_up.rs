@@ -242,8 +242,7 @@ impl Worker {
         let session = self.session.ok_or_else(|| self.not_begun())?;
         let to = Writing { store: Arc::clone(&self.store), session };
         let past = self.past.open(self.source.name()).await?;
-        let how = (self.config.fill_records, self.config.pause);
-        Ok(Fill::new(to, past, self.past_ends(), how, self.catch_up.reached.clone()))
+        Ok(Fill::new(to, past, self.past_ends(), self.config.fill.clone(), self.catch_up.reached.clone()))
     }
 
     fn take_up(&mut self) {

@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng};
 use serde_json::json;
 
 use super::super::worker::Held;
-use super::super::{Load, Past, Progress, Until, Worker, WorkerConfig, pause};
+use super::super::{FillConfig, Load, Past, Progress, Until, Worker, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
 use crate::online::conformance::reopened;
@@ -94,7 +94,7 @@ impl House {
             ),
             Box::new(DeadLetterWriter::open(self.storage(), "e").await.unwrap()),
             (Arc::new(Progress::default()), Metrics::new().unwrap()),
-            WorkerConfig { max_records: 7, commit_events: 40, fill_records: records, ..WorkerConfig::default() },
+            WorkerConfig { max_records: 7, commit_events: 40, fill: few(records), ..WorkerConfig::default() },
         )
     }
 
@@ -269,9 +269,15 @@ async fn what_is_remembered_of_a_version_goes_with_it() {
     assert_eq!(there(own).await, 2, "the project's own, and its history");
 }
 
+/// So many events at once, and memory for few of them.
+fn few(records: usize) -> FillConfig {
+    FillConfig { records, memory: 10_000, ..FillConfig::default() }
+}
+
 async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: usize) {
     let store: Arc<dyn OnlineStore> = Arc::new(store.clone());
     let past = Past::Archive { storage: house.storage(), contract: house.contract.clone(), history: None };
-    let load = Load { view: project.views["new"].clone(), store, past, records, reached: Default::default(), pause };
+    let view = project.views["new"].clone();
+    let load = Load { view, store, past, config: few(records), reached: Default::default() };
     load.run(&|_, _| ()).await.unwrap();
 }

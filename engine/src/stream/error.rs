@@ -20,6 +20,9 @@ pub enum StreamError {
     View { view: String, source: datafusion::error::DataFusionError },
     #[error("view {view}: {source}")]
     Kernel { view: String, source: KernelError },
+    /// The disk is full, most likely.
+    #[error("a fill can't put what doesn't fit into memory into temporary files: {0}")]
+    Spill(datafusion::error::DataFusionError),
     #[error(
         "view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?"
     )]
@@ -41,7 +44,11 @@ pub enum StreamError {
 impl StreamError {
     /// Whether trying again may help.
     pub(super) fn passing(&self) -> bool {
-        self.stale() || matches!(self, StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_))
+        self.stale()
+            || matches!(
+                self,
+                StreamError::Source(_) | StreamError::Store(_) | StreamError::Offline(_) | StreamError::Spill(_)
+            )
     }
 
     /// Whether what the worker remembers is no longer so: it must begin again from what is stored.

@@ -16,7 +16,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join, join_all, try_join_all};
+use tokio::task::spawn_blocking;
 
+use super::by_key::{ByKey, Room};
 use super::error::StreamError;
 use super::events::since;
 use super::fold::{Folded, ViewFold, joined};
@@ -27,8 +29,12 @@ use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::request::HEARD;
 
-/// Bytes of events after which a stretch ends, however few they are. Two are in memory at once: one is folded, one read.
-const STRETCH: usize = 128 << 20;
+/// Bytes of events after which a stretch ends, however few they are. Two are in memory at once: one is shared out, one read.
+const STRETCH: usize = 64 << 20;
+/// Events that are folded as they come. More are shared out by key first.
+const FEW: usize = 1 << 17;
+/// How many times what is folded at once is shared out, before it is folded and progress is written down.
+const LONG: usize = 64;
 
 /// A view that lacks events of a partition, from an offset on.
 #[derive(Debug, Clone)]
@@ -61,6 +67,23 @@ pub fn pause(time: Duration) -> BoxFuture<'static, ()> {
     tokio::time::sleep(time).boxed()
 }
 
+/// How a fill goes about it.
+#[derive(Debug, Clone)]
+pub struct FillConfig {
+    /// Events that are folded at once.
+    pub records: usize,
+    /// Bytes of memory for events on their way into views.
+    pub memory: usize,
+    /// Waits for who reads a view.
+    pub pause: Pause,
+}
+
+impl Default for FillConfig {
+    fn default() -> Self {
+        Self { records: 524_288, memory: 256 << 20, pause }
+    }
+}
+
 /// Fills views of one source.
 #[derive(Debug)]
 pub struct Fill {
@@ -68,10 +91,8 @@ pub struct Fill {
     past: PastReader,
     /// By partition, the offset up to which to fill.
     ends: BTreeMap<i32, i64>,
-    /// Events that are folded at once: a key is written once for all that it has among them.
-    records: usize,
+    config: FillConfig,
     reached: Reached,
-    pause: Pause,
     /// Horizons that this raised, or found raised.
     raised: BTreeSet<(ViewId, i32, i64)>,
     /// Whether some of them may not have been heard yet.
@@ -79,36 +100,27 @@ pub struct Fill {
 }
 
 /// A view on its way through a partition.
-#[derive(Debug)]
 struct Filling {
     fold: ViewFold,
     next: i64,
+    /// What it takes next, if that is long.
+    by_key: Option<ByKey>,
 }
 
+type Heard<'a> = &'a (dyn Fn(&FeatureView, &Folded) + Send + Sync);
+
 impl Fill {
-    pub fn new(
-        to: Writing,
-        past: PastReader,
-        ends: BTreeMap<i32, i64>,
-        (records, pause): (usize, Pause),
-        reached: Reached,
-    ) -> Fill {
-        Fill { to, past, ends, records, reached, pause, raised: BTreeSet::new(), unheard: false }
+    pub fn new(to: Writing, past: PastReader, ends: BTreeMap<i32, i64>, config: FillConfig, reached: Reached) -> Fill {
+        Fill { to, past, ends, config, reached, raised: BTreeSet::new(), unheard: false }
     }
 
     /// Fills gaps. `heard` is told what became of each stretch's events.
-    pub async fn run(
-        &mut self,
-        gaps: Vec<Gap>,
-        heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
-    ) -> Result<(), StreamError> {
+    pub async fn run(&mut self, gaps: Vec<Gap>, heard: Heard<'_>) -> Result<(), StreamError> {
         let mut partitions: BTreeMap<i32, Vec<Filling>> = BTreeMap::new();
         for Gap { view, partition, from } in gaps {
             let views = partitions.entry(partition).or_default();
-            // Nothing to keep: the next stretch has other keys, or the same ones with much that is new.
-            let mut fold = ViewFold::new(view, 0);
-            fold.fresh = from == 0;
-            views.push(Filling { fold, next: from });
+            // Nothing to keep: what comes next has other keys, or the same ones with much that is new.
+            views.push(Filling { fold: ViewFold::new(view, 0), next: from, by_key: None });
         }
         let mut refused = None;
         // Of all partitions, so that it is waited once.
@@ -129,48 +141,95 @@ impl Fill {
         &mut self,
         partition: i32,
         views: &mut Vec<Filling>,
-        heard: &(dyn Fn(&FeatureView, &Folded) + Send + Sync),
+        heard: Heard<'_>,
     ) -> Result<(), StreamError> {
         let end = self.ends.get(&partition).copied().unwrap_or(0);
         let lacks = |views: &[Filling]| views.iter().map(|view| view.next).min().filter(|from| *from < end);
-        let Some(from) = lacks(views) else { return Ok(()) };
         let mut refused = None;
-        let mut ahead = Some(stretch(&mut self.past, partition, from..end, self.records).await?);
-        while let Some(Stretch { events, offsets }) = ahead.take() {
-            let next = offsets.end;
+        while let Some(from) = lacks(views) {
+            let records = self.config.records;
+            let first = stretch(&mut self.past, partition, from..end, records.min(FEW)).await?;
+            let start = first.offsets.start;
+            let (next, few) = match first.offsets.end < end {
+                true => (self.share_out(partition, end, (views, first), heard).await?, None),
+                false => (first.offsets.end, Some(first.together(self.past.schema()).await?)),
+            };
             // Known by now, also if it was removed while this read.
             refused = self.look_back(partition, views).await?.or(refused);
-            if views.is_empty() {
-                break;
+            if std::mem::take(&mut self.unheard) && !views.is_empty() {
+                (self.config.pause)(HEARD).await;
             }
-            if std::mem::take(&mut self.unheard) {
-                (self.pause)(HEARD).await;
-            }
-            let Self { to, past, records, reached, .. } = self;
-            let filled = views.iter_mut().map(async |view| {
-                if view.next >= next {
-                    return Ok(());
+            let Self { to, reached, .. } = &*self;
+            let filled = views.iter_mut().filter(|view| view.next < next).map(async |view| {
+                let fresh = view.next == 0;
+                let id = view.fold.view.id();
+                match (&few, view.by_key.take()) {
+                    (None, Some(by_key)) => {
+                        let of = view.fold.view.clone();
+                        let how = (partition, records, fresh);
+                        by_key.fold(&mut view.fold, to, how, |folded| heard(&of, folded)).await?;
+                    }
+                    (Some(events), _) => {
+                        view.fold.fresh = fresh;
+                        let folded = view.fold.apply(to, partition, &since(events, view.next, start)?).await?;
+                        heard(&view.fold.view, &folded);
+                    }
+                    (None, None) => {}
                 }
-                let folded = view.fold.apply(to, partition, &since(&events, view.next, offsets.start)?).await?;
-                heard(&view.fold.view, &folded);
-                view.next = advance(to, &view.fold.view.id(), partition, view.next, next).await?;
-                reached.set(view.fold.view.id(), partition, view.next);
+                view.next = advance(to, &id, partition, view.next, next).await?;
+                reached.set(id, partition, view.next);
                 Ok::<_, StreamError>(())
             });
-            // What comes next is read meanwhile.
-            let read = async {
-                if next >= end {
-                    return Ok(None);
-                }
-                stretch(past, partition, next..end, *records).await.map(Some)
-            };
-            let (filled, more) = join(try_join_all(filled), read).await;
-            filled?;
-            // Not left to the next commit: what a restart would do again is bounded by a stretch.
+            try_join_all(filled).await?;
+            // Not left to the next commit: what a restart would do again is bounded.
             to.store.flush().await?;
-            ahead = more?;
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Shares out by key what views lack: what was read of it, and what comes next, each view beside the others and all beside
+    /// the reading. Returns up to where.
+    async fn share_out(
+        &mut self,
+        partition: i32,
+        end: i64,
+        (views, first): (&mut [Filling], Stretch),
+        heard: Heard<'_>,
+    ) -> Result<i64, StreamError> {
+        let room = Room::new(self.config.memory)?;
+        for view in &mut *views {
+            view.by_key = Some(ByKey::new(&view.fold.view, &room));
+        }
+        let (mut rows, mut next, mut ahead) = (0, first.offsets.start, Some(first));
+        while let Some(Stretch { parts, offsets }) = ahead.take() {
+            next = offsets.end;
+            rows += parts.iter().map(RecordBatch::num_rows).sum::<usize>();
+            let parts = Arc::new(parts);
+            let shared = views.iter_mut().map(async |view| {
+                let Some(mut by_key) = view.by_key.take() else { return Ok(()) };
+                let (parts, from, first) = (Arc::clone(&parts), view.next, offsets.start);
+                let pushed = spawn_blocking(move || {
+                    let push = |part| by_key.push(&since(part, from, first)?);
+                    let folded = parts.iter().map(push).collect::<Result<Vec<_>, StreamError>>();
+                    (by_key, folded)
+                });
+                let (by_key, folded) = joined(pushed.await);
+                folded?.iter().for_each(|folded| heard(&view.fold.view, folded));
+                view.by_key = Some(by_key);
+                Ok::<_, StreamError>(())
+            });
+            let Self { past, config, .. } = self;
+            let read = async {
+                if next >= end || rows >= LONG.saturating_mul(config.records) {
+                    return Ok(None);
+                }
+                stretch(past, partition, next..end, config.records.min(FEW)).await.map(Some)
+            };
+            let (shared, more) = join(try_join_all(shared), read).await;
+            shared?;
+            ahead = more?;
+        }
+        Ok(next)
     }
 
     /// Says of views from when on they have every event, if what they lack begins with events that are gone. Those that can't fill then
@@ -181,7 +240,7 @@ impl Fill {
         views: &mut Vec<Filling>,
     ) -> Result<Option<StreamError>, StreamError> {
         let (mut refused, mut place) = (None, 0);
-        while let Some(Filling { fold, next }) = views.get(place) {
+        while let Some(Filling { fold, next, .. }) = views.get(place) {
             let gone = self.past.removed(partition, &fold.view.source.timestamp);
             if let Some((_, horizon)) = gone.filter(|(begin, _)| next < begin) {
                 match raise(&self.to, &fold.view, partition, horizon).await {
@@ -201,13 +260,13 @@ impl Fill {
     }
 }
 
-/// Events of a partition that are filled at once.
+/// Events of a partition.
 struct Stretch {
-    events: RecordBatch,
+    parts: Vec<RecordBatch>,
     offsets: Range<i64>,
 }
 
-/// The events from an offset on, and up to where there are no others.
+/// Some events from an offset on, and up to where there are no others.
 async fn stretch(
     past: &mut PastReader,
     partition: i32,
@@ -227,9 +286,14 @@ async fn stretch(
             None => next = offsets.end,
         }
     }
-    let events = together(past.schema(), parts).await;
-    let events = events.map_err(|source| StreamError::View { view: "-".to_owned(), source })?;
-    Ok(Stretch { events, offsets: offsets.start..next })
+    Ok(Stretch { parts, offsets: offsets.start..next })
+}
+
+impl Stretch {
+    async fn together(self, schema: SchemaRef) -> Result<RecordBatch, StreamError> {
+        let events = together(schema, self.parts).await;
+        events.map_err(|source| StreamError::View { view: "-".to_owned(), source })
+    }
 }
 
 /// Puts batches together, columns side by side: it is much to copy, and nothing else goes on.
@@ -237,7 +301,7 @@ async fn together(schema: SchemaRef, parts: Vec<RecordBatch>) -> DfResult<Record
     let columns = (0..schema.fields().len()).map(|column| {
         let parts: Vec<ArrayRef> = parts.iter().map(|part| part.column(column).clone()).collect();
         let of = schema.field(column).data_type().clone();
-        tokio::task::spawn_blocking(move || match parts.is_empty() {
+        spawn_blocking(move || match parts.is_empty() {
             true => Ok(new_empty_array(&of)),
             false => concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>()),
         })

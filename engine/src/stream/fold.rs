@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::cache::Cache;
 use super::error::StreamError;
 use super::share::{Batch, Group, Share, Writing};
-use crate::kernel::{EntityKey, EventRows, FoldCounts, KernelError, encode_keys};
+use crate::kernel::{EntityKey, EventRows, FoldCounts, encode_keys};
 use crate::metrics::Metrics;
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
@@ -82,12 +82,17 @@ impl ViewFold {
     /// Folds a batch of one partition and stores the result. On an error nothing is half done: the caller may try the
     /// same batch again.
     pub async fn apply(&mut self, to: &Writing, partition: i32, events: &RecordBatch) -> Result<Folded, StreamError> {
-        let wrong = |e| StreamError::View { view: self.view.name.clone(), source: e };
-        let rows = own_columns(&self.view, events).and_then(|events| self.view.rows(&events)).map_err(wrong)?;
-        let mut folded = Folded { failed: rows.failed.clone(), ..Folded::default() };
-        let (batch, mut groups, null_keys) =
-            group(rows, partition).map_err(|source| StreamError::Kernel { view: self.view.name.clone(), source })?;
-        folded.null_keys = null_keys;
+        let mut rows = view_rows(&self.view, events)?;
+        let failed = std::mem::take(&mut rows.failed);
+        let grouped = group(&self.view, rows, partition)?;
+        Ok(Folded { failed, ..self.fold(to, grouped).await? })
+    }
+
+    /// Folds rows and stores the result, as [`ViewFold::apply`] does.
+    pub(super) async fn fold(&mut self, to: &Writing, grouped: Grouped) -> Result<Folded, StreamError> {
+        let Grouped { batch, mut groups, null_keys } = grouped;
+        let partition = batch.rows.partition;
+        let mut folded = Folded { null_keys, ..Folded::default() };
         for _ in 0..FENCED_ATTEMPTS {
             if groups.is_empty() {
                 return Ok(folded);
@@ -151,16 +156,29 @@ fn own_columns<'a>(view: &FeatureView, events: &'a RecordBatch) -> DfResult<Cow<
     Ok(Cow::Owned(events.project(&places)?))
 }
 
-type Groups = (Arc<Batch>, Vec<Group>, usize);
+/// A view's rows of source events, with the columns that the source had when the view was compiled.
+pub(super) fn view_rows(view: &FeatureView, events: &RecordBatch) -> Result<ViewRows, StreamError> {
+    let rows = own_columns(view, events).and_then(|events| view.rows(&events));
+    rows.map_err(|source| StreamError::View { view: view.name.clone(), source })
+}
+
+/// Rows in the order of their keys, and where each key's are.
+pub(super) struct Grouped {
+    batch: Arc<Batch>,
+    groups: Vec<Group>,
+    /// Rows that have no key.
+    null_keys: usize,
+}
 
 /// What a task came to, which nothing aborts while somebody waits for it; or its panic.
 pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
     done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
-/// The batch in the order of its keys, where each key's rows are, and how many rows have no key.
-fn group(rows: ViewRows, partition: i32) -> Result<Groups, KernelError> {
-    let keys = encode_keys(&rows.keys)?;
+/// Puts rows of a partition in the order of their keys.
+pub(super) fn group(view: &FeatureView, rows: ViewRows, partition: i32) -> Result<Grouped, StreamError> {
+    let keys = encode_keys(&rows.keys);
+    let keys = keys.map_err(|source| StreamError::Kernel { view: view.name.clone(), source })?;
     let (distinct, places) = (keys.distinct(), keys.places());
     let mut counts = vec![0; distinct.len()];
     places.iter().flatten().for_each(|key| counts[*key as usize] += 1);
@@ -186,7 +204,7 @@ fn group(rows: ViewRows, partition: i32) -> Result<Groups, KernelError> {
     let rows = EventRows { times, partition, offsets, ids, columns };
     let groups = order.iter().map(|(_, key)| (distinct[*key].clone(), next[*key] - counts[*key]..next[*key]));
     let groups = groups.collect();
-    Ok((Arc::new(Batch { rows, by_key: sorted }), groups, null_keys))
+    Ok(Grouped { batch: Arc::new(Batch { rows, by_key: sorted }), groups, null_keys })
 }
 
 /// What a key begins with, in the order of keys: a shorter one is before those that it begins.

@@ -109,7 +109,8 @@ async fn who_reads_a_view_has_heard_of_its_horizon_before_it_has_an_event_behind
     read().await.unwrap();
     let early = Arc::new(AtomicUsize::new(0));
     let hooked = Arc::new(Hooked { store: Arc::new(store.clone()), hook: Early(early.clone()) });
-    let config = WorkerConfig { fill_records: 20, pause, ..WorkerConfig::default() };
+    let fill = FillConfig { records: 20, pause, ..FillConfig::default() };
+    let config = WorkerConfig { fill, ..WorkerConfig::default() };
     let project = house.project("", &SHAPES).await;
     let behind = house.project("", others).await;
     let mut worker = house.worker_with(&behind, hooked, &Arc::new(Progress::default()), config).await;

@@ -22,7 +22,7 @@ use crate::offline::{
 use crate::online::{EmbeddedStore, OnlineStore};
 use crate::plan::{FeatureService, Project, timestamp_type};
 use crate::source::{Contract, Encoder, EventLog, LogSource, event_schema};
-use crate::stream::{Past, Progress, Worker, WorkerConfig};
+use crate::stream::{FillConfig, Past, Progress, Worker, WorkerConfig};
 
 pub const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k", "type": "long"}, {"name": "x", "type": "long"},
   {"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}"#;
@@ -176,7 +176,8 @@ impl House {
         records: usize,
     ) -> Worker {
         // Who reads what this filled looks for the first time then.
-        let config = WorkerConfig { fill_records: records, pause: |_| ready(()).boxed(), ..WorkerConfig::default() };
+        let fill = FillConfig { records, pause: |_| ready(()).boxed(), ..FillConfig::default() };
+        let config = WorkerConfig { fill, ..WorkerConfig::default() };
         self.worker_with(project, Arc::new(store.clone()), progress, config).await
     }
 

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use self::house::{HOUR, House, KEYS, SHAPES, START, Shape, values};
-use super::super::{Load, Past, Progress, StreamError, Until, WorkerConfig};
+use super::super::{FillConfig, Load, Past, Progress, StreamError, Until, WorkerConfig};
 use crate::online::conformance::reopened;
 use crate::online::{EmbeddedStore, OnlineStore};
 use crate::plan::Project;
@@ -70,9 +70,12 @@ async fn what_is_answered_is_what_all_events_give_and_the_rest_is_refused() {
                     view: project.views[new[rng.random_range(0..new.len())].name].clone(),
                     store: Arc::new(store.clone()) as Arc<dyn OnlineStore>,
                     past: Past::Archive { storage: house.storage(), contract: house.contract.clone(), history: None },
-                    records: rng.random_range(1..60),
+                    config: FillConfig {
+                        records: rng.random_range(1..60),
+                        pause: |_| ready(()).boxed(),
+                        ..FillConfig::default()
+                    },
                     reached: Default::default(),
-                    pause: |_| ready(()).boxed(),
                 };
                 load.run(&|_, _| ()).await.unwrap();
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StreamError;
-use super::fill::{Fill, Gap, Pause, Reached};
+use super::fill::{Fill, FillConfig, Gap, Reached};
 use super::fold::Folded;
 use super::known::known;
 use super::past::Past;
@@ -27,12 +27,9 @@ pub struct Load {
     pub view: Arc<FeatureView>,
     pub store: Arc<dyn OnlineStore>,
     pub past: Past,
-    /// Events that are folded at once.
-    pub records: usize,
+    pub config: FillConfig,
     /// How far it is.
     pub reached: Reached,
-    /// Waits for who reads the view.
-    pub pause: Pause,
 }
 
 impl Load {
@@ -71,6 +68,6 @@ impl Load {
             loaded.entry(*partition).or_insert((from, *end)).1 = from.max(*end);
             gaps.push(Gap { view: Arc::clone(&self.view), partition: *partition, from });
         }
-        Fill::new(to, past, ends, (self.records, self.pause), self.reached.clone()).run(gaps, heard).await
+        Fill::new(to, past, ends, self.config.clone(), self.reached.clone()).run(gaps, heard).await
     }
 }

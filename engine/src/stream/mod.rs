@@ -19,6 +19,7 @@
 //! So a crash anywhere replays a little and changes nothing.
 
 mod absorb;
+mod by_key;
 mod cache;
 mod catch_up;
 mod commit;
@@ -38,7 +39,7 @@ mod worker;
 
 pub use absorb::VIEWS_AT_ONCE;
 pub use error::StreamError;
-pub use fill::{Pause, Reached, pause};
+pub use fill::{FillConfig, Pause, Reached, pause};
 pub use fold::Folded;
 pub use load::Load;
 pub use past::Past;

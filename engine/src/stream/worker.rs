@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::catch_up::CatchUp;
 use super::error::StreamError;
-use super::fill::{Pause, pause};
+use super::fill::FillConfig;
 use super::fold::ViewFold;
 use super::past::Past;
 use super::progress::Progress;
@@ -28,13 +28,10 @@ pub struct WorkerConfig {
     pub commit_every: Duration,
     /// Bytes of pieces to keep in memory, for each view.
     pub cache_bytes: usize,
-    /// Events that a view which fills takes from the archive at once.
-    pub fill_records: usize,
+    pub fill: FillConfig,
     /// How long the state of what was served before is kept once the project's own views are: other instances may still serve it.
     pub retire_after: Duration,
     pub clock: fn() -> Instant,
-    /// Waits for who reads a view.
-    pub pause: Pause,
 }
 
 impl Default for WorkerConfig {
@@ -44,10 +41,9 @@ impl Default for WorkerConfig {
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
-            fill_records: 524_288,
+            fill: FillConfig::default(),
             retire_after: Duration::from_secs(600),
             clock: Instant::now,
-            pause,
         }
     }
 }

@@ -25,7 +25,7 @@ use tidemark_engine::plan::{FeatureService, FeatureView, Project};
 use tidemark_engine::platform::{Events, Folder, Platform, event_table};
 use tidemark_engine::request::{Answer, Reader};
 use tidemark_engine::source::{Encoder, event_schema};
-use tidemark_engine::stream::{Past, Progress, Until, Worker, WorkerConfig};
+use tidemark_engine::stream::{FillConfig, Past, Progress, Until, Worker, WorkerConfig};
 
 use super::events::{Event, avro, batch};
 use super::services;
@@ -68,7 +68,7 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
     let mut rng = world.rng(3);
     let folder = Folder::new(folder.join("data"));
     let mut embedded = Platform::embedded(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
-    embedded.config.fill_records = rng.random_range(1..60);
+    embedded.config.fill = fill(&mut rng);
     let Events::Log(log) = &embedded.intake.events else { return Err("no log".into()) };
     let source = &project.sources["events"];
     let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
@@ -97,6 +97,12 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
     }
     let archive = event_table(&folder, source).await.map_err(|e| format!("the archive can't be read: {e}"))?.table;
     Ok(Streamed { store: embedded.store.clone(), archive })
+}
+
+/// Few events at once, and little memory for those that wait.
+fn fill(rng: &mut impl RngExt) -> FillConfig {
+    let memory = if rng.random_bool(0.5) { rng.random_range(1..100_000) } else { 1 << 20 };
+    FillConfig { records: rng.random_range(1..60), memory, ..FillConfig::default() }
 }
 
 /// As if the views were new: what was before, they fill in from the past.
@@ -133,7 +139,7 @@ async fn in_memory(
             commit_events: rng.random_range(1..40),
             commit_every: Duration::from_secs(3600),
             cache_bytes: *[0, 2000, 1 << 20].choose(&mut rng).unwrap(),
-            fill_records: rng.random_range(1..60),
+            fill: fill(&mut rng),
             ..WorkerConfig::default()
         };
         let letters = Storage::open(&folder.join("offline").to_string_lossy()).map_err(|e| e.to_string())?;

@@ -1,33 +1,53 @@
-//! Rows by their key's hash, in memory as long as it lasts and on disk beyond.
+//! Rows by their key's hash, in memory as long as it lasts and on disk beyond: what joins and folds key by key.
 //!
 //! Guarantees: every row is in one bucket, and all rows of a hash in the same one, whichever `Buckets` of that depth it was put into. What
 //! the memory pool doesn't grant is written to files of DataFusion's disk manager, which are gone when they are dropped.
 
+mod scatter;
+
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::scatter::scatter;
-use crate::plan::pipeline::batch;
+use self::scatter::scatter;
 
 /// How many there are. A power of two.
-pub(super) const BUCKETS: usize = 64;
+pub(crate) const BUCKETS: usize = 64;
 /// How often a bucket can be shared out into buckets again: so many times a hash has bits for it.
-pub(super) const DEPTHS: u32 = 4;
+pub(crate) const DEPTHS: u32 = 4;
 /// Batches whose rows are shared out at once: enough for a bucket's share not to be a crumb.
 const AT_ONCE: usize = 8;
 
+const HASHES: RandomState = RandomState::with_seed(0x71de_3a4b);
+
+/// A hash for each of so many rows, by some of their columns.
+pub(crate) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; rows];
+    create_hashes(keys, &HASHES, &mut hashes)?;
+    Ok(hashes)
+}
+
+/// So many bytes of memory for all who share it; what they need beyond it they write to temporary files.
+pub(crate) fn runtime_within(memory: usize) -> Result<Arc<RuntimeEnv>> {
+    let pool = Arc::new(FairSpillPool::new(memory));
+    let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+    RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()
+}
+
 /// Takes rows and shares them out.
-pub(super) struct Buckets {
+pub(crate) struct Buckets {
     schema: SchemaRef,
     spill: Arc<SpillManager>,
     /// That of all buckets of a join, and how much of it is these rows'. Without, all rows go to disk.
@@ -47,7 +67,7 @@ pub(super) struct Buckets {
 
 /// What lies in a bucket.
 #[derive(Default)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     rows: Vec<RecordBatch>,
     /// A file, where it is written (until all is), and its rows.
     spilled: Option<(Option<SpillPoolSink>, SendableRecordBatchStream)>,
@@ -58,10 +78,10 @@ pub(super) struct Bucket {
 }
 
 impl Buckets {
-    /// What all buckets of a join hold memory by. One for all: a pool gives everybody that may spill the same share, so that many would leave
+    /// What all buckets of a task hold memory by. One for all: a pool gives everybody that may spill the same share, so that many would leave
     /// little to the sort that comes after them.
-    pub fn memory(context: &TaskContext) -> Arc<MemoryReservation> {
-        Arc::new(MemoryConsumer::new("PointInTimeExec").with_can_spill(true).register(context.memory_pool()))
+    pub fn memory(name: &str, context: &TaskContext) -> Arc<MemoryReservation> {
+        Arc::new(MemoryConsumer::new(name).with_can_spill(true).register(context.memory_pool()))
     }
 
     pub fn new(
@@ -144,7 +164,7 @@ impl Buckets {
             let parts: Vec<_> = self.waiting.iter().map(|rows| rows.column(column).as_ref()).collect();
             scatter(&parts, &self.named, self.rows)
         });
-        let shared = batch(self.schema.clone(), columns.collect::<Result<_>>()?, self.rows)?;
+        let shared = RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?)?;
         self.waiting.clear();
         self.named.clear();
         let bytes = shared.get_array_memory_size();
@@ -217,30 +237,4 @@ impl Bucket {
 
 fn bucket_of(hash: u64, depth: u32) -> usize {
     (hash >> (32 + depth * BUCKETS.ilog2())) as usize % BUCKETS
-}
-
-/// A set of hashes that may take a few for members that are not, in 2 MiB whatever their number.
-#[derive(Debug)]
-pub(super) struct Sieve(Vec<u64>);
-
-impl Sieve {
-    const BITS: usize = 1 << 24;
-
-    pub fn new() -> Self {
-        Self(vec![0; Self::BITS / 64])
-    }
-
-    pub fn insert(&mut self, hash: u64) {
-        for bit in Self::bits(hash) {
-            self.0[bit / 64] |= 1 << (bit % 64);
-        }
-    }
-
-    pub fn may_hold(&self, hash: u64) -> bool {
-        Self::bits(hash).into_iter().all(|bit| self.0[bit / 64] >> (bit % 64) & 1 == 1)
-    }
-
-    fn bits(hash: u64) -> [usize; 2] {
-        [hash as usize % Self::BITS, (hash >> 40) as usize % Self::BITS]
-    }
 }

@@ -1,0 +1,209 @@
+//! A long part of the past into one view, key by key.
+//!
+//! Guarantee: every event is folded, each key's in offset order. A key is written once for all that it has there, unless that is
+//! more than is folded at once. What doesn't fit into memory waits in temporary files.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::concat_batches;
+use datafusion::common::{Result as DfResult, internal_datafusion_err};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
+
+use super::error::StreamError;
+use super::fold::{Folded, Grouped, ViewFold, group, joined, view_rows};
+use super::share::Writing;
+use crate::buckets::{Bucket, Buckets, hashes, runtime_within};
+use crate::plan::FeatureView;
+
+/// Rows that are folded at once, about: enough that a store's round trips are full, and few enough for the next ones to be put in order while
+/// these are written.
+const AT_ONCE: usize = 1 << 17;
+
+/// The memory of those who share it.
+pub(super) struct Room {
+    context: TaskContext,
+    memory: Arc<MemoryReservation>,
+}
+
+impl Room {
+    pub fn new(bytes: usize) -> Result<Self, StreamError> {
+        let context = TaskContext::default().with_runtime(runtime_within(bytes).map_err(StreamError::Spill)?);
+        Ok(Self { memory: Buckets::memory("fill", &context), context })
+    }
+}
+
+/// A view's rows of events, shared out by key.
+pub(super) struct ByKey {
+    view: Arc<FeatureView>,
+    buckets: Buckets,
+    rows: usize,
+}
+
+impl ByKey {
+    pub fn new(view: &Arc<FeatureView>, room: &Room) -> Self {
+        let spilled = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
+        let buckets = Buckets::new(view.rows_schema(), &room.context, spilled, Some(Arc::clone(&room.memory)));
+        Self { view: Arc::clone(view), buckets, rows: 0 }
+    }
+
+    /// Takes events of the source. What became of those that are about nobody, or can't be evaluated.
+    pub fn push(&mut self, events: &RecordBatch) -> Result<Folded, StreamError> {
+        let mut rows = view_rows(&self.view, events)?;
+        let failed = std::mem::take(&mut rows.failed);
+        let keys = self.view.keys.len();
+        let (all, mut keyed) = (rows.times.len(), 0);
+        let shared = rows.into_batch(&self.view).and_then(|rows| {
+            let keys = rows.columns().get(..keys).unwrap_or_default().to_vec();
+            let named = (0u32..).zip(hashes(&keys, all)?);
+            let named = named.filter(|(row, _)| keys.iter().all(|key| key.is_valid(*row as usize)));
+            self.buckets.push(rows, named.inspect(|_| keyed += 1))
+        });
+        shared.map_err(StreamError::Spill)?;
+        self.rows += keyed;
+        Ok(Folded { failed, null_keys: all - keyed, ..Folded::default() })
+    }
+
+    /// Folds what was taken of a partition, `most` rows at once. `fresh`: nothing of it is stored yet, most likely.
+    pub async fn fold(
+        self,
+        fold: &mut ViewFold,
+        to: &Writing,
+        (partition, most, fresh): (i32, usize, bool),
+        heard: impl Fn(&Folded),
+    ) -> Result<(), StreamError> {
+        let Self { view, buckets, rows } = self;
+        let buckets = joined(spawn_blocking(|| buckets.finish()).await).map_err(StreamError::Spill)?;
+        let in_order = |part: DfResult<Part>| {
+            let view = Arc::clone(&view);
+            async move {
+                let Part { rows, whole } = part.map_err(StreamError::Spill)?;
+                let grouped = joined(spawn_blocking(move || grouped(&view, &rows, partition)).await)?;
+                Ok::<_, StreamError>((grouped, whole))
+            }
+        };
+        let mut parts = std::pin::pin!(parts(buckets, AT_ONCE.min(most), most).map(in_order).buffered(2));
+        let mut came = 0;
+        while let Some((grouped, whole)) = parts.try_next().await? {
+            fold.fresh = fresh && whole;
+            let folded = fold.fold(to, grouped).await?;
+            came += folded.outcomes().iter().map(|(_, rows)| rows).sum::<usize>();
+            heard(&folded);
+        }
+        match came == rows {
+            true => Ok(()),
+            // Progress must not say that they are in.
+            false => Err(StreamError::Spill(internal_datafusion_err!("{came} of {rows} rows came back"))),
+        }
+    }
+}
+
+/// Rows that are folded at once.
+struct Part {
+    rows: Vec<RecordBatch>,
+    /// Whether it has no key of the part before.
+    whole: bool,
+}
+
+/// Some buckets at once until there are `enough` rows; of a bucket with more than `most`, so many and the rest.
+fn parts(buckets: Vec<Bucket>, enough: usize, most: usize) -> impl Stream<Item = DfResult<Part>> {
+    let none: Option<BoxStream<'static, DfResult<RecordBatch>>> = None;
+    stream::try_unfold((buckets.into_iter(), none), move |(mut buckets, mut open)| async move {
+        let (mut part, mut count) = (Part { rows: vec![], whole: open.is_none() }, 0);
+        loop {
+            let Some(bucket) = &mut open else {
+                if count >= enough {
+                    break;
+                }
+                let Some(bucket) = buckets.next() else { break };
+                open = Some(bucket.rows().boxed());
+                continue;
+            };
+            match bucket.try_next().await? {
+                Some(rows) => {
+                    count += rows.num_rows();
+                    part.rows.push(rows);
+                }
+                None => open = None,
+            }
+            if count >= most {
+                break;
+            }
+        }
+        Ok((count > 0).then_some((part, (buckets, open))))
+    })
+}
+
+fn grouped(view: &FeatureView, rows: &[RecordBatch], partition: i32) -> Result<Grouped, StreamError> {
+    let rows = concat_batches(&view.rows_schema(), rows).map_err(Into::into).and_then(|rows| view.rows_of(&rows));
+    group(view, rows.map_err(|source| StreamError::View { view: view.name.clone(), source })?, partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng};
+
+    use super::*;
+
+    /// Keys with numbers that ascend, in memory and through files.
+    async fn shared_out(rng: &mut StdRng, rows: i64, memory: usize) -> Vec<Bucket> {
+        let room = Room::new(memory).unwrap();
+        let numbers = |of: Vec<i64>| Arc::new(Int64Array::from(of)) as ArrayRef;
+        let batch = |keys: Vec<i64>, first: i64| {
+            let ascending = (first..).take(keys.len()).collect();
+            RecordBatch::try_from_iter([("key", numbers(keys)), ("number", numbers(ascending))]).unwrap()
+        };
+        let spilled = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
+        let memory = Some(Arc::clone(&room.memory));
+        let mut buckets = Buckets::new(batch(vec![], 0).schema(), &room.context, spilled, memory);
+        let (mut at, most) = (0, rng.random_range(1..400));
+        while at < rows {
+            let n = rng.random_range(1..=20_000).min(rows - at);
+            let keys: Vec<i64> = (0..n).map(|_| rng.random_range(0..most)).collect();
+            let rows = batch(keys, at);
+            let hashes = hashes(&rows.columns()[..1], rows.num_rows()).unwrap();
+            buckets.push(rows, (0u32..).zip(hashes)).unwrap();
+            at += n;
+        }
+        buckets.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_row_comes_once_a_keys_in_order_and_whole_keys_where_it_says_so() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for case in 0..60 {
+            let rows = rng.random_range(0..100_000);
+            let memory = if rng.random_bool(0.5) { 1 } else { 1 << 30 };
+            let most = rng.random_range(1..40_000);
+            let enough = rng.random_range(1..=most);
+            let buckets = shared_out(&mut rng, rows, memory).await;
+            let parts: Vec<Part> = parts(buckets, enough, most).try_collect().await.unwrap();
+            let (mut seen, mut last, mut numbers) = (HashSet::new(), vec![-1; 400], vec![]);
+            for Part { rows, whole } in &parts {
+                let mut keys = HashSet::new();
+                for rows in rows {
+                    let [key, number] = [0, 1].map(|i| rows.column(i).as_primitive::<Int64Type>().values().to_vec());
+                    for (key, number) in key.into_iter().zip(number) {
+                        assert!(std::mem::replace(&mut last[key as usize], number) < number, "case {case}");
+                        keys.insert(key);
+                        numbers.push(number);
+                    }
+                }
+                assert!(!whole || keys.is_disjoint(&seen), "case {case}: a key of the part before");
+                seen.extend(keys);
+            }
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..rows).collect::<Vec<_>>(), "case {case}");
+        }
+    }
+}
