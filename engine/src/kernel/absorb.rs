@@ -100,7 +100,12 @@ impl Kernel {
         counts: &mut FoldCounts,
     ) -> Result<Places, KernelError> {
         let times = rows.times.values();
-        let keep_from = self.keep_from(piece)?;
+        let mut keep_from = self.keep_from(piece)?;
+        if self.keep_rows > 0 {
+            let mut ascending = times.to_vec();
+            ascending.sort_unstable();
+            keep_from = keep_from.max(self.keep_from_with(&ascending, piece.newest));
+        }
         let sealed_before = self.sealed_before(piece.newest).unwrap_or(i64::MIN);
         let mut places = Places::default();
         let mut accepted = Identities::default();

@@ -63,8 +63,7 @@ impl Kernel {
         batch: &EventRows,
         rows: Range<usize>,
     ) -> Result<Option<Appended>, EncodingError> {
-        let few = rows.end <= batch.len() && (1..TAIL_ROWS).contains(&rows.len());
-        if !few || !self.appends {
+        if rows.is_empty() || rows.end > batch.len() || !self.appends {
             return Ok(None);
         }
         let mut reader = head.map_or(Ok(Reader::empty()), Reader::open)?;
@@ -74,23 +73,26 @@ impl Kernel {
         }) else {
             return Ok(None);
         };
-        let Some(tail) = self.tail(&head, batch, &rows) else { return Ok(None) };
+        let Some((kept, tail)) = self.tail(&head, batch, &rows) else { return Ok(None) };
         let (Some(absorbed), Some(newest)) =
             (batch.offsets.values().get(rows.end - 1), batch.times.values().get(rows.end - 1))
         else {
             return Ok(None);
         };
-        let oldest = batch.times.values().get(rows.start).copied();
+        let time = |row: usize| batch.times.values().get(row).copied();
+        let oldest = time(rows.start);
+        let dropped = kept.start.checked_sub(1).filter(|row| rows.contains(row)).and_then(time);
         let after = Head {
             flags: head.flags | HAS_ROWS,
             absorbed: Some(*absorbed),
             newest: Some(*newest),
             oldest: head.oldest.into_iter().chain(oldest).min(),
+            complete_after: head.complete_after.max(dropped),
             ..head
         };
         let mut writer = Writer::versioned();
         after.write(&mut writer, tail);
-        self.write_tail(&mut writer, (&mut reader, tail), batch, rows.clone())?;
+        self.write_tail(&mut writer, (&mut reader, tail), batch, kept)?;
         if head.flags & HAS_TILES == 0 && reader.remaining() > 0 {
             return Err(reader.corrupt(format!("{} bytes are left over", reader.remaining())));
         }
@@ -104,8 +106,9 @@ impl Kernel {
         self.spec.columns.iter().chain(&self.spec.event_id).all(|field| extends(field.data_type()))
     }
 
-    /// The newest chunk as the rows make it, if they change nothing else.
-    fn tail(&self, head: &Head<'_>, batch: &EventRows, rows: &Range<usize>) -> Option<Tail> {
+    /// Which of the rows are kept, since others of them put the first out of reach; and the newest chunk as they make it, if they change
+    /// nothing else.
+    fn tail(&self, head: &Head<'_>, batch: &EventRows, rows: &Range<usize>) -> Option<(Range<usize>, Tail)> {
         let times = batch.times.values().get(rows.clone())?;
         let (first, last) = (*times.first()?, *times.last()?);
         let new_offsets = head.absorbed < batch.offsets.values().get(rows.start).copied();
@@ -118,8 +121,15 @@ impl Kernel {
         if !(new_offsets && in_order && in_batch) || head.flags & HAS_BASE != 0 {
             return None;
         }
-        // Nothing is trimmed, and nothing sealed. (Of ROWS frames, the newest chunk is kept whatever its age.)
         let newest = Some(last);
+        let keep_from = self.keep_from_with(times, newest);
+        let dropped = times.partition_point(|time| *time < keep_from);
+        let times = times.get(dropped..)?;
+        let first = *times.first()?;
+        // Nothing else is trimmed, and nothing sealed. (Of ROWS frames, the newest chunk is kept whatever its age.)
+        if times.len() >= TAIL_ROWS || dropped > 0 && self.base.is_some() {
+            return None;
+        }
         let oldest = head.first.map(|chunk| chunk.last).into_iter().chain(head.tiles).fold(first, i64::min);
         let only = head.chunks == 0 || head.chunks == 1 && head.flags & HAS_ROWS != 0;
         let kept = oldest >= self.cut(newest) || self.keep_rows > 0 && only;
@@ -128,7 +138,7 @@ impl Kernel {
         if !kept || !open {
             return None;
         }
-        match head.newest_chunk {
+        let tail = match head.newest_chunk {
             Some(chunk) if head.flags & HAS_ROWS != 0 => {
                 let len = chunk.len + times.len();
                 (len < TAIL_ROWS).then_some(Tail { held: Some(chunk), entry: Entry { len, last, ..chunk } })
@@ -136,7 +146,8 @@ impl Kernel {
             // A chunk that has an entry of its own is long enough to stay as it is.
             Some(chunk) if chunk.len < TAIL_ROWS => None,
             _ => Some(Tail { held: None, entry: Entry { id: head.next_chunk, len: times.len(), first, last } }),
-        }
+        };
+        Some((rows.start + dropped..rows.end, tail?))
     }
 
     fn write_tail(

@@ -139,6 +139,23 @@ impl Kernel {
         })
     }
 
+    /// No later than [`Kernel::keep_from`] will be once there are rows of these event times, which ascend, if `newest` is the newest of all.
+    /// Of rows of one time one counts: the others may be duplicates.
+    pub(super) fn keep_from_with(&self, times: &[i64], newest: Option<i64>) -> i64 {
+        if self.keep_rows == 0 {
+            return self.cut(newest);
+        }
+        let (until, mut left, mut last) = (self.now(newest), self.keep_rows, None);
+        for time in times.iter().rev().filter(|time| **time <= until) {
+            left -= usize::from(last != Some(time));
+            if left == 0 {
+                return self.cut(newest).min(*time);
+            }
+            last = Some(time);
+        }
+        i64::MIN
+    }
+
     /// The earliest that now can be when this is the newest event time.
     pub(super) fn now(&self, newest: Option<i64>) -> i64 {
         newest.map_or(i64::MIN, |newest| newest.saturating_sub(self.spec.ahead))
