@@ -10,6 +10,7 @@ mod join;
 mod keys;
 mod node;
 mod operator;
+mod order;
 mod partition;
 mod run;
 mod session;

@@ -16,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 
+use super::order::InSpineOrder;
 use super::{PointInTimeExec, PointInTimeJoin, ServiceStep};
 use crate::buckets::runtime_within;
 use crate::plan::planner::session_config;
@@ -26,12 +27,14 @@ const SORTED_AT_ONCE: usize = 128 << 20;
 /// A session for training sets. DataFusion's defaults otherwise; strings are `Utf8`.
 pub fn session() -> SessionContext {
     let config = session_config().with_sort_in_place_threshold_bytes(SORTED_AT_ONCE);
-    with_runtime(Arc::new(RuntimeEnv::default()), config)
+    let state = with_runtime(Arc::new(RuntimeEnv::default()), config);
+    SessionContext::new_with_state(state.with_physical_optimizer_rule(Arc::new(InSpineOrder)).build())
 }
 
 /// A session whose plans give their rows in the same order each time: what numbers a spine's rows.
 pub fn session_in_order() -> SessionContext {
-    with_runtime(Arc::new(RuntimeEnv::default()), session_config().with_target_partitions(1))
+    let state = with_runtime(Arc::new(RuntimeEnv::default()), session_config().with_target_partitions(1));
+    SessionContext::new_with_state(state.build())
 }
 
 /// So much of the memory limit stands for each row of a batch.
@@ -42,7 +45,8 @@ pub fn session_within(memory: usize) -> Result<SessionContext> {
     // A sort must hold some batches at least, whatever the limit.
     let rows = (memory / BYTES_A_ROW).clamp(64, session_config().batch_size());
     let config = session_config().with_batch_size(rows).with_sort_spill_reservation_bytes(memory / 32);
-    Ok(with_runtime(runtime_within(memory)?, config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE.min(memory / 8))))
+    let config = config.with_sort_in_place_threshold_bytes(SORTED_AT_ONCE.min(memory / 8));
+    Ok(SessionContext::new_with_state(with_runtime(runtime_within(memory)?, config).build()))
 }
 
 /// How many bytes the operators of a plan that has run wrote to temporary files.
@@ -51,14 +55,12 @@ pub fn spilled(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     own + plan.children().into_iter().map(spilled).sum::<u64>()
 }
 
-fn with_runtime(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> SessionContext {
-    let state = SessionStateBuilder::new()
+fn with_runtime(runtime: Arc<RuntimeEnv>, config: SessionConfig) -> SessionStateBuilder {
+    SessionStateBuilder::new()
         .with_runtime_env(runtime)
         .with_config(config)
         .with_default_features()
         .with_query_planner(Arc::new(Planner))
-        .build();
-    SessionContext::new_with_state(state)
 }
 
 #[derive(Debug)]

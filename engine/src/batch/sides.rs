@@ -134,7 +134,8 @@ impl SpineSide {
         self.buckets.push(batch(self.schema.clone(), columns, n)?, (0u32..).zip(hashes))
     }
 
-    pub fn finish(self) -> Result<(Vec<Bucket>, Wanted)> {
+    pub fn finish(mut self) -> Result<(Vec<Bucket>, Wanted)> {
+        self.wanted.keys.fold();
         Ok((self.buckets.finish()?, self.wanted))
     }
 }

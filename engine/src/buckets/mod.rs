@@ -21,7 +21,7 @@ use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use self::scatter::scatter;
+pub(crate) use self::scatter::scatter;
 
 /// How many there are. A power of two.
 pub(crate) const BUCKETS: usize = 64;

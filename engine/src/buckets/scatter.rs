@@ -9,7 +9,7 @@ use datafusion::common::Result;
 /// Puts rows of `parts` where they are wanted: for each part its rows and their places, which are all those below `rows`.
 ///
 /// Numbers are read in order, and written to as many ends as there are runs of places: a gathering by place would jump between parts for each.
-pub(super) fn scatter(parts: &[&dyn Array], named: &[Vec<(u32, u32)>], rows: usize) -> Result<ArrayRef> {
+pub(crate) fn scatter(parts: &[&dyn Array], named: &[Vec<(u32, u32)>], rows: usize) -> Result<ArrayRef> {
     match parts.first().and_then(|part| part.data_type().primitive_width()) {
         Some(4) => numbers::<u32>(parts, named, rows),
         Some(8) => numbers::<u64>(parts, named, rows),

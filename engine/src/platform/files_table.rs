@@ -25,8 +25,8 @@ use crate::catalog::Source;
 use crate::source::files::FilesConfig;
 use crate::source::{FileSource, SourceError, event_schema};
 
-/// Rows that are read at once.
-const ROWS: usize = 8192;
+/// Rows that are read at once, as many as are decoded at once.
+const ROWS: usize = 16_384;
 /// Batches that are read ahead.
 const AHEAD: usize = 16;
 

@@ -16,8 +16,10 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::rows::{CHUNK_ROWS, Rows, columnar};
+use super::rows::{Rows, columnar};
 
+/// Rows that are decoded at once: between threads that wait for each other, fewer wait longer.
+const CHUNK_ROWS: usize = 16_384;
 /// Chunks that the other thread is ahead by, at most.
 const AHEAD: usize = 2;
 

@@ -20,7 +20,7 @@ use super::parquet_rows;
 use super::reader::row_json;
 
 /// Rows that a chunk spans at most.
-pub(super) const CHUNK_ROWS: usize = 8192;
+const CHUNK_ROWS: usize = 8192;
 
 /// An open file: chunks of rows, then an error that says why the rest can't be read, or the end.
 pub(super) type Rows = Box<dyn Iterator<Item = Result<Chunk, String>> + Send>;
