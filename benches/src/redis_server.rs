@@ -83,6 +83,11 @@ impl Facts {
         self.commands.get(command).map_or(0, |(calls, _)| *calls)
     }
 
+    /// Commands that set fields, in a script or not.
+    pub fn writes(&self) -> u64 {
+        self.calls("hset") + self.calls("hsetnx")
+    }
+
     /// What happened since, and how much is there now.
     pub fn since(&self, before: &Facts) -> Facts {
         Facts {

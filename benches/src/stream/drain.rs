@@ -56,7 +56,7 @@ pub fn run(place: &Place, scratch: &Scratch, name: &str, redis: &RedisServer) ->
         // Rarely, since it is Redis that is measured too.
         if asked.elapsed() >= Duration::from_secs(1) || samples.is_empty() {
             asked = Instant::now();
-            samples.push((facts(&mut connection)?.calls("evalsha"), rss));
+            samples.push((facts(&mut connection)?.writes(), rss));
         } else if let Some((_, latest)) = samples.last_mut().filter(|_| rss > 0) {
             *latest = rss;
         }
@@ -75,7 +75,7 @@ pub fn run(place: &Place, scratch: &Scratch, name: &str, redis: &RedisServer) ->
         rejected: of("rejected"),
         events_per_second: events as f64 / used.seconds,
         stream_seconds: said["seconds"].as_f64().unwrap_or_default(),
-        rss_at_quarters: at_quarters(&samples, redis.calls("evalsha")),
+        rss_at_quarters: at_quarters(&samples, redis.writes()),
         bytes_per_key: redis.used_memory as f64 / redis.keys.max(1) as f64,
         bytes_per_event: redis.used_memory as f64 / events.max(1) as f64,
         redis,

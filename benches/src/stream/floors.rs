@@ -83,7 +83,7 @@ pub struct RawWrites {
 }
 
 pub fn raw_writes(redis: &RedisServer, ours: &Drained) -> Result<RawWrites> {
-    let writes = ours.redis.calls("evalsha");
+    let writes = ours.redis.writes();
     let keys = ours.redis.keys.max(1);
     let name = |write: u64| format!("bench-raw:user_spend:0123456789abcdef:{{{}}}", write % keys);
     // What the engine's commands took of the wire is the values with a frame around them; reads were few bytes each.

@@ -285,7 +285,7 @@ fn memory(ours: &Drained) -> String {
     let quarters: Vec<String> = ours.rss_at_quarters.iter().map(|bytes| format!("{:.0}", *bytes as f64 / MB)).collect();
     format!(
         "memory at 25/50/75/100 % of the writes: {} MB, peak {:.0}; Redis {:.0} MB for {} keys: {:.0} bytes a key, {:.0} an event; \
-         archive {:.0} MB; {} piece writes, {} reads",
+         archive {:.0} MB; {} writes, {} reads",
         quarters.join("/"),
         ours.used.peak_rss as f64 / MB,
         ours.redis.used_memory as f64 / MB,
@@ -293,7 +293,7 @@ fn memory(ours: &Drained) -> String {
         ours.bytes_per_key,
         ours.bytes_per_event,
         ours.archive_bytes as f64 / MB,
-        ours.redis.calls("evalsha"),
+        ours.redis.writes(),
         ours.redis.calls("hmget"),
     )
 }

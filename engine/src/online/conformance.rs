@@ -69,6 +69,7 @@ fn put(key: &EntityKey, partition: i32, expected: Option<i64>, absorbed: i64) ->
         head,
         chunks: Vec::new(),
         removed: Vec::new(),
+        whole: false,
         idle_after: None,
     }
 }
@@ -118,6 +119,12 @@ async fn fencing(store: &impl OnlineStore) -> Result<(), String> {
     same("outcomes", outcomes.await?, expected)?;
     same("a fenced piece", read_one(store, &view, &a).await?, vec![piece(0, 5, &[]), piece(1, -1, &[])])?;
     same("its neighbour", read_one(store, &view, &b).await?, vec![piece(0, 0, &[])])?;
+    let c = key("c");
+    let whole = |key: &EntityKey, absorbed| PieceWrite { whole: true, ..put(key, 0, None, absorbed) };
+    let outcomes = write(vec![whole(&a, 9), whole(&c, 3), put(&c, 0, Some(3), 4), whole(&c, 5)]).await?;
+    let fenced = outcomes.iter().map(|outcome| matches!(outcome, Fenced { .. })).collect::<Vec<_>>();
+    same("whole pieces", fenced, vec![true, false, false, true])?;
+    same("one that was not in the way", read_one(store, &view, &c).await?, vec![piece(0, 4, &[])])?;
     let back = write(vec![put(&a, 0, Some(5), 4)]).await?;
     same("going back", back, vec![Fenced { holds: Some(5) }])?;
     let twice = write(vec![put(&a, 0, Some(5), 6), put(&a, 0, Some(6), 7), put(&a, 0, Some(7), 7)]);

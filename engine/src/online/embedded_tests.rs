@@ -35,6 +35,7 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_half_done() {
             head: Bytes::from(i.to_string()),
             chunks: vec![(i as u32 % 7, Bytes::from(vec![i as u8; 3000]))],
             removed: Vec::new(),
+            whole: false,
             idle_after: None,
         };
         assert_eq!(store.write(Session::default(), &view, vec![write]).await.unwrap(), [WriteOutcome::Written]);

@@ -15,7 +15,7 @@
 //!   written so far is as durable as the store makes it.
 //! * Progress is fenced too: it never goes back, and a writer that lost it (somebody emptied the store) is told.
 //! * A writer writes in a [`Session`]. It ends when the store may have lost what it took; from then on it takes
-//!   nothing more in that session, so that nothing is ever written on top of a gap.
+//!   nothing more in that session (but for pieces that are [whole](PieceWrite::whole)), so that nothing is ever written on top of a gap.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -71,6 +71,9 @@ pub struct PieceWrite {
     pub chunks: Vec<(u32, Bytes)>,
     /// Removed if they are there; before `chunks` are added.
     pub removed: Vec<u32>,
+    /// The piece has every event that it should have up to `absorbed`, whatever is or was stored: nothing was read for it. So it may be
+    /// taken also after the session has ended, where nothing is there. Only with `expected: None`, and all in the head.
+    pub whole: bool,
     /// The key's state may be forgotten if nothing is written to it for so long.
     pub idle_after: Option<Duration>,
 }
@@ -92,7 +95,8 @@ pub type Believed = BTreeMap<i32, Option<i64>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     Written,
-    /// Nothing changed: the stored piece has absorbed this, not what the writer believed (or would go back).
+    /// Nothing changed: the stored piece has absorbed this, not what the writer believed (or would go back). What stands in the way of a
+    /// whole piece may not be said.
     Fenced {
         holds: Option<i64>,
     },

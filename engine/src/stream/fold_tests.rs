@@ -98,6 +98,7 @@ async fn a_chunk_that_is_gone_is_said() {
         head: piece.head,
         chunks: vec![],
         removed,
+        whole: false,
         idle_after: None,
     };
     store.write(Session::default(), &id, vec![damage]).await.unwrap();

@@ -19,7 +19,7 @@ pub(super) struct Share {
     pub to: Writing,
     pub partition: i32,
     pub batch: Arc<Batch>,
-    /// Heads that aren't known are taken for ones that aren't there: if they are, the write is fenced.
+    /// Heads that aren't known are taken for ones that aren't there, as there is nothing before the batch: if they are, the write is fenced.
     pub fresh: bool,
 }
 
@@ -154,10 +154,12 @@ impl Share {
                 let delta = self.view.kernel.encode_changes(&mut piece).map_err(kernel)?;
                 let head = Bytes::from(delta.head.into_boxed_slice());
                 done.head = Some(head.clone());
+                let write = self.write(key, (before, absorbed), head);
                 done.write = Some(PieceWrite {
+                    whole: write.whole && delta.chunks.is_empty(),
                     chunks: delta.chunks.into_iter().map(|(id, bytes)| (id, bytes.into())).collect(),
                     removed: delta.removed,
-                    ..self.write(key, (before, absorbed), head)
+                    ..write
                 });
             }
             if let Some(place) = folded.get_mut(place) {
@@ -177,6 +179,7 @@ impl Share {
             head,
             chunks: vec![],
             removed: vec![],
+            whole: self.fresh && expected.is_none(),
             idle_after: self.idle_after(),
         }
     }

@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
-use tidemark_engine::online::{RedisConfig, RedisStore};
+use tidemark_engine::kernel::EntityKey;
+use tidemark_engine::online::{OnlineStore, PieceWrite, RedisConfig, RedisStore, StoreError, ViewId, WriteOutcome};
 use tidemark_engine::request::{ReadStatus, Reader};
 
 use super::harness::{PARTITIONS, Proxy, Redis, Shop, Topic, batches, free_port, random, says_stalled};
@@ -87,6 +88,42 @@ async fn a_redis_that_lost_its_last_writes_gets_them_again() {
     up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
     assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
+}
+
+/// In a session that has ended a store takes what it can't have lost anything of, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_loss_only_whole_pieces_are_taken() {
+    let mut redis = Redis::start();
+    let config = RedisConfig { url: redis.url(), project: "loss".into(), ..RedisConfig::default() };
+    let store = RedisStore::open(&config).await.unwrap();
+    let view = ViewId { name: "v".into(), fingerprint: "f".into() };
+    let put = |key: &str, expected: Option<i64>, whole: bool| PieceWrite {
+        key: EntityKey::from(key.to_owned()),
+        partition: 0,
+        expected,
+        absorbed: 7,
+        head: "head".into(),
+        chunks: vec![],
+        removed: vec![],
+        whole,
+        idle_after: None,
+    };
+    let session = store.session().await.unwrap();
+    let write = async |write: PieceWrite| store.write(session, &view, vec![write]).await;
+    assert_eq!(write(put("a", None, true)).await.unwrap(), [WriteOutcome::Written]);
+    assert_eq!(write(put("b", None, false)).await.unwrap(), [WriteOutcome::Written]);
+    redis.kill();
+    std::fs::remove_dir_all(redis.folder.path().join("appendonlydir")).unwrap();
+    redis.start_again();
+    // The connection that broke is made again by whoever fails first.
+    while store.read(&view, &[EntityKey::from("a".to_owned())]).await.is_err() {}
+    for lost in [put("a", Some(7), false), put("b", None, false), put("c", Some(7), true)] {
+        let refused = write(lost.clone()).await;
+        assert!(matches!(refused, Err(StoreError::SessionEnded { .. })), "{lost:?}: {refused:?}");
+    }
+    assert_eq!(write(put("d", None, true)).await.unwrap(), [WriteOutcome::Written]);
+    let progress = store.set_progress(session, &view, 0, None, 8).await;
+    assert!(matches!(progress, Err(StoreError::SessionEnded { .. })), "{progress:?}");
 }
 
 /// Everything in Redis is gone; at last of the topic too, so that what was is in the archive only.

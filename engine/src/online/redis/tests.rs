@@ -54,6 +54,7 @@ async fn what_is_taken_up_while_it_is_dropped_stays() {
         head: "head".into(),
         chunks: vec![],
         removed: vec![],
+        whole: false,
         idle_after: None,
     };
     let session = taking.session().await.unwrap();
