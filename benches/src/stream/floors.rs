@@ -19,7 +19,7 @@ use tidemark_benches::redis_server::RedisServer;
 /// As many as the engine decodes at a time.
 const BATCH: usize = 8192;
 /// As many as the engine puts into a pipeline.
-const PIPELINE: usize = 512;
+pub const PIPELINE: usize = 1024;
 
 #[derive(Debug, Default)]
 pub struct Decode {

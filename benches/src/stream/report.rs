@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::answers::Checked;
 use crate::drain::Drained;
-use crate::floors::RawWrites;
+use crate::floors::{PIPELINE, RawWrites};
 use crate::latency::Latency;
 use crate::peers::Peer;
 use crate::profile::Profile;
@@ -144,7 +144,8 @@ impl Report {
         }
         rows.push(row("floor: decode only", self.decode_rate(), None, "one thread, messages in memory".into()));
         if let Some(raw) = &self.raw {
-            let notes = format!("{} HSETs of {} bytes, 512 a pipeline, one connection", raw.writes, raw.value_bytes);
+            let notes =
+                format!("{} HSETs of {} bytes, {PIPELINE} a pipeline, one connection", raw.writes, raw.value_bytes);
             rows.push(row("floor: raw pipelined writes", Some(raw.events_per_second), None, notes));
         }
         for peer in &self.peers {

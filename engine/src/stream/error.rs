@@ -78,6 +78,7 @@ impl StreamError {
             StreamError::Offline(_) => "archive",
             StreamError::StateLost { .. } => "lost",
             StreamError::Fenced { .. } => "fenced",
+            StreamError::Spill(_) => "disk",
             _ => "view",
         }
     }

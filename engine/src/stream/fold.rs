@@ -20,8 +20,8 @@ use crate::source::META_COLUMNS;
 const FENCED_ATTEMPTS: usize = 8;
 /// Keys that are folded together.
 const SHARE: usize = 1024;
-/// Shares of one view that are under way.
-const SHARES: usize = 2;
+/// Shares of one view that are under way: one or two are folded while others wait for the store.
+const SHARES: usize = 3;
 
 /// A view that a worker keeps fresh.
 #[derive(Debug)]

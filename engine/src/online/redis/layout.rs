@@ -29,8 +29,10 @@ impl Layout {
         Self { project: escape(project) }
     }
 
-    pub fn key(&self, view: &ViewId, key: &EntityKey) -> String {
-        format!("{}{{{}}}", self.prefix(view), key.as_str())
+    /// The names of a view's entities.
+    pub fn keys(&self, view: &ViewId) -> impl Fn(&EntityKey) -> String + use<> {
+        let prefix = self.prefix(view);
+        move |key| [&prefix, "{", key.as_str(), "}"].concat()
     }
 
     /// What the keys of all of a view's entities match, as `SCAN` has it.
@@ -166,13 +168,13 @@ mod tests {
             assert_eq!(layout.view(&layout.member(&view)), Some(view.clone()));
             for key in ["1", "", "{x}", "a}b", "a:b"] {
                 let key = EntityKey::from(key.to_owned());
-                assert_eq!(layout.view_of(&layout.key(&view, &key)), Some(view.clone()));
-                assert_eq!(layout.entity(&view, &layout.key(&view, &key)), Some(key));
+                assert_eq!(layout.view_of(&layout.keys(&view)(&key)), Some(view.clone()));
+                assert_eq!(layout.entity(&view, &layout.keys(&view)(&key)), Some(key));
             }
         }
         let view = ViewId { name: "user_spend".into(), fingerprint: "f1".into() };
         assert_eq!(layout.view_of(&layout.progress(&view, "7")), None);
-        assert_eq!(layout.key(&view, &EntityKey::from("42".to_owned())), "shop%3Aeu:user_spend:f1:{42}");
+        assert_eq!(layout.keys(&view)(&EntityKey::from("42".to_owned())), "shop%3Aeu:user_spend:f1:{42}");
     }
 
     #[test]

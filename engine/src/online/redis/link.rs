@@ -13,7 +13,7 @@ use redis::{Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Va
 use tokio::sync::RwLock;
 
 /// Commands in one pipeline at most, so that neither side holds more than a bounded answer.
-const PIPELINE: usize = 512;
+const PIPELINE: usize = 1024;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);

@@ -106,11 +106,16 @@ impl RedisStore {
     }
 
     /// One command for the first of some writes, or for several that go together; its bytes, and the others.
-    fn write_command<'a>(&self, sha: &str, view: &ViewId, writes: &'a [PieceWrite]) -> (Cmd, usize, &'a [PieceWrite]) {
+    fn write_command<'a>(
+        &self,
+        sha: &str,
+        name: impl Fn(&EntityKey) -> String,
+        writes: &'a [PieceWrite],
+    ) -> (Cmd, usize, &'a [PieceWrite]) {
         if let Some((write, later)) = writes.split_first().filter(|(write, _)| is_plain(write)) {
-            let mut set = cmd("HSETNX");
-            set.arg(self.layout.key(view, &write.key)).arg(layout::head_field(write.partition));
-            set.arg(layout::head_value(write.absorbed, &write.head));
+            let (key, head) = (name(&write.key), layout::head_value(write.absorbed, &write.head));
+            let mut set = Cmd::with_capacity(4, 32 + key.len() + head.len());
+            set.arg("HSETNX").arg(key).arg(layout::head_field(write.partition)).arg(head);
             return (set, write.head.len(), later);
         }
         // Of a cluster's keys each may lie elsewhere.
@@ -126,7 +131,7 @@ impl RedisStore {
         let mut eval = cmd("EVALSHA");
         eval.arg(sha).arg(now.len());
         now.iter().for_each(|write| {
-            eval.arg(self.layout.key(view, &write.key));
+            eval.arg(name(&write.key));
         });
         if let Some((partition, idle_after)) = of {
             let live = match idle_after {
@@ -149,10 +154,11 @@ impl RedisStore {
         mut writes: &[PieceWrite],
     ) -> Result<Vec<WriteOutcome>, StoreError> {
         let mut outcomes = Vec::with_capacity(writes.len());
+        let name = self.layout.keys(view);
         while !writes.is_empty() {
             let (mut commands, mut bytes) = (vec![], 0);
             while bytes < ROUND_TRIP && !writes.is_empty() {
-                let (command, size, later) = self.write_command(sha, view, writes);
+                let (command, size, later) = self.write_command(sha, &name, writes);
                 commands.push(command);
                 bytes += size;
                 writes = later;
@@ -211,9 +217,10 @@ impl OnlineStore for RedisStore {
     }
 
     async fn read(&self, view: &ViewId, keys: &[EntityKey]) -> Result<Vec<Vec<StoredPiece>>, StoreError> {
+        let name = self.layout.keys(view);
         let commands = keys.iter().map(|key| {
             let mut get = cmd("HGETALL");
-            get.arg(self.layout.key(view, key));
+            get.arg(name(key));
             get
         });
         let answers = self.all("can't read", commands.collect()).await?;
@@ -231,9 +238,10 @@ impl OnlineStore for RedisStore {
         partition: i32,
         wanted: &[(EntityKey, Vec<u32>)],
     ) -> Result<Vec<Option<StoredPiece>>, StoreError> {
+        let name = self.layout.keys(view);
         let commands = wanted.iter().map(|(key, chunks)| {
             let mut get = cmd("HMGET");
-            get.arg(self.layout.key(view, key)).arg(layout::head_field(partition));
+            get.arg(name(key)).arg(layout::head_field(partition));
             chunks.iter().for_each(|chunk| {
                 get.arg(layout::chunk_field(partition, *chunk));
             });
