@@ -34,7 +34,7 @@ const STRETCH: usize = 64 << 20;
 /// Events that are folded as they come. More are shared out by key first.
 const FEW: usize = 1 << 17;
 /// How many times what is folded at once is shared out, before it is folded and progress is written down.
-const LONG: usize = 64;
+const LONG: usize = 16;
 
 /// A view that lacks events of a partition, from an offset on.
 #[derive(Debug, Clone)]
