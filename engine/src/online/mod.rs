@@ -72,7 +72,7 @@ pub struct PieceWrite {
     /// Removed if they are there; before `chunks` are added.
     pub removed: Vec<u32>,
     /// The piece has every event that it should have up to `absorbed`, whatever is or was stored: nothing was read for it. So it may be
-    /// taken also after the session has ended, where nothing is there. Only with `expected: None`, and all in the head.
+    /// taken also after the session has ended, where nothing is there. Only with `expected: None`.
     pub whole: bool,
     /// The key's state may be forgotten if nothing is written to it for so long.
     pub idle_after: Option<Duration>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Result as DfResult;
+use datafusion::common::{Result as DfResult, internal_datafusion_err};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join, join_all, try_join_all};
 use tokio::task::spawn_blocking;
@@ -174,7 +174,7 @@ impl Fill {
                         let folded = view.fold.apply(to, partition, &since(events, view.next, start)?).await?;
                         heard(&view.fold.view, &folded);
                     }
-                    (None, None) => {}
+                    (None, None) => return Err(StreamError::Spill(internal_datafusion_err!("nothing was shared out"))),
                 }
                 view.next = advance(to, &id, partition, view.next, next).await?;
                 reached.set(id, partition, view.next);

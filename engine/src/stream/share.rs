@@ -154,12 +154,10 @@ impl Share {
                 let delta = self.view.kernel.encode_changes(&mut piece).map_err(kernel)?;
                 let head = Bytes::from(delta.head.into_boxed_slice());
                 done.head = Some(head.clone());
-                let write = self.write(key, (before, absorbed), head);
                 done.write = Some(PieceWrite {
-                    whole: write.whole && delta.chunks.is_empty(),
                     chunks: delta.chunks.into_iter().map(|(id, bytes)| (id, bytes.into())).collect(),
                     removed: delta.removed,
-                    ..write
+                    ..self.write(key, (before, absorbed), head)
                 });
             }
             if let Some(place) = folded.get_mut(place) {

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int64Array};
 use tidemark_engine::kernel::EntityKey;
@@ -116,7 +117,10 @@ async fn after_a_loss_only_whole_pieces_are_taken() {
     std::fs::remove_dir_all(redis.folder.path().join("appendonlydir")).unwrap();
     redis.start_again();
     // The connection that broke is made again by whoever fails first.
-    while store.read(&view, &[EntityKey::from("a".to_owned())]).await.is_err() {}
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = store.read(&view, &[EntityKey::from("a".to_owned())]).await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
     for lost in [put("a", Some(7), false), put("b", None, false), put("c", Some(7), true)] {
         let refused = write(lost.clone()).await;
         assert!(matches!(refused, Err(StoreError::SessionEnded { .. })), "{lost:?}: {refused:?}");
