@@ -8,6 +8,7 @@ mod backfill;
 mod bad_input;
 mod check;
 mod crash;
+mod disk;
 mod explain;
 mod files;
 mod handover;

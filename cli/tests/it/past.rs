@@ -77,7 +77,7 @@ pub fn files(folder: &Path, payments: &[Json]) {
     }
 }
 
-fn shop(history: &str) -> Project {
+pub fn shop(history: &str) -> Project {
     let project = shop_project(2);
     let source = std::fs::read_to_string(project.path("features/sources.sql")).unwrap();
     if !history.is_empty() {
@@ -141,7 +141,7 @@ fn online(up: &Up) -> BTreeMap<String, Json> {
     values
 }
 
-fn served(project: &Project) -> BTreeMap<String, Json> {
+pub fn served(project: &Project) -> BTreeMap<String, Json> {
     let up = project.up(&[]);
     let values = online(&up);
     assert_eq!(up.stop(), Some(0));

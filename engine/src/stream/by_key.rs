@@ -3,6 +3,7 @@
 //! Guarantee: every event is folded, each key's in offset order. A key is written once for all that it has there, unless that is
 //! more than is folded at once. What doesn't fit into memory waits in temporary files.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -26,6 +27,7 @@ use crate::plan::FeatureView;
 const AT_ONCE: usize = 1 << 17;
 
 /// The memory of those who share it.
+#[derive(Debug)]
 pub(super) struct Room {
     context: TaskContext,
     memory: Arc<MemoryReservation>,
@@ -36,6 +38,11 @@ impl Room {
         let context = TaskContext::default().with_runtime(runtime_within(bytes).map_err(StreamError::Spill)?);
         Ok(Self { memory: Buckets::memory("fill", &context), context })
     }
+
+    /// Bytes that are taken of it.
+    pub fn bytes(&self) -> usize {
+        self.memory.size()
+    }
 }
 
 /// A view's rows of events, shared out by key.
@@ -43,6 +50,12 @@ pub(super) struct ByKey {
     view: Arc<FeatureView>,
     buckets: Buckets,
     rows: usize,
+}
+
+impl fmt::Debug for ByKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByKey").field("view", &self.view.name).field("rows", &self.rows).finish_non_exhaustive()
+    }
 }
 
 impl ByKey {

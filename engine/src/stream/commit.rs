@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::try_join_all;
 
 use super::error::StreamError;
-use super::worker::{Worker, source_id};
+use super::worker::{Summary, Worker, source_id};
 use crate::online::{Session, ViewId, WriteOutcome};
 
 impl Worker {
@@ -14,6 +14,7 @@ impl Worker {
         if self.pending == 0 {
             return Ok(());
         }
+        self.settle().await?;
         let timer = self.metrics.commit_seconds.start_timer();
         let session = self.session.ok_or_else(|| self.not_begun())?;
         // Letters come before the archive: below its end, what was refused is never read again.
@@ -53,6 +54,9 @@ impl Worker {
         self.source.commit(&committed).await?;
         self.pending = 0;
         self.pending_since = None;
+        let Summary { events, rejected, .. } = std::mem::take(&mut self.uncommitted);
+        self.summary.events += events;
+        self.summary.rejected += rejected;
         self.summary.commits += 1;
         timer.observe_duration();
         self.hand_over().await?;
@@ -96,9 +100,12 @@ impl Worker {
         self.letters.clear();
         self.pending = 0;
         self.pending_since = None;
+        self.uncommitted = Summary::default();
         self.catch_up.stop();
+        self.backlog.begin_again();
         for view in &mut self.views {
             view.at.clear();
+            view.taken.clear();
             view.fold.forget(None);
         }
     }

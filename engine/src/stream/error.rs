@@ -21,7 +21,7 @@ pub enum StreamError {
     #[error("view {view}: {source}")]
     Kernel { view: String, source: KernelError },
     /// The disk is full, most likely.
-    #[error("a fill can't put what doesn't fit into memory into temporary files: {0}")]
+    #[error("what doesn't fit into memory can't be put into temporary files: {0}")]
     Spill(datafusion::error::DataFusionError),
     #[error(
         "view {view}, partition {partition}: another writer keeps getting ahead; is a second instance running on the same partition?"

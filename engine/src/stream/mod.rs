@@ -19,6 +19,7 @@
 //! So a crash anywhere replays a little and changes nothing.
 
 mod absorb;
+mod backlog;
 mod by_key;
 mod cache;
 mod catch_up;

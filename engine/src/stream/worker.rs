@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::backlog::{Backlog, Taken};
 use super::catch_up::CatchUp;
 use super::error::StreamError;
 use super::fill::FillConfig;
@@ -22,6 +23,8 @@ use crate::source::{DeadLetters, EventSource, Reject, SourceError};
 pub struct WorkerConfig {
     /// Events in one batch at the most. Behind a backlog batches are this long; otherwise what is there.
     pub max_records: usize,
+    /// So many events that wait are a backlog: it is shared out by key before it is folded.
+    pub backlog: usize,
     /// A commit is due after this many events …
     pub commit_events: usize,
     /// … or this long after the first event that is not committed.
@@ -38,6 +41,7 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             max_records: 262_144,
+            backlog: 524_288,
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
@@ -91,12 +95,15 @@ pub struct Worker {
     pub(super) pending: usize,
     pub(super) pending_since: Option<Instant>,
     pub(super) summary: Summary,
+    /// What the next commit adds to it.
+    pub(super) uncommitted: Summary,
     /// Dead letters of the batches that are being absorbed, by partition and offset: a batch that fails half way is
     /// absorbed again, and the views that have it already don't fail it twice.
     pub(super) letters: BTreeMap<i32, BTreeMap<i64, Reject>>,
     /// Whether the state of views' earlier versions is gone.
     pub(super) tidied: bool,
     pub(super) catch_up: CatchUp,
+    pub(super) backlog: Backlog,
     /// Views that are kept fresh for as long as the project's own are not filled.
     pub(super) retained: BTreeSet<ViewId>,
     /// What is to be dropped, and when that was so first.
@@ -108,6 +115,8 @@ pub(super) struct View {
     pub fold: ViewFold,
     /// Of the partitions that the worker owns.
     pub at: BTreeMap<i32, At>,
+    /// What it has taken beyond that, and not folded yet.
+    pub taken: BTreeMap<i32, Taken>,
     /// What the store says of that, of all partitions.
     pub stored: BTreeMap<i32, i64>,
     /// What the source held when the view was new: until the view has absorbed that, its values would be wrong.
@@ -119,6 +128,7 @@ impl View {
         Self {
             fold: ViewFold::new(view, cache_bytes),
             at: BTreeMap::new(),
+            taken: BTreeMap::new(),
             stored: BTreeMap::new(),
             history: BTreeMap::new(),
         }
@@ -201,9 +211,11 @@ impl Worker {
             pending: 0,
             pending_since: None,
             summary: Summary::default(),
+            uncommitted: Summary::default(),
             letters: BTreeMap::new(),
             tidied: false,
             catch_up: CatchUp::default(),
+            backlog: Backlog::default(),
             retained: BTreeSet::new(),
             doomed: None,
         }
@@ -329,7 +341,8 @@ impl Worker {
         for partition in partitions {
             self.report_lag(partition).await?;
         }
-        let due = self.pending >= self.config.commit_events
+        // What is taken of a backlog is folded first, when there is enough of it.
+        let due = (self.pending >= self.config.commit_events && !self.backlog.is_open())
             || self.pending_since.is_some_and(|since| since.elapsed() >= self.config.commit_every);
         if due || self.waits_for_commit() {
             self.commit().await?;

@@ -12,8 +12,10 @@
 //! itself. `%`, `:`, `{` and `}` in a view's name are percent-encoded; an entity key stands as it is.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use bytes::Bytes;
+use redis::{RedisWrite, ToRedisArgs};
 
 use crate::kernel::EntityKey;
 use crate::online::{StoredPiece, ViewId};
@@ -94,10 +96,18 @@ pub fn partition(field: &str) -> Option<i32> {
     field.split_once('.').map_or(field, |(partition, _)| partition).parse().ok()
 }
 
-pub fn head_value(absorbed: i64, head: &[u8]) -> Vec<u8> {
-    let mut value = format!("{absorbed}\n").into_bytes();
-    value.extend_from_slice(head);
-    value
+/// A head as it is stored, an argument of a command.
+pub struct HeadValue<'a> {
+    pub absorbed: i64,
+    pub head: &'a [u8],
+}
+
+impl ToRedisArgs for HeadValue<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, to: &mut W) {
+        let mut value = to.writer_for_next_arg();
+        // A command is in memory: that takes everything.
+        let _ = writeln!(value, "{}", self.absorbed).and_then(|()| value.write_all(self.head));
+    }
 }
 
 /// A key's hash as pieces, ascending by partition. The error says what is wrong, and in which partition.
