@@ -14,8 +14,6 @@ pub struct Metrics {
     pub view_events: IntCounterVec,
     /// Events behind the end of a source's partition; about how many, if it is files.
     pub lag: IntGaugeVec,
-    /// Events of a backlog that views have taken, and not folded yet.
-    pub taken: IntGaugeVec,
     /// 1 while a view fills from history and can't be read.
     pub filling: IntGaugeVec,
     /// Offset after the last event that is durable online and in the archive.
@@ -69,11 +67,6 @@ impl Metrics {
                 "tidemark_source_lag_events",
                 "Events behind the end of a partition.",
                 &["source", "partition"],
-            )?,
-            taken: gauge(
-                "tidemark_source_taken_events",
-                "Events of a backlog that wait to be folded key by key.",
-                &["source"],
             )?,
             filling: gauge("tidemark_view_filling", "1 while a view fills from history.", &["view"])?,
             committed: gauge(

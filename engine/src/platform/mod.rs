@@ -218,7 +218,6 @@ impl Platform {
         self.source_bytes = bytes / 2 / sources;
         let records = |views: usize| (bytes / 8 / views / ROW).clamp(1024, WorkerConfig::default().max_records);
         self.config.max_records = records(views.min(VIEWS_AT_ONCE));
-        self.config.backlog = 2 * self.config.max_records;
         // A fill folds into all views at once, while the stream feeds others.
         self.config.fill.records = records(views);
         self.config.fill.memory = bytes / 8;

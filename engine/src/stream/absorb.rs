@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::common::runtime::SpawnedTask;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use super::by_key::Room;
 use super::error::StreamError;
 use super::events::{dead_letter, since};
 use super::fold::{Folded, joined};
 use super::share::Writing;
-use super::worker::{At, View, Worker};
+use super::worker::{At, Worker};
 use crate::source::{Reject, SourceBatch};
 
 /// Views that fold a long batch at once: enough for both sides, one that computes and one that waits for the store, on a few cores.
@@ -30,8 +29,7 @@ impl Worker {
             }
         }
         // What succeeded is recorded before what failed is reported: it isn't done again.
-        let room = self.backlog(batches).await?;
-        let Absorbed { folded, whole, failure } = self.fold(batches, room).await?;
+        let Absorbed { folded, whole, failure } = self.fold(batches).await?;
         for (batch, name, folded) in folded {
             folded.count(&self.metrics, &name);
             let Some(batch) = batches.get(batch) else { continue };
@@ -47,7 +45,6 @@ impl Worker {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        self.settle_if_due().await?;
         timer.observe_duration();
         self.report_views().await
     }
@@ -78,52 +75,53 @@ impl Worker {
         self.owned.get(&partition).map_or(0, |owned| owned.committed)
     }
 
-    /// Puts batches into every view that lacks them, each view in a task of its own; short ones all at once, long ones a few at a time. Those that
-    /// succeed have them, whatever becomes of the others. With a `room`, they take them now, and fold them later.
-    async fn fold(&mut self, batches: &[SourceBatch], room: Option<Arc<Room>>) -> Result<Absorbed, StreamError> {
+    /// Folds batches into every view that lacks them, each view in a task of its own; short ones all at once, long ones a few at a time. Those that
+    /// succeed have them, whatever becomes of the others.
+    async fn fold(&mut self, batches: &[SourceBatch]) -> Result<Absorbed, StreamError> {
         let session = self.session.ok_or_else(|| self.not_begun())?;
         let to = Writing { store: self.store.clone(), session };
+        let mut folds = JoinSet::new();
         let most = VIEWS_AT_ONCE * self.config.max_records;
-        let at_once = Arc::new(Semaphore::new(most));
-        let done = self.each_view(|mut view| {
-            let (to, at_once, room) = (to.clone(), Arc::clone(&at_once), room.clone());
+        let room = Arc::new(Semaphore::new(most));
+        for (place, mut view) in std::mem::take(&mut self.views).into_iter().enumerate() {
+            let (to, room) = (to.clone(), Arc::clone(&room));
             let batches: Vec<_> = batches
                 .iter()
                 .map(|batch| (batch.partition, batch.first_offset, batch.next_offset, batch.events.clone()))
                 .collect();
-            async move {
+            folds.spawn(async move {
                 let mut folded = vec![];
                 let mut failure = None;
                 for (partition, first, to_offset, events) in batches {
-                    let Some(next) = view.takes_from(partition).filter(|next| *next < to_offset) else {
+                    // What it fills from the archive, it will find there.
+                    let Some(next) = view.at.get(&partition).and_then(|at| at.fed()) else {
                         folded.push(None);
                         continue;
                     };
                     // Nothing closes it: there is no error.
                     let rows = u32::try_from(events.num_rows().min(most)).unwrap_or(u32::MAX);
-                    let _turn = at_once.acquire_many(rows).await;
-                    let of_batch = match (since(&events, next, first), &room) {
-                        (Ok(events), Some(room)) => view.take(room, partition, &events, to_offset),
-                        (Ok(events), None) => view.fold.apply(&to, partition, &events).await,
-                        (Err(error), _) => Err(error),
+                    let _room = room.acquire_many(rows).await;
+                    let of_batch = match since(&events, next, first) {
+                        _ if to_offset <= next => Ok(None),
+                        Ok(events) => view.fold.apply(&to, partition, &events).await.map(Some),
+                        Err(error) => Err(error),
                     };
                     match of_batch {
-                        Ok(of_batch) => folded.push(Some(of_batch)),
+                        Ok(of_batch) => folded.push(of_batch),
                         Err(error) => {
                             failure = Some(error);
                             break;
                         }
                     }
-                    if room.is_none() {
-                        view.at.insert(partition, At::Fed(to_offset));
-                    }
+                    view.at.insert(partition, At::Fed(next.max(to_offset)));
                 }
-                (view, (folded, failure))
-            }
-        });
-        let done = done.await;
+                (place, view, folded, failure)
+            });
+        }
         let mut absorbed = Absorbed { folded: vec![], whole: batches.len(), failure: None };
-        for (view, (folded, failure)) in self.views.iter().zip(done) {
+        let mut views = vec![];
+        while let Some(done) = folds.join_next().await {
+            let (place, view, folded, failure) = joined(done);
             absorbed.whole = absorbed.whole.min(folded.len());
             absorbed.failure = absorbed.failure.or(failure);
             // What was live before has no letters and no counts of its own: the project's version says what becomes of an event.
@@ -131,30 +129,11 @@ impl Worker {
             let folded = folded.into_iter().enumerate().filter_map(|(batch, folded)| Some((batch, folded?)));
             let folded = folded.filter(|_| told);
             absorbed.folded.extend(folded.map(|(batch, folded)| (batch, view.fold.view.name.clone(), folded)));
+            views.push((place, view));
         }
-        if let Some(error) = absorbed.failure.take_if(|_| room.is_some()) {
-            // What was taken before isn't folded: it must not be skipped by who tries again.
-            self.begin_again(&error);
-            return Err(error);
-        }
+        views.sort_by_key(|(place, _)| *place);
+        self.views = views.into_iter().map(|(_, view)| view).collect();
         Ok(absorbed)
-    }
-
-    /// Does something with every view, each in a task of its own; what it came to, in the views' order.
-    pub(super) async fn each_view<T, F>(&mut self, run: impl Fn(View) -> F) -> Vec<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = (View, T)> + Send + 'static,
-    {
-        let views = std::mem::take(&mut self.views);
-        let tasks: Vec<_> = views.into_iter().map(|view| SpawnedTask::spawn(run(view))).collect();
-        let mut done = vec![];
-        for task in tasks {
-            let (view, of_view) = joined(task.await);
-            self.views.push(view);
-            done.push(of_view);
-        }
-        done
     }
 }
 

@@ -3,7 +3,6 @@
 //! Guarantee: every event is folded, each key's in offset order. A key is written once for all that it has there, unless that is
 //! more than is folded at once. What doesn't fit into memory waits in temporary files.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -27,7 +26,6 @@ use crate::plan::FeatureView;
 const AT_ONCE: usize = 1 << 17;
 
 /// The memory of those who share it.
-#[derive(Debug)]
 pub(super) struct Room {
     context: TaskContext,
     memory: Arc<MemoryReservation>,
@@ -38,11 +36,6 @@ impl Room {
         let context = TaskContext::default().with_runtime(runtime_within(bytes).map_err(StreamError::Spill)?);
         Ok(Self { memory: Buckets::memory("fill", &context), context })
     }
-
-    /// Bytes that are taken of it.
-    pub fn bytes(&self) -> usize {
-        self.memory.size()
-    }
 }
 
 /// A view's rows of events, shared out by key.
@@ -50,12 +43,6 @@ pub(super) struct ByKey {
     view: Arc<FeatureView>,
     buckets: Buckets,
     rows: usize,
-}
-
-impl fmt::Debug for ByKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByKey").field("view", &self.view.name).field("rows", &self.rows).finish_non_exhaustive()
-    }
 }
 
 impl ByKey {
@@ -71,13 +58,17 @@ impl ByKey {
         let failed = std::mem::take(&mut rows.failed);
         let keys = self.view.keys.len();
         let (all, mut keyed) = (rows.times.len(), 0);
-        let shared = rows.into_batch(&self.view).and_then(|rows| {
+        let hashed = rows.into_batch(&self.view).and_then(|rows| {
             let keys = rows.columns().get(..keys).unwrap_or_default().to_vec();
-            let named = (0u32..).zip(hashes(&keys, all)?);
-            let named = named.filter(|(row, _)| keys.iter().all(|key| key.is_valid(*row as usize)));
-            self.buckets.push(rows, named.inspect(|_| keyed += 1))
+            let hashes = hashes(&keys, all)?;
+            Ok((rows, keys, hashes))
         });
-        shared.map_err(StreamError::Spill)?;
+        // A view whose rows are wrong is no disk that is full.
+        let (rows, keys, hashes) =
+            hashed.map_err(|source| StreamError::View { view: self.view.name.clone(), source })?;
+        let named = (0u32..).zip(hashes);
+        let named = named.filter(|(row, _)| keys.iter().all(|key| key.is_valid(*row as usize)));
+        self.buckets.push(rows, named.inspect(|_| keyed += 1)).map_err(StreamError::Spill)?;
         self.rows += keyed;
         Ok(Folded { failed, null_keys: all - keyed, ..Folded::default() })
     }

@@ -14,7 +14,6 @@ impl Worker {
         if self.pending == 0 {
             return Ok(());
         }
-        self.settle().await?;
         let timer = self.metrics.commit_seconds.start_timer();
         let session = self.session.ok_or_else(|| self.not_begun())?;
         // Letters come before the archive: below its end, what was refused is never read again.
@@ -100,12 +99,11 @@ impl Worker {
         self.letters.clear();
         self.pending = 0;
         self.pending_since = None;
+        // It is read again.
         self.uncommitted = Summary::default();
         self.catch_up.stop();
-        self.backlog.begin_again();
         for view in &mut self.views {
             view.at.clear();
-            view.taken.clear();
             view.fold.forget(None);
         }
     }

@@ -19,7 +19,6 @@
 //! So a crash anywhere replays a little and changes nothing.
 
 mod absorb;
-mod backlog;
 mod by_key;
 mod cache;
 mod catch_up;

@@ -12,7 +12,7 @@ use super::error::StreamError;
 use super::known::known;
 use super::progress::ViewProgress;
 use super::share::Writing;
-use super::worker::{At, Owned, View, Worker, source_id};
+use super::worker::{At, Owned, Summary, View, Worker, source_id};
 use crate::offline::{ArchiveWriter, HISTORY};
 use crate::online::{Session, ViewId, WriteOutcome};
 
@@ -68,7 +68,6 @@ impl Worker {
         self.catch_up.stop();
         for view in &mut self.views {
             view.at.remove(&partition);
-            view.taken.remove(&partition);
             view.fold.forget(Some(partition));
         }
         self.drop_lag(partition);
@@ -80,11 +79,11 @@ impl Worker {
         if self.session.is_some_and(|known| known != session) {
             fresh.extend(self.owned.keys());
             self.owned.clear();
-            for view in &mut self.views {
-                view.at.clear();
-                view.taken.clear();
-            }
+            self.views.iter_mut().for_each(|view| view.at.clear());
             self.catch_up.stop();
+            // It is read again.
+            self.letters.clear();
+            (self.pending, self.pending_since, self.uncommitted) = (0, None, Summary::default());
         }
         if let Some(archive) = &mut self.archive {
             archive.adopt(&fresh).await?;
@@ -287,7 +286,7 @@ impl Worker {
         let next = self.owned.get(&partition).map_or(0, |owned| owned.next);
         // A view that is read, and is behind, is what the answers depend on.
         let read = self.views.iter().filter(|view| view.missing().is_empty());
-        let next = read.filter_map(|view| Some(view.at.get(&partition)?.next())).fold(next, i64::min);
+        let next = read.filter_map(|view| view.at.get(&partition)?.filling()).fold(next, i64::min);
         let lag = self.source.between(partition, next, end).await?;
         self.progress.set_lag(self.source.name(), partition, lag);
         self.metrics.lag.with_label_values(&[self.source.name(), &partition.to_string()]).set(lag);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::backlog::{Backlog, Taken};
 use super::catch_up::CatchUp;
 use super::error::StreamError;
 use super::fill::FillConfig;
@@ -23,8 +22,6 @@ use crate::source::{DeadLetters, EventSource, Reject, SourceError};
 pub struct WorkerConfig {
     /// Events in one batch at the most. Behind a backlog batches are this long; otherwise what is there.
     pub max_records: usize,
-    /// So many events that wait are a backlog: it is shared out by key before it is folded.
-    pub backlog: usize,
     /// A commit is due after this many events …
     pub commit_events: usize,
     /// … or this long after the first event that is not committed.
@@ -41,7 +38,6 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             max_records: 262_144,
-            backlog: 524_288,
             commit_events: 200_000,
             commit_every: Duration::from_secs(10),
             cache_bytes: 64 << 20,
@@ -103,7 +99,6 @@ pub struct Worker {
     /// Whether the state of views' earlier versions is gone.
     pub(super) tidied: bool,
     pub(super) catch_up: CatchUp,
-    pub(super) backlog: Backlog,
     /// Views that are kept fresh for as long as the project's own are not filled.
     pub(super) retained: BTreeSet<ViewId>,
     /// What is to be dropped, and when that was so first.
@@ -115,8 +110,6 @@ pub(super) struct View {
     pub fold: ViewFold,
     /// Of the partitions that the worker owns.
     pub at: BTreeMap<i32, At>,
-    /// What it has taken beyond that, and not folded yet.
-    pub taken: BTreeMap<i32, Taken>,
     /// What the store says of that, of all partitions.
     pub stored: BTreeMap<i32, i64>,
     /// What the source held when the view was new: until the view has absorbed that, its values would be wrong.
@@ -128,7 +121,6 @@ impl View {
         Self {
             fold: ViewFold::new(view, cache_bytes),
             at: BTreeMap::new(),
-            taken: BTreeMap::new(),
             stored: BTreeMap::new(),
             history: BTreeMap::new(),
         }
@@ -215,7 +207,6 @@ impl Worker {
             letters: BTreeMap::new(),
             tidied: false,
             catch_up: CatchUp::default(),
-            backlog: Backlog::default(),
             retained: BTreeSet::new(),
             doomed: None,
         }
@@ -341,8 +332,7 @@ impl Worker {
         for partition in partitions {
             self.report_lag(partition).await?;
         }
-        // What is taken of a backlog is folded first, when there is enough of it.
-        let due = (self.pending >= self.config.commit_events && !self.backlog.is_open())
+        let due = self.pending >= self.config.commit_events
             || self.pending_since.is_some_and(|since| since.elapsed() >= self.config.commit_every);
         if due || self.waits_for_commit() {
             self.commit().await?;

@@ -6,8 +6,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 
 use super::harness::{Proxy, Redis, Shop, Topic, batches, caught_up, owned, random, says_stalled, script, service};
 use crate::crash::events;
@@ -72,66 +70,6 @@ async fn kill_9_at_random_moments_changes_nothing() {
     for batch in batches {
         topic.send(batch).await;
     }
-    shop.equals_a_calm_run(&topic).await;
-}
-
-async fn send_many(topic: &mut Topic, random: &mut ChaCha8Rng, rounds: usize) {
-    for round in 0..rounds {
-        let mut events = events(random);
-        events.iter_mut().for_each(|event| event["id"] = json!(format!("{round} {}", event["id"])));
-        topic.send(&events).await;
-    }
-}
-
-/// Few events are a backlog for it, and fewer fit into memory.
-const LITTLE: [&str; 4] = ["--memory-limit", "1MB", "--commit-every", "1"];
-
-/// An engine that has much to do, killed while it takes the events and while it folds them.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_engine_took_of_a_backlog_is_taken_by_the_next() {
-    const KILLS: usize = 5;
-    let mut random = random();
-    let mut topic = Topic::new("backlog").await;
-    let shop = Shop::new(&topic, "behind").and_plain();
-    send_many(&mut topic, &mut random, 8).await;
-    let taken = |up: &Up| up.metric("tidemark_source_taken_events", "source=\"plain\"");
-    let (mut kills, mut with_work_left) = (0, 0);
-    for life in 0.. {
-        let up = shop.engine_with(life, &LITTLE);
-        up.wait_until("a backlog", |up| taken(up) > 0.0 || shop.owned_by(up) && caught_up(up));
-        if taken(&up) == 0.0 {
-            assert_eq!(up.stop(), Some(0));
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
-        up.kill();
-        kills += 1;
-        with_work_left += usize::from(shop.committed().await < topic.messages());
-        if kills == KILLS {
-            break;
-        }
-    }
-    println!("{kills} kills, {with_work_left} with work left");
-    assert!(with_work_left >= KILLS / 2);
-    shop.equals_a_calm_run(&topic).await;
-}
-
-/// A backlog that doesn't fit into memory and finds no room on disk waits until there is some.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_waits_for_room_on_disk() {
-    let mut random = random();
-    let mut topic = Topic::new("room").await;
-    let mut shop = Shop::new(&topic, "cramped");
-    let room = shop.project.path("room");
-    shop.project = shop.project.with_environment(vec![("TMPDIR".to_owned(), room.to_string_lossy().into_owned())]);
-    send_many(&mut topic, &mut random, 3).await;
-    let up = shop.engine_with(0, &LITTLE);
-    up.wait_until("words on what it waits for", |up| says_stalled(up, "temporary files"));
-    assert_eq!(up.metric("tidemark_stream_stalled", "cause=\"disk\""), 1.0);
-    std::fs::create_dir(&room).unwrap();
-    up.wait_until("readiness", |up| shop.absorbed(&topic, up) && up.get("/ready").0 == 200);
-    assert_eq!(up.metric("tidemark_stream_stalled", "cause=\"disk\""), 0.0);
-    assert_eq!(up.stop(), Some(0));
     shop.equals_a_calm_run(&topic).await;
 }
 

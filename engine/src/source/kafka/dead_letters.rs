@@ -48,7 +48,8 @@ pub struct KafkaDeadLetters {
     /// Where the source's events come from, and where its rejects go.
     from: String,
     to: String,
-    waiting: BTreeMap<i32, Vec<Reject>>,
+    /// By partition and offset: what is read again is the same letter.
+    waiting: BTreeMap<i32, BTreeMap<i64, Reject>>,
 }
 
 impl KafkaDeadLetters {
@@ -87,7 +88,8 @@ impl KafkaDeadLetters {
 impl DeadLetters for KafkaDeadLetters {
     fn append(&mut self, partition: i32, rejects: &[Reject]) {
         if !rejects.is_empty() {
-            self.waiting.entry(partition).or_default().extend_from_slice(rejects);
+            let letters = rejects.iter().map(|reject| (reject.offset, reject.clone()));
+            self.waiting.entry(partition).or_default().extend(letters);
         }
     }
 
@@ -95,7 +97,7 @@ impl DeadLetters for KafkaDeadLetters {
         let records: Vec<Record> = self
             .waiting
             .iter()
-            .flat_map(|(partition, rejects)| rejects.iter().map(|reject| self.record(*partition, reject)))
+            .flat_map(|(partition, rejects)| rejects.values().map(|reject| self.record(*partition, reject)))
             .collect();
         let sent = self.producer.send(&self.to, &records).await;
         sent.map_err(|error| SourceError::Kafka { source_name: self.source.clone(), error })?;

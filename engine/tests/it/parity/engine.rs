@@ -69,7 +69,6 @@ async fn house(world: &World, project: &Arc<Project>, folder: &Path, run: &mut R
     let folder = Folder::new(folder.join("data"));
     let mut embedded = Platform::embedded(project.clone(), folder.clone()).map_err(|e| e.to_string())?;
     embedded.config.fill = fill(&mut rng);
-    embedded.config.backlog = rng.random_range(1..200);
     let Events::Log(log) = &embedded.intake.events else { return Err("no log".into()) };
     let source = &project.sources["events"];
     let encoder = Encoder::new(source.contract.clone().ok_or("no contract")?);
@@ -137,7 +136,6 @@ async fn in_memory(
         }
         let config = WorkerConfig {
             max_records: most.max(rng.random_range(1..100)),
-            backlog: rng.random_range(1..120),
             commit_events: rng.random_range(1..40),
             commit_every: Duration::from_secs(3600),
             cache_bytes: *[0, 2000, 1 << 20].choose(&mut rng).unwrap(),
