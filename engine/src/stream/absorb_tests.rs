@@ -36,7 +36,17 @@ const KEYS: i64 = 5;
 #[derive(Debug)]
 struct Flaky {
     writes: AtomicU64,
+    failed: AtomicU64,
     every: u64,
+    with: fn() -> StoreError,
+}
+
+fn passing() -> StoreError {
+    StoreError::Storage { path: "flaky".into(), what: "can't write", cause: "now".to_owned() }
+}
+
+fn lost() -> StoreError {
+    StoreError::SessionEnded { at: "flaky".to_owned() }
 }
 
 #[async_trait]
@@ -46,7 +56,10 @@ impl Hook for Flaky {
         // By no rhythm: who tries the same again would fail at the same place.
         let dice = (write + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         match self.every > 0 && dice.is_multiple_of(self.every) {
-            true => Err(StoreError::Storage { path: "flaky".into(), what: "can't write", cause: "now".to_owned() }),
+            true => {
+                self.failed.fetch_add(1, Ordering::SeqCst);
+                Err((self.with)())
+            }
             false => Ok(()),
         }
     }
@@ -56,7 +69,12 @@ impl Hook for Flaky {
 type Left = (Vec<String>, Vec<(i32, i64)>, Vec<(i32, i64, String)>);
 
 /// `stops`: what fails is followed by a stop, and another worker.
-async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (Left, usize) {
+async fn stream(
+    folder: &Path,
+    (every, with): (u64, fn() -> StoreError),
+    max_records: usize,
+    stops: bool,
+) -> (Left, u64) {
     for (path, text) in [("schemas/e.v1.avsc", CONTRACT), ("features/e.sql", DEFINITIONS)] {
         std::fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
         std::fs::write(folder.join(path), text).unwrap();
@@ -76,7 +94,7 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
     let storage = Storage::open(&folder.join("offline").to_string_lossy()).unwrap();
     let schema = event_schema(&project.sources["e"].schema);
     let embedded = EmbeddedStore::open(folder.join("store.redb")).unwrap();
-    let hook = Flaky { writes: AtomicU64::new(0), every };
+    let hook = Flaky { writes: AtomicU64::new(0), failed: AtomicU64::new(0), every, with };
     let store = Arc::new(Hooked { store: Arc::new(embedded.clone()), hook });
     let begin = async || {
         Worker::new(
@@ -93,13 +111,11 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
         )
     };
     let mut worker = begin().await;
-    let mut failures = 0;
     let summary = loop {
         match worker.run(Until::End).await {
             Ok(summary) => break summary,
             Err(error) => {
                 assert!(error.to_string().contains("flaky"), "{error}");
-                failures += 1;
                 if stops {
                     worker.commit().await.unwrap();
                     worker = begin().await;
@@ -131,13 +147,13 @@ async fn stream(folder: &Path, every: u64, max_records: usize, stops: bool) -> (
     if !stops {
         assert_eq!((summary.events as usize, summary.rejected as usize), (places.len(), letters.len()));
     }
-    ((values, places, letters), failures)
+    ((values, places, letters), store.hook.failed.load(Ordering::SeqCst))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_half_way_is_done_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (calm, failures) = stream(folder.path(), 0, 1000, false).await;
+    let (calm, failures) = stream(folder.path(), (0, passing), 1000, false).await;
     assert_eq!(failures, 0);
     let (_, places, letters) = &calm;
     let (refused, divided) = letters.iter().partition::<Vec<_>, _>(|(_, _, reason)| !reason.contains("view shares"));
@@ -146,7 +162,7 @@ async fn what_fails_half_way_is_done_once() {
     for (every, max_records) in [(2, 1000), (3, 40), (3, 90), (5, 7), (7, 60)] {
         for stops in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let (left, failures) = stream(folder.path(), every, max_records, stops).await;
+            let (left, failures) = stream(folder.path(), (every, passing), max_records, stops).await;
             assert!(failures > 0, "every {every}");
             let how = format!("every {every}, batches of {max_records}, stops {stops}");
             assert_eq!(left.0, calm.0, "{how}");
@@ -154,6 +170,15 @@ async fn what_fails_half_way_is_done_once() {
             assert!(left.2 == calm.2, "{how}: {} letters, expected {}", left.2.len(), calm.2.len());
         }
     }
+}
+
+/// What was read and not committed when a session ended is read again, and counted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_session_all_is_there_once() {
+    let (calm, _) = stream(tempfile::tempdir().unwrap().path(), (0, lost), 1000, false).await;
+    let (left, failures) = stream(tempfile::tempdir().unwrap().path(), (9, lost), 40, false).await;
+    assert!(failures > 0);
+    assert!(left == calm);
 }
 
 /// A partition that was lost meanwhile is not adopted: what was on the way to its archive must not be written any more.

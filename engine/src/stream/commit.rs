@@ -91,6 +91,11 @@ impl Worker {
             self.views.iter().for_each(|view| self.progress.drop_view(&view.fold.view.id()));
         }
         self.session = None;
+        self.let_go();
+    }
+
+    /// Forgets what it read and did not commit, and where it was: it is read again.
+    pub(super) fn let_go(&mut self) {
         if let Some(archive) = &mut self.archive {
             // Whoever has them by then writes what was on the way.
             self.owned.keys().for_each(|partition| archive.release(*partition));
@@ -99,7 +104,6 @@ impl Worker {
         self.letters.clear();
         self.pending = 0;
         self.pending_since = None;
-        // It is read again.
         self.uncommitted = Summary::default();
         self.catch_up.stop();
         for view in &mut self.views {

@@ -12,7 +12,7 @@ use super::error::StreamError;
 use super::known::known;
 use super::progress::ViewProgress;
 use super::share::Writing;
-use super::worker::{At, Owned, Summary, View, Worker, source_id};
+use super::worker::{At, Owned, View, Worker, source_id};
 use crate::offline::{ArchiveWriter, HISTORY};
 use crate::online::{Session, ViewId, WriteOutcome};
 
@@ -78,12 +78,7 @@ impl Worker {
         let session = self.store.session().await?;
         if self.session.is_some_and(|known| known != session) {
             fresh.extend(self.owned.keys());
-            self.owned.clear();
-            self.views.iter_mut().for_each(|view| view.at.clear());
-            self.catch_up.stop();
-            // It is read again.
-            self.letters.clear();
-            (self.pending, self.pending_since, self.uncommitted) = (0, None, Summary::default());
+            self.let_go();
         }
         if let Some(archive) = &mut self.archive {
             archive.adopt(&fresh).await?;

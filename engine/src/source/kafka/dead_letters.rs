@@ -87,10 +87,8 @@ impl KafkaDeadLetters {
 #[async_trait]
 impl DeadLetters for KafkaDeadLetters {
     fn append(&mut self, partition: i32, rejects: &[Reject]) {
-        if !rejects.is_empty() {
-            let letters = rejects.iter().map(|reject| (reject.offset, reject.clone()));
-            self.waiting.entry(partition).or_default().extend(letters);
-        }
+        let letters = rejects.iter().map(|reject| (reject.offset, reject.clone()));
+        self.waiting.entry(partition).or_default().extend(letters);
     }
 
     async fn flush(&mut self) -> Result<(), SourceError> {
