@@ -1,16 +1,38 @@
 //! Exact numbers as digits: what is left to do with a sum once nothing more is added to it.
 
-use super::exact::{BIAS, ExactSum, LIMB_BITS};
+use smallvec::{SmallVec, smallvec};
+
+use super::exact::{BIAS, LIMB_BITS, settle};
+
+/// So many digits need no memory of their own: those of most sums, and of their squares.
+const SHORT: usize = 16;
 
 /// An exact number: `±digits * 2^(32 * low - BIAS)`, the lowest digit first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Big {
     pub negative: bool,
     pub low: i32,
-    pub digits: Vec<u32>,
+    pub digits: SmallVec<[u32; SHORT]>,
 }
 
 impl Big {
+    /// The sum of limbs, which may have any sign and carry into each other.
+    pub(super) fn of_limbs(low: i32, mut limbs: SmallVec<[i64; SHORT]>) -> Big {
+        let settled = |limbs: &mut SmallVec<[i64; SHORT]>| {
+            let carry = settle(limbs);
+            if carry != 0 {
+                limbs.push(carry);
+            }
+        };
+        settled(&mut limbs);
+        let negative = limbs.last().is_some_and(|top| *top < 0);
+        if negative {
+            limbs.iter_mut().for_each(|limb| *limb = -*limb);
+            settled(&mut limbs);
+        }
+        Big { negative, low, digits: limbs.iter().map(|limb| *limb as u32).collect() }.trimmed()
+    }
+
     /// Without zero digits at either end; zero has no digit, and is positive.
     pub fn trimmed(mut self) -> Self {
         let top = self.digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
@@ -26,7 +48,7 @@ impl Big {
     }
 
     pub fn times(&self, factor: u64) -> Big {
-        let factor = Big { negative: false, low: BIAS / LIMB_BITS, digits: vec![factor as u32, (factor >> 32) as u32] };
+        let factor = Big { negative: false, low: BIAS / LIMB_BITS, digits: smallvec![factor as u32, (factor >> 32) as u32] };
         self.product(&factor)
     }
 
@@ -35,7 +57,7 @@ impl Big {
     }
 
     fn product(&self, other: &Big) -> Big {
-        let mut digits = vec![0u32; self.digits.len() + other.digits.len()];
+        let mut digits: SmallVec<_> = smallvec![0u32; self.digits.len() + other.digits.len()];
         for (offset, left) in self.digits.iter().enumerate() {
             let mut carry = 0u64;
             for (digit, right) in digits[offset..].iter_mut().zip(&other.digits) {
@@ -58,14 +80,14 @@ impl Big {
             (false, false) => self.low.min(other.low),
         };
         let high = (self.low + self.digits.len() as i32).max(other.low + other.digits.len() as i32);
-        let mut limbs = vec![0i64; (high - low) as usize];
+        let mut limbs: SmallVec<_> = smallvec![0i64; (high - low) as usize];
         for (big, sign) in [(self, 1), (other, -1)] {
             let from = (big.low - low).max(0) as usize;
             for (limb, digit) in limbs[from..].iter_mut().zip(&big.digits) {
                 *limb += sign * i64::from(*digit);
             }
         }
-        ExactSum::from_limbs(low, limbs).exact()
+        Big::of_limbs(low, limbs)
     }
 
     /// The nearest double, ties to even; too large is an infinity.
@@ -159,6 +181,7 @@ pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::exact::ExactSum;
 
     #[test]
     fn big_arithmetic() {

@@ -65,6 +65,16 @@ pub(super) enum Plan {
     },
 }
 
+impl Plan {
+    /// The frame whose rows it goes through each time.
+    pub(super) fn window(&self) -> Option<usize> {
+        match self {
+            Plan::Typed { .. } => None,
+            Plan::Nth { frame, .. } | Plan::Generic { frame, .. } => Some(*frame),
+        }
+    }
+}
+
 impl Kernel {
     /// Compiles a spec. Errors name what no timeline can hold or compute.
     pub fn new(spec: TimelineSpec) -> Result<Self, KernelError> {

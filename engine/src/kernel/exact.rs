@@ -109,9 +109,7 @@ impl ExactSum {
     fn near(&self) -> Option<f64> {
         const SHORT: usize = 12;
         let mut digits = [0u32; SHORT + 2];
-        if self.limbs.len() > SHORT {
-            return None;
-        }
+        let digits = digits.get_mut(..self.limbs.len() + 2)?;
         let mut settle = |sign: i64| {
             let mut carry = 0;
             for (place, digit) in digits.iter_mut().enumerate() {
@@ -125,31 +123,19 @@ impl ExactSum {
         if negative {
             settle(-1);
         }
-        nearest(negative, self.low, &digits)
+        nearest(negative, self.low, digits)
     }
 
     /// The sum of the finite values, exactly and in canonical form.
     pub(crate) fn exact(&self) -> Big {
-        let mut settled = self.clone();
-        settled.settle();
-        let negative = settled.limbs.last().is_some_and(|top| *top < 0);
-        if negative {
-            settled.limbs.iter_mut().for_each(|limb| *limb = -*limb);
-            settled.settle();
-        }
-        let digits = settled.limbs.iter().map(|limb| *limb as u32).collect();
-        Big { negative, low: settled.low, digits }.trimmed()
+        Big::of_limbs(self.low, self.limbs.as_slice().into())
     }
 
     /// The inverse of [`ExactSum::exact`]. The caller has checked that `big` is within [`MAX_LIMBS`].
     pub(crate) fn from_exact(big: &Big) -> Self {
         let sign = if big.negative { -1 } else { 1 };
         let limbs = big.digits.iter().map(|digit| sign * i64::from(*digit)).collect();
-        ExactSum::from_limbs(big.low, limbs)
-    }
-
-    pub(super) fn from_limbs(low: i32, limbs: Vec<i64>) -> Self {
-        ExactSum { low, limbs, unsettled: 1, ..Self::default() }
+        ExactSum { low: big.low, limbs, unsettled: 1, ..Self::default() }
     }
 
     /// The counter of a value that is not finite.
@@ -207,20 +193,25 @@ impl ExactSum {
         }
     }
 
-    /// Settles the carries: every limb is a digit, and the last one carries the sign.
     fn settle(&mut self) {
-        let mut carry = 0;
-        for limb in &mut self.limbs {
-            let total = *limb + carry;
-            carry = total >> LIMB_BITS;
-            *limb = total & DIGIT;
-        }
-        // A carry of 0 or -1 is all sign; a negative one must stay visible in a last limb of its own.
+        let carry = settle(&mut self.limbs);
         if carry != 0 {
             self.limbs.push(carry);
         }
         self.unsettled = 1;
     }
+}
+
+/// Settles the carries: every limb is a digit. What is carried out of the last one, if anything, must stay visible in a limb of its own: it
+/// has the sign.
+pub(super) fn settle(limbs: &mut [i64]) -> i64 {
+    let mut carry = 0;
+    for limb in limbs {
+        let total = *limb + carry;
+        carry = total >> LIMB_BITS;
+        *limb = total & DIGIT;
+    }
+    carry
 }
 
 #[inline]

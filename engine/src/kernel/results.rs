@@ -1,8 +1,9 @@
 //! The results of one aggregate, a row each, before they are a column.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, Float64Builder, Int64Builder, UInt32Array};
 use arrow::compute::take;
 use datafusion::common::ScalarValue;
 
@@ -14,6 +15,8 @@ use super::fold::{Input, position_nth};
 use super::spec::Aggregate;
 
 pub(super) enum Results {
+    Counts(Int64Builder),
+    Doubles(Float64Builder),
     Values(Vec<Option<Value>>),
     /// Rows of the argument's column: what is there is copied once, at the end.
     Rows(Vec<Option<u32>>),
@@ -31,6 +34,8 @@ impl Results {
 
     pub fn push_null(&mut self) {
         match self {
+            Results::Counts(counts) => counts.append_null(),
+            Results::Doubles(doubles) => doubles.append_null(),
             Results::Values(values) => values.push(None),
             Results::Rows(rows) => rows.push(None),
             Results::Scalars(scalars) => scalars.push(None),
@@ -59,7 +64,9 @@ impl Results {
 
     /// The column. `input` is what rows are rows of.
     pub fn finish(self, plan: &Plan, input: Option<&Input>, aggregate: &Aggregate) -> Result<ArrayRef, KernelError> {
-        let column = match (self, plan, input) {
+        let column: ArrayRef = match (self, plan, input) {
+            (Results::Counts(mut counts), ..) => Arc::new(counts.finish()),
+            (Results::Doubles(mut doubles), ..) => Arc::new(doubles.finish()),
             (Results::Values(values), Plan::Typed { result, .. }, _) => build(result, &values)?,
             (Results::Rows(rows), _, Some(input)) => take(&input.args[0], &UInt32Array::from(rows), None)?,
             (Results::Scalars(scalars), Plan::Generic { generic, .. }, _) => generic.build(scalars)?,

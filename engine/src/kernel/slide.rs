@@ -2,23 +2,26 @@
 //!
 //! Guarantee: after any moves a slider gives what a fold of the range from nothing gives, bit for bit. Sums, counts and
 //! moments are exact, so that taking out leaves no trace; the least and the greatest are rows of a queue; distinct values are
-//! counted; the first and the last are rows.
+//! counted; the first and the last are rows. A sum of one or two doubles is what the machine adds, since that is rounded once too.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::Float64Type;
 
 use super::KernelError;
 use super::fold::value::{Native, Value, ValueKind, dispatch_bytes, dispatch_primitive, value_at, value_kind};
-use super::fold::{Finish, Fold, Input, Kind, State, for_each};
+use super::fold::{Finish, FloatSum, Fold, Input, Kind, State, for_each};
 
 /// One fold over one frame, on its way through timelines. Both ends of the range only move on within a timeline.
 #[derive(Debug)]
 pub(super) struct Slider {
     range: Range<usize>,
     held: Held,
+    /// The sum and the count of a range of doubles, once they are known.
+    sum: Option<(f64, u64)>,
 }
 
 #[derive(Debug)]
@@ -55,11 +58,13 @@ impl Slider {
             Kind::First | Kind::Last => Held::Row(None),
             _ => Held::State(fold.empty()),
         };
-        Slider { range: 0..0, held }
+        Slider { range: 0..0, held, sum: None }
     }
 
     pub fn slide(&mut self, fold: &Fold, input: &Input, shared: &Shared, to: Range<usize>) {
-        if self.range == to {
+        self.sum = few(fold, input, &to);
+        // What is known is left behind: the state goes on from there when it is needed.
+        if self.range == to || self.sum.is_some() {
             return;
         }
         let from = std::mem::replace(&mut self.range, to.clone());
@@ -117,6 +122,27 @@ impl Slider {
         }
     }
 
+    /// A count.
+    pub fn count(&self) -> Option<i64> {
+        match &self.held {
+            Held::State(State::Count(count)) => Some(*count),
+            Held::Distinct(held) => i64::try_from(held.distinct).ok(),
+            _ => None,
+        }
+    }
+
+    /// A sum or an average of doubles, or a variance.
+    pub fn double(&mut self, finish: &Finish) -> Option<f64> {
+        match (&self.held, finish) {
+            (Held::State(State::Moments(moments)), Finish::Variance { sample, root }) => moments.double(*sample, *root),
+            (Held::State(State::Float(held)), finish) => {
+                let (sum, count) = *self.sum.get_or_insert_with(|| (held.sum.value(), held.count));
+                FloatSum::double(sum, count, finish)
+            }
+            _ => None,
+        }
+    }
+
     pub fn finish(&self, finish: &Finish) -> Result<Option<Value>, KernelError> {
         match (&self.held, finish) {
             (Held::State(state), finish) => state.finish(finish),
@@ -128,6 +154,21 @@ impl Slider {
             _ => Ok(None),
         }
     }
+}
+
+/// The sum of doubles so few that adding them rounds once, and how many they are. Zero is `+0.0`; what isn't finite is left to the state.
+fn few(fold: &Fold, input: &Input, rows: &Range<usize>) -> Option<(f64, u64)> {
+    if fold.kind != Kind::Float || input.mask.is_some() || rows.len() > 2 {
+        return None;
+    }
+    let values = input.args.first()?.as_primitive_opt::<Float64Type>()?.values();
+    let sum = match values.get(rows.clone())? {
+        [] => 0.0,
+        [one] => *one,
+        [one, two] => one + two,
+        _ => return None,
+    };
+    sum.is_finite().then_some((sum + 0.0, rows.len() as u64))
 }
 
 /// Lets rows into a queue: whatever they beat can't be the best again, since it leaves before them.
@@ -197,10 +238,12 @@ impl Distinct {
             } else {
                 self.distinct -= 1;
             }
-            if let Some(value) = value_at(column, row).filter(|_| !self.values.is_empty()) {
-                self.values
-                    .iter_mut()
-                    .for_each(|(_, state)| if enters { state.add(&value) } else { state.remove(&value) });
+            if self.values.is_empty() {
+                return;
+            }
+            if let Some(value) = value_at(column, row) {
+                let values = self.values.iter_mut();
+                values.for_each(|(_, state)| if enters { state.add(&value) } else { state.remove(&value) });
             }
         });
     }
@@ -234,8 +277,10 @@ fn codes(column: &ArrayRef, input: &Input) -> Shared {
     macro_rules! primitive {
         ($type:ty) => {{
             let values = column.as_primitive::<$type>().values();
-            match value_kind(column.data_type()) {
-                Some(ValueKind::Int) => number!(i128, |row: usize| values[row].to_value().int()),
+            match (value_kind(column.data_type()), size_of::<<$type as ArrowPrimitiveType>::Native>()) {
+                // Values that differ differ in these bits.
+                (Some(ValueKind::Int), ..=8) => number!(u64, |row: usize| values[row].to_value().int() as u64),
+                (Some(ValueKind::Int), _) => number!(i128, |row: usize| values[row].to_value().int()),
                 _ => number!(Value, |row: usize| values[row].to_value()),
             }
         }};

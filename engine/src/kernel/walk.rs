@@ -8,12 +8,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, Float64Builder, Int64Builder};
 
 use super::KernelError;
-use super::compile::{Kernel, Plan};
+use super::compile::{Cell, Kernel, Plan};
 use super::evaluate::{named, plan_input};
-use super::fold::{Input, Kind};
+use super::fold::{Finish, Input, Kind};
 use super::frame::gallop;
 use super::results::Results;
 use super::slide::{Shared, Slider};
@@ -75,36 +75,40 @@ impl Kernel {
 impl Walk {
     /// A column for each aggregate, a row for each question. Those of a key stand together, ascending by instant.
     pub fn answer(&self, questions: &[Question]) -> Result<Vec<ArrayRef>, WalkError> {
+        let covers = self.covers(questions);
+        let cover = |frame: usize| covers.get(frame).map(Vec::as_slice).unwrap_or_default();
         let mut results: Vec<Results> = self.plans().map(|(plan, _)| self.results(plan, questions.len())).collect();
-        let mut sliders: Vec<Slider> = (0..self.kernel.cells.len()).map(|cell| self.slider(cell)).collect();
-        let mut covers: Vec<Range<usize>> = vec![0..0; self.kernel.spec.frames.len()];
-        let (mut of, mut rows, mut seen) = (None, 0..0, 0);
-        for (place, question) in questions.iter().enumerate() {
-            if of != Some(question.key) {
-                of = Some(question.key);
-                rows = self.timelines.rows(question.key);
-                seen = 0;
-                covers.fill(0..0);
-            }
-            let failed = |source| WalkError { question: Some(place), source };
-            let times = &self.timelines.times()[rows.clone()];
-            seen = gallop(times, seen, |time| time <= question.at);
-            for (cover, frame) in covers.iter_mut().zip(&self.kernel.spec.frames) {
-                *cover = frame.rows(self.kernel.spec.tile, times, seen, question.at, cover.clone());
-            }
-            let covered = |frame: usize| rows.start + covers[frame].start..rows.start + covers[frame].end;
-            for (slider, cell) in sliders.iter_mut().zip(&self.kernel.cells) {
-                let Walked { input, shared, .. } = &self.folds[cell.fold];
-                slider.slide(&self.kernel.folds[cell.fold], input, shared, covered(cell.frame));
-            }
-            for (((plan, input), results), aggregate) in
-                self.plans().zip(&mut results).zip(&self.kernel.spec.aggregates)
-            {
-                self.answer_one(plan, input, &sliders, &covered, results)
-                    .map_err(|error| failed(named(error, aggregate.output.name())))?;
+        // Of each plan, where it failed first.
+        let mut failures: Vec<(usize, usize, KernelError)> = vec![];
+        // One after the other through all questions: each has its column and its state at hand.
+        for (index, cell) in self.kernel.cells.iter().enumerate() {
+            let results = self.kernel.plans.iter().zip(&mut results).enumerate();
+            let mut of_cell: Vec<_> = results
+                .filter_map(|(place, (plan, results))| match plan {
+                    Plan::Typed { cell, finish, .. } if *cell == index => Some((place, finish, results)),
+                    _ => None,
+                })
+                .collect();
+            failures.extend(self.slide(*cell, cover(cell.frame), &mut of_cell).err());
+        }
+        for (place, ((plan, input), results)) in self.plans().zip(&mut results).enumerate() {
+            let Some(frame) = plan.window() else { continue };
+            for (question, rows) in cover(frame).iter().enumerate() {
+                if let Err(error) = results.push_window(plan, input, |_| range(rows)) {
+                    failures.push((question, place, error));
+                    break;
+                }
             }
         }
-        let outputs = self.plans().zip(results).zip(&self.kernel.spec.aggregates);
+        let aggregates = &self.kernel.spec.aggregates;
+        if let Some((question, place, error)) = failures.into_iter().min_by_key(|(question, place, _)| (*question, *place)) {
+            let source = match aggregates.get(place) {
+                Some(aggregate) => named(error, aggregate.output.name()),
+                None => error,
+            };
+            return Err(WalkError { question: Some(question), source });
+        }
+        let outputs = self.plans().zip(results).zip(aggregates);
         let columns = outputs.map(|(((plan, input), results), aggregate)| match plan {
             Plan::Typed { cell, .. } => results.finish(plan, Some(&self.fold(*cell).input), aggregate),
             _ => results.finish(plan, input, aggregate),
@@ -112,48 +116,69 @@ impl Walk {
         columns.collect::<Result<_, KernelError>>().map_err(|source| WalkError { question: None, source })
     }
 
-    fn slider(&self, cell: usize) -> Slider {
-        let finishes = self.kernel.plans.iter().filter_map(|plan| match plan {
-            Plan::Typed { cell: of, finish, .. } if *of == cell => Some(finish),
-            _ => None,
-        });
-        let fold = self.kernel.cells[cell].fold;
-        Slider::new(&self.kernel.folds[fold], &self.folds[fold].shared, finishes)
+    /// For each frame, the rows that it covers at each question.
+    fn covers(&self, questions: &[Question]) -> Vec<Vec<Range<u32>>> {
+        let frames = &self.kernel.spec.frames;
+        let mut covers: Vec<Vec<Range<u32>>> = frames.iter().map(|_| Vec::with_capacity(questions.len())).collect();
+        let mut last: Vec<Range<usize>> = vec![0..0; frames.len()];
+        let (mut of, mut rows, mut seen) = (None, 0..0, 0);
+        for question in questions {
+            if of != Some(question.key) {
+                of = Some(question.key);
+                rows = self.timelines.rows(question.key);
+                seen = 0;
+                last.fill(0..0);
+            }
+            let times = &self.timelines.times()[rows.clone()];
+            seen = gallop(times, seen, |time| time <= question.at);
+            for ((frame, last), covers) in frames.iter().zip(&mut last).zip(&mut covers) {
+                *last = frame.rows(self.kernel.spec.tile, times, seen, question.at, last.clone());
+                covers.push((rows.start + last.start) as u32..(rows.start + last.end) as u32);
+            }
+        }
+        covers
+    }
+
+    /// One fold over one frame, and what is made of it; or the question and the plan that fail first.
+    fn slide(
+        &self,
+        cell: Cell,
+        covers: &[Range<u32>],
+        plans: &mut [(usize, &Finish, &mut Results)],
+    ) -> Result<(), (usize, usize, KernelError)> {
+        let (fold, Walked { input, shared, as_it_came }) = (&self.kernel.folds[cell.fold], &self.folds[cell.fold]);
+        let mut slider = Slider::new(fold, shared, plans.iter().map(|(_, finish, _)| *finish));
+        let came = |row: u32| if *as_it_came { self.timelines.order()[row as usize] } else { row };
+        for (question, rows) in covers.iter().enumerate() {
+            slider.slide(fold, input, shared, range(rows));
+            for (place, finish, results) in plans.iter_mut() {
+                match results {
+                    Results::Counts(counts) => counts.append_option(slider.count()),
+                    Results::Doubles(doubles) => doubles.append_option(slider.double(finish)),
+                    Results::Rows(rows) => rows.push(slider.row().map(came)),
+                    Results::Values(values) => {
+                        values.push(slider.finish(finish).map_err(|error| (question, *place, error))?);
+                    }
+                    results @ Results::Scalars(_) => results.push_null(),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn plans(&self) -> impl Iterator<Item = (&Plan, Option<&Input>)> {
         self.kernel.plans.iter().zip(self.plans.iter().map(Option::as_ref))
     }
 
-    fn answer_one(
-        &self,
-        plan: &Plan,
-        input: Option<&Input>,
-        sliders: &[Slider],
-        covered: &impl Fn(usize) -> Range<usize>,
-        results: &mut Results,
-    ) -> Result<(), KernelError> {
-        match (plan, results) {
-            (Plan::Typed { cell, .. }, Results::Rows(rows)) => {
-                let row = sliders[*cell].row();
-                let came = |row: u32| self.timelines.order()[row as usize];
-                rows.push(if self.fold(*cell).as_it_came { row.map(came) } else { row });
-            }
-            (Plan::Typed { cell, finish, .. }, Results::Values(values)) => {
-                values.push(sliders[*cell].finish(finish)?);
-            }
-            (plan, results) => results.push_window(plan, input, covered)?,
-        }
-        Ok(())
-    }
-
-    /// The least, the greatest, the first and the last are rows of their column.
+    /// As they come: counts, doubles, and rows of a column, which the least, the greatest, the first and the last are.
     fn results(&self, plan: &Plan, questions: usize) -> Results {
-        let rows = [Kind::Min, Kind::Max, Kind::First, Kind::Last];
-        match plan {
-            Plan::Typed { cell, .. } if rows.contains(&self.kernel.folds[self.kernel.cells[*cell].fold].kind) => {
-                Results::Rows(Vec::with_capacity(questions))
+        let Plan::Typed { cell, finish, .. } = plan else { return Results::new(plan, questions) };
+        match (self.kernel.folds[self.kernel.cells[*cell].fold].kind, finish) {
+            (Kind::Min | Kind::Max | Kind::First | Kind::Last, _) => Results::Rows(Vec::with_capacity(questions)),
+            (Kind::Count, _) | (Kind::Distinct, Finish::DistinctCount) => {
+                Results::Counts(Int64Builder::with_capacity(questions))
             }
+            (Kind::Float | Kind::Moments, _) => Results::Doubles(Float64Builder::with_capacity(questions)),
             _ => Results::new(plan, questions),
         }
     }
@@ -161,4 +186,8 @@ impl Walk {
     fn fold(&self, cell: usize) -> &Walked {
         &self.folds[self.kernel.cells[cell].fold]
     }
+}
+
+fn range(rows: &Range<u32>) -> Range<usize> {
+    rows.start as usize..rows.end as usize
 }

@@ -225,7 +225,9 @@ impl State {
             (State::Count(count), _) => Some(Value::Int(i128::from(*count))),
             (State::Wide(sum), finish) => sum.finish(finish)?,
             (State::Float(sum), finish) => sum.finish(finish),
-            (State::Moments(moments), Finish::Variance { sample, root }) => moments.finish(*sample, *root),
+            (State::Moments(moments), Finish::Variance { sample, root }) => {
+                moments.double(*sample, *root).map(Value::from_f64)
+            }
             (State::Moments(_), _) => None,
             (State::Extreme(extreme), _) => extreme.value().cloned(),
             (State::Distinct(distinct), finish) => distinct.finish(finish)?,

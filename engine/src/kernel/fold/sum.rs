@@ -123,11 +123,16 @@ impl FloatSum {
     }
 
     pub fn finish(&self, finish: &Finish) -> Option<Value> {
-        if self.count == 0 {
-            return None;
+        Self::double(self.sum.value(), self.count, finish).map(Value::from_f64)
+    }
+
+    /// What is made of a sum, rounded, and a count.
+    pub fn double(sum: f64, count: u64, finish: &Finish) -> Option<f64> {
+        match (count, finish) {
+            (0, _) => None,
+            (count, Finish::Average) => Some(sum / count as f64),
+            _ => Some(sum),
         }
-        let sum = self.sum.value();
-        Some(Value::from_f64(if *finish == Finish::Average { sum / self.count as f64 } else { sum }))
     }
 }
 

@@ -7,7 +7,6 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Float64Type;
 
 use super::for_each;
-use super::value::Value;
 use crate::kernel::exact::ExactSum;
 
 /// Count, exact sum and exact sum of squares.
@@ -60,7 +59,7 @@ impl Moments {
     }
 
     /// NULL on no rows, and for a sample of one; the population variance of one row is 0, whatever the row.
-    pub fn finish(&self, sample: bool, root: bool) -> Option<Value> {
+    pub fn double(&self, sample: bool, root: bool) -> Option<f64> {
         let variance = match (self.count, sample) {
             (0, _) | (1, true) => return None,
             (1, false) => 0.0,
@@ -74,19 +73,18 @@ impl Moments {
                 variance * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
             }
         };
-        Some(Value::from_f64(if root { variance.sqrt() } else { variance }))
+        Some(if root { variance.sqrt() } else { variance })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::fold::value::Native;
 
     fn variance(values: &[f64]) -> f64 {
         let mut moments = Moments::default();
         values.iter().for_each(|value| moments.add(*value));
-        f64::from_value(&moments.finish(true, false).unwrap())
+        moments.double(true, false).unwrap()
     }
 
     #[test]
