@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -25,6 +25,7 @@ use crate::plan::pipeline::{batch, nullable};
 use crate::plan::rows::ViewRows;
 use crate::plan::service::ROW;
 use crate::plan::timestamp_type;
+use crate::source::nulls::nulls;
 
 /// The spine, while it is read.
 pub(super) struct SpineSide {
@@ -195,7 +196,7 @@ pub(super) fn whole(view: &FeatureView, events: &RecordBatch) -> Result<RecordBa
         .map(|f| match events.column_by_name(f.name()) {
             Some(column) if column.data_type() == f.data_type() => Ok(column.clone()),
             Some(column) => Ok(cast(column, f.data_type())?),
-            None => Ok(new_null_array(f.data_type(), events.num_rows())),
+            None => Ok(nulls(f.data_type(), events.num_rows())),
         })
         .collect::<Result<Vec<_>>>()?;
     batch(nullable(&source), columns, events.num_rows())

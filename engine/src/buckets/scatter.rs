@@ -33,13 +33,13 @@ fn numbers<T: ArrowNativeType>(parts: &[&dyn Array], named: &[Vec<(u32, u32)>], 
         for (row, place) in named {
             values[*place as usize] = from[*row as usize];
         }
-        if part.null_count() > 0 {
+        if let Some(nulls) = part.nulls().filter(|nulls| nulls.null_count() > 0) {
             let valid = valid.get_or_insert_with(|| {
                 let mut all = BooleanBufferBuilder::new(rows);
                 all.append_n(rows, true);
                 all
             });
-            let nulls = named.iter().filter(|(row, _)| part.is_null(*row as usize));
+            let nulls = named.iter().filter(|(row, _)| nulls.is_null(*row as usize));
             nulls.for_each(|(_, place)| valid.set_bit(*place as usize, false));
         }
     }

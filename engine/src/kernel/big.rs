@@ -48,7 +48,8 @@ impl Big {
     }
 
     pub fn times(&self, factor: u64) -> Big {
-        let factor = Big { negative: false, low: BIAS / LIMB_BITS, digits: smallvec![factor as u32, (factor >> 32) as u32] };
+        let factor =
+            Big { negative: false, low: BIAS / LIMB_BITS, digits: smallvec![factor as u32, (factor >> 32) as u32] };
         self.product(&factor)
     }
 
@@ -180,7 +181,6 @@ pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::kernel::exact::ExactSum;
 
     #[test]

@@ -77,34 +77,33 @@ impl Kernel {
             return Err(KernelError::Rows("an event time, a partition or an offset is NULL".to_owned()));
         }
         let (mut starts, mut order) = by_key(&of, keys);
-        let place = |row: u32| {
-            let row = row as usize;
-            (times.values()[row], partitions.values()[row], offsets.values()[row])
-        };
-        let mut kept = 0;
+        let tie = |row: u32| (partitions.values()[row as usize], offsets.values()[row as usize]);
+        let earlier = |a: &(i64, u32), b: &(i64, u32)| a.0.cmp(&b.0).then_with(|| tie(a.1).cmp(&tie(b.1)));
+        let mut sorted = Vec::with_capacity(order.len());
+        // A key's rows, with their times beside them: what is compared most lies together.
+        let mut timed: Vec<(i64, u32)> = vec![];
         let mut start = 0;
         for end in starts.iter_mut().skip(1) {
             let rows = start..*end as usize;
             start = rows.end;
-            let unsorted = &mut order[rows.clone()];
-            if !unsorted.is_sorted_by_key(|row| place(*row)) {
-                unsorted.sort_unstable_by_key(|row| place(*row));
+            timed.clear();
+            timed.extend(order[rows].iter().map(|row| (times.values()[*row as usize], *row)));
+            if !timed.is_sorted_by(|a, b| earlier(a, b).is_le()) {
+                timed.sort_unstable_by(earlier);
             }
             // Of one event id and time the first counts.
             let mut seen = Identities::default();
-            for at in rows {
-                let row = order[at];
+            for (time, row) in &timed {
                 let new = ids.is_none()
-                    || identity(times.values(), ids.as_ref(), row as usize).is_none_or(|event| seen.insert(event));
+                    || identity(times.values(), ids.as_ref(), *row as usize).is_none_or(|event| seen.insert(event));
                 if new {
-                    order[kept] = row;
-                    kept += 1;
+                    order[sorted.len()] = *row;
+                    sorted.push(*time);
                 }
             }
-            *end = kept as u32;
+            *end = sorted.len() as u32;
         }
-        order.truncate(kept);
-        let sorted = order.iter().map(|row| times.values()[*row as usize]).collect();
+        order.truncate(sorted.len());
         let order = UInt32Array::from(order);
         let columns = columns.into_iter().enumerate().map(|(i, column)| match self.looked_at.contains(&i) {
             true => take(&column, &order, None),

@@ -101,7 +101,9 @@ impl Walk {
             }
         }
         let aggregates = &self.kernel.spec.aggregates;
-        if let Some((question, place, error)) = failures.into_iter().min_by_key(|(question, place, _)| (*question, *place)) {
+        if let Some((question, place, error)) =
+            failures.into_iter().min_by_key(|(question, place, _)| (*question, *place))
+        {
             let source = match aggregates.get(place) {
                 Some(aggregate) => named(error, aggregate.output.name()),
                 None => error,

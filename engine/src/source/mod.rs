@@ -32,6 +32,7 @@ mod log_block;
 pub mod log_source;
 mod nearest;
 mod normalise;
+pub(crate) mod nulls;
 mod partition;
 pub mod registry;
 pub mod validate;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
+
+use super::super::nulls::nulls;
 
 /// A stretch of consecutive rows of a file.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ pub(super) fn convert(
     for field in columns.fields() {
         let wanted = field.data_type();
         let Some(given) = batch.column_by_name(field.name()) else {
-            cast_columns.push(new_null_array(wanted, batch.num_rows()));
+            cast_columns.push(nulls(wanted, batch.num_rows()));
             continue;
         };
         if matches!(wanted, DataType::Timestamp(_, _)) && given.data_type().is_numeric() {

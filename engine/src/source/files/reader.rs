@@ -27,6 +27,14 @@ pub(super) struct Reader {
     only: Option<BTreeSet<String>>,
     schema: SchemaRef,
     cursor: Option<Cursor>,
+    same: Same,
+}
+
+/// Columns that are the same in every row of a stretch, as long as its longest chunk so far.
+struct Same {
+    ingested_at: i64,
+    partitions: ArrayRef,
+    ingested: ArrayRef,
 }
 
 /// An open stretch of a file, and where in it the next chunk starts.
@@ -54,7 +62,7 @@ impl Reader {
         only: Option<BTreeSet<String>>,
         schema: SchemaRef,
     ) -> Reader {
-        Reader { listing, columns, only, schema, cursor: None }
+        Reader { listing, columns, only, schema, cursor: None, same: Same::new(0, 0) }
     }
 
     /// How many numbers are given.
@@ -179,7 +187,7 @@ impl Reader {
     }
 
     fn batch(
-        &self,
+        &mut self,
         first_offset: i64,
         next_offset: i64,
         mut rejects: Vec<Reject>,
@@ -199,7 +207,7 @@ impl Reader {
 
     /// A chunk with the platform's columns; rows whose time is refused join the rejects.
     fn events(
-        &self,
+        &mut self,
         place: &Place,
         chunk: Chunk,
         rejects: &mut Vec<Reject>,
@@ -226,11 +234,21 @@ impl Reader {
         }
         let rows = numbers.len();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        columns.push(Arc::new(Int32Array::from(vec![0; rows])));
-        columns.push(Arc::new(numbers.iter().map(|row| offset(place.number, *row)).collect::<Int64Array>()));
-        let ingested = TimestampMicrosecondArray::from(vec![place.ingested_at; rows]);
-        columns.push(Arc::new(ingested.with_timezone("UTC")));
+        if self.same.ingested_at != place.ingested_at || self.same.partitions.len() < rows {
+            self.same = Same::new(place.ingested_at, rows);
+        }
+        columns.push(self.same.partitions.slice(0, rows));
+        let offsets: Vec<i64> = numbers.iter().map(|row| offset(place.number, *row)).collect();
+        columns.push(Arc::new(Int64Array::from(offsets)));
+        columns.push(self.same.ingested.slice(0, rows));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+impl Same {
+    fn new(ingested_at: i64, rows: usize) -> Same {
+        let ingested = TimestampMicrosecondArray::from(vec![ingested_at; rows]).with_timezone("UTC");
+        Same { ingested_at, partitions: Arc::new(Int32Array::from(vec![0; rows])), ingested: Arc::new(ingested) }
     }
 }
 
