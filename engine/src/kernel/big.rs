@@ -1,38 +1,16 @@
 //! Exact numbers as digits: what is left to do with a sum once nothing more is added to it.
 
-use smallvec::{SmallVec, smallvec};
-
-use super::exact::{BIAS, LIMB_BITS, settle};
-
-/// So many digits need no memory of their own: those of most sums, and of their squares.
-const SHORT: usize = 16;
+use super::exact::{BIAS, ExactSum, LIMB_BITS};
 
 /// An exact number: `±digits * 2^(32 * low - BIAS)`, the lowest digit first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Big {
     pub negative: bool,
     pub low: i32,
-    pub digits: SmallVec<[u32; SHORT]>,
+    pub digits: Vec<u32>,
 }
 
 impl Big {
-    /// The sum of limbs, which may have any sign and carry into each other.
-    pub(super) fn of_limbs(low: i32, mut limbs: SmallVec<[i64; SHORT]>) -> Big {
-        let settled = |limbs: &mut SmallVec<[i64; SHORT]>| {
-            let carry = settle(limbs);
-            if carry != 0 {
-                limbs.push(carry);
-            }
-        };
-        settled(&mut limbs);
-        let negative = limbs.last().is_some_and(|top| *top < 0);
-        if negative {
-            limbs.iter_mut().for_each(|limb| *limb = -*limb);
-            settled(&mut limbs);
-        }
-        Big { negative, low, digits: limbs.iter().map(|limb| *limb as u32).collect() }.trimmed()
-    }
-
     /// Without zero digits at either end; zero has no digit, and is positive.
     pub fn trimmed(mut self) -> Self {
         let top = self.digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
@@ -48,8 +26,7 @@ impl Big {
     }
 
     pub fn times(&self, factor: u64) -> Big {
-        let factor =
-            Big { negative: false, low: BIAS / LIMB_BITS, digits: smallvec![factor as u32, (factor >> 32) as u32] };
+        let factor = Big { negative: false, low: BIAS / LIMB_BITS, digits: vec![factor as u32, (factor >> 32) as u32] };
         self.product(&factor)
     }
 
@@ -58,16 +35,8 @@ impl Big {
     }
 
     fn product(&self, other: &Big) -> Big {
-        let mut digits: SmallVec<_> = smallvec![0u32; self.digits.len() + other.digits.len()];
-        for (offset, left) in self.digits.iter().enumerate() {
-            let mut carry = 0u64;
-            for (digit, right) in digits[offset..].iter_mut().zip(&other.digits) {
-                let total = u64::from(*left) * u64::from(*right) + u64::from(*digit) + carry;
-                *digit = total as u32;
-                carry = total >> 32;
-            }
-            digits[offset + other.digits.len()] = carry as u32;
-        }
+        let mut digits = vec![0u32; self.digits.len() + other.digits.len()];
+        multiply(&self.digits, &other.digits, &mut digits);
         // 2^-BIAS once, not twice.
         let low = self.low + other.low - BIAS / LIMB_BITS;
         Big { negative: self.negative != other.negative, low, digits }.trimmed()
@@ -81,14 +50,14 @@ impl Big {
             (false, false) => self.low.min(other.low),
         };
         let high = (self.low + self.digits.len() as i32).max(other.low + other.digits.len() as i32);
-        let mut limbs: SmallVec<_> = smallvec![0i64; (high - low) as usize];
+        let mut limbs = vec![0i64; (high - low) as usize];
         for (big, sign) in [(self, 1), (other, -1)] {
             let from = (big.low - low).max(0) as usize;
             for (limb, digit) in limbs[from..].iter_mut().zip(&big.digits) {
                 *limb += sign * i64::from(*digit);
             }
         }
-        Big::of_limbs(low, limbs)
+        ExactSum::from_limbs(low, limbs).exact()
     }
 
     /// The nearest double, ties to even; too large is an infinity.
@@ -179,9 +148,93 @@ pub(super) fn nearest(negative: bool, low: i32, digits: &[u32]) -> Option<f64> {
     Some(f64::from_bits(sign | (exponent as u64) << 52 | (mantissa & ((1 << 52) - 1))))
 }
 
+/// Puts the product of two numbers' digits where as many zeros are as they have digits together.
+fn multiply(left: &[u32], right: &[u32], product: &mut [u32]) {
+    for (offset, left) in left.iter().enumerate() {
+        let mut carry = 0u64;
+        for (digit, right) in product[offset..].iter_mut().zip(right) {
+            let total = u64::from(*left) * u64::from(*right) + u64::from(*digit) + carry;
+            *digit = total as u32;
+            carry = total >> 32;
+        }
+        product[offset + right.len()] = carry as u32;
+    }
+}
+
+/// `count · squares − sum²`, of values' squares and of values, so that it isn't negative: as [`Big::scaled`].
+pub(super) fn spread(count: u64, squares: &ExactSum, sum: &ExactSum) -> (f64, i32) {
+    short_spread(count, squares, sum)
+        .unwrap_or_else(|| squares.exact().times(count).minus(&sum.exact().squared()).scaled())
+}
+
+/// Without an allocation, where both are short.
+fn short_spread(count: u64, squares: &ExactSum, sum: &ExactSum) -> Option<(f64, i32)> {
+    const MOST: usize = 32;
+    let (squares, sum) = (squares.digits()?, sum.digits()?);
+    let trimmed = |digits: &'_ [u32]| digits.iter().rposition(|digit| *digit != 0).map_or(0, |top| top + 1);
+    let (of_squares, of_sum) = (&squares.digits[..trimmed(&squares.digits)], &sum.digits[..trimmed(&sum.digits)]);
+    // 2^-BIAS once, not twice.
+    let lows = [squares.low, 2 * sum.low - BIAS / LIMB_BITS];
+    let low = lows[0].min(lows[1]);
+    let mut limbs = [0i64; MOST];
+    let factor = [count as u32, (count >> 32) as u32];
+    for ((left, right), (from, sign)) in
+        [(of_squares, &factor[..]), (of_sum, of_sum)].into_iter().zip(lows.into_iter().zip([1, -1]))
+    {
+        let mut product = [0u32; MOST];
+        let product = product.get_mut(..left.len() + right.len())?;
+        multiply(left, right, product);
+        let from = usize::try_from(from - low).ok()?;
+        let limbs = limbs.get_mut(from..from + product.len())?;
+        limbs.iter_mut().zip(product).for_each(|(limb, digit)| *limb += sign * i64::from(*digit));
+    }
+    let (mut digits, mut carry) = ([0u32; MOST], 0);
+    for (digit, limb) in digits.iter_mut().zip(limbs) {
+        carry += limb;
+        *digit = carry as u32;
+        carry >>= LIMB_BITS;
+    }
+    let Some(top) = digits.iter().rposition(|digit| *digit != 0) else { return Some((0.0, 0)) };
+    let shift = low + top as i32 + 1 - BIAS / LIMB_BITS;
+    Some((nearest(false, low - shift, &digits[..=top])?, shift * LIMB_BITS))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::kernel::exact::ExactSum;
+    use rand::{Rng, RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn a_short_spread_is_the_exact_one() {
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        let mut short = 0;
+        for case in 0..20_000 {
+            let (mut squares, mut sum) = (ExactSum::default(), ExactSum::default());
+            let count = random.random_range(1..30u64);
+            let (middle, width) = (random.random_range(-900..900), [1, 20, 200][case % 3]);
+            let same = random.random_range(0..10) == 0;
+            let mut value = 0.0;
+            for place in 0..count {
+                if place == 0 || !same {
+                    let exponent = 1023 + middle + random.random_range(0..width);
+                    value = f64::from_bits(random.next_u64() & (1 << 63 | ((1 << 52) - 1)) | (exponent as u64) << 52);
+                }
+                squares.add_square(value);
+                sum.add(value);
+            }
+            let exact = squares.exact().times(count).minus(&sum.exact().squared()).scaled();
+            let Some((found, power)) = short_spread(count, &squares, &sum) else { continue };
+            short += 1;
+            if exact.0 == 0.0 {
+                assert_eq!(found, 0.0, "case {case}");
+            } else {
+                assert_eq!((found.to_bits(), power), (exact.0.to_bits(), exact.1), "case {case}");
+            }
+        }
+        assert!((10_000..20_000).contains(&short), "{short}");
+    }
 
     #[test]
     fn big_arithmetic() {

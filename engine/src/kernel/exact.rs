@@ -13,6 +13,8 @@ pub(super) const LIMB_BITS: i32 = 32;
 const DIGIT: i64 = 0xffff_ffff;
 /// Additions before the carries must be settled: each adds less than 2^33 to a limb, and a limb holds 2^63.
 const SETTLE_EVERY: u32 = 1 << 28;
+/// Limbs of a sum that is read without an allocation, as most are.
+const SHORT: usize = 12;
 /// Limbs that a sum can reach: squares end below 2^2048, and 2^64 of them below 2^2112.
 pub(crate) const MAX_LIMBS: i32 = (BIAS + 2112 + 64) / LIMB_BITS;
 
@@ -26,6 +28,14 @@ pub struct ExactSum {
     pub(crate) nan: u64,
     pub(crate) positive_infinities: u64,
     pub(crate) negative_infinities: u64,
+}
+
+/// The digits of a short sum: so many, the lowest first, of which the upper ones may be zero.
+pub(super) struct Digits {
+    pub negative: bool,
+    pub low: i32,
+    pub digits: [u32; SHORT + 2],
+    pub count: usize,
 }
 
 impl ExactSum {
@@ -107,9 +117,14 @@ impl ExactSum {
 
     /// The value without an allocation, where the sum is short and a normal number.
     fn near(&self) -> Option<f64> {
-        const SHORT: usize = 12;
-        let mut digits = [0u32; SHORT + 2];
-        let digits = digits.get_mut(..self.limbs.len() + 2)?;
+        let Digits { negative, low, digits, count } = self.digits()?;
+        nearest(negative, low, &digits[..count])
+    }
+
+    /// The digits of the finite values' sum, where it is short.
+    pub(super) fn digits(&self) -> Option<Digits> {
+        let mut found = Digits { negative: false, low: self.low, digits: [0; SHORT + 2], count: self.limbs.len() + 2 };
+        let digits = found.digits.get_mut(..found.count)?;
         let mut settle = |sign: i64| {
             let mut carry = 0;
             for (place, digit) in digits.iter_mut().enumerate() {
@@ -119,23 +134,35 @@ impl ExactSum {
             }
             carry
         };
-        let negative = settle(1) < 0;
-        if negative {
+        found.negative = settle(1) < 0;
+        if found.negative {
             settle(-1);
         }
-        nearest(negative, self.low, digits)
+        Some(found)
     }
 
     /// The sum of the finite values, exactly and in canonical form.
     pub(crate) fn exact(&self) -> Big {
-        Big::of_limbs(self.low, self.limbs.as_slice().into())
+        let mut settled = self.clone();
+        settled.settle();
+        let negative = settled.limbs.last().is_some_and(|top| *top < 0);
+        if negative {
+            settled.limbs.iter_mut().for_each(|limb| *limb = -*limb);
+            settled.settle();
+        }
+        let digits = settled.limbs.iter().map(|limb| *limb as u32).collect();
+        Big { negative, low: settled.low, digits }.trimmed()
     }
 
     /// The inverse of [`ExactSum::exact`]. The caller has checked that `big` is within [`MAX_LIMBS`].
     pub(crate) fn from_exact(big: &Big) -> Self {
         let sign = if big.negative { -1 } else { 1 };
         let limbs = big.digits.iter().map(|digit| sign * i64::from(*digit)).collect();
-        ExactSum { low: big.low, limbs, unsettled: 1, ..Self::default() }
+        ExactSum::from_limbs(big.low, limbs)
+    }
+
+    pub(super) fn from_limbs(low: i32, limbs: Vec<i64>) -> Self {
+        ExactSum { low, limbs, unsettled: 1, ..Self::default() }
     }
 
     /// The counter of a value that is not finite.
@@ -193,25 +220,20 @@ impl ExactSum {
         }
     }
 
+    /// Settles the carries: every limb is a digit, and the last one carries the sign.
     fn settle(&mut self) {
-        let carry = settle(&mut self.limbs);
+        let mut carry = 0;
+        for limb in &mut self.limbs {
+            let total = *limb + carry;
+            carry = total >> LIMB_BITS;
+            *limb = total & DIGIT;
+        }
+        // A carry of 0 or -1 is all sign; a negative one must stay visible in a last limb of its own.
         if carry != 0 {
             self.limbs.push(carry);
         }
         self.unsettled = 1;
     }
-}
-
-/// Settles the carries: every limb is a digit. What is carried out of the last one, if anything, must stay visible in a limb of its own: it
-/// has the sign.
-pub(super) fn settle(limbs: &mut [i64]) -> i64 {
-    let mut carry = 0;
-    for limb in limbs {
-        let total = *limb + carry;
-        carry = total >> LIMB_BITS;
-        *limb = total & DIGIT;
-    }
-    carry
 }
 
 #[inline]

@@ -2,8 +2,6 @@
 
 use super::bytes::{Reader, Writer};
 use crate::kernel::EncodingError;
-use smallvec::SmallVec;
-
 use crate::kernel::big::Big;
 use crate::kernel::exact::{ExactSum, MAX_LIMBS};
 use crate::kernel::fold::value::{Value, ValueKind, value_kind};
@@ -104,7 +102,7 @@ fn read_exact(reader: &mut Reader<'_>) -> Result<ExactSum, EncodingError> {
     }
     let counts = if flags & 2 != 0 { [reader.unsigned()?, reader.unsigned()?, reader.unsigned()?] } else { [0; 3] };
     let length = reader.length(4)?;
-    let mut big = Big { negative: flags & 1 != 0, low: 0, digits: SmallVec::with_capacity(length) };
+    let mut big = Big { negative: flags & 1 != 0, low: 0, digits: Vec::with_capacity(length) };
     if length > 0 {
         let low = reader.signed()?;
         let fits = low >= 0 && low.saturating_add(length as i64) <= i64::from(MAX_LIMBS);

@@ -7,6 +7,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Float64Type;
 
 use super::for_each;
+use crate::kernel::big::spread;
 use crate::kernel::exact::ExactSum;
 
 /// Count, exact sum and exact sum of squares.
@@ -65,9 +66,8 @@ impl Moments {
             (1, false) => 0.0,
             _ if !self.sum.is_finite() => f64::NAN,
             (count, _) => {
-                let numerator = self.squares.exact().times(count).minus(&self.sum.exact().squared());
                 let degrees = if sample { count - 1 } else { count };
-                let (numerator, exponent) = numerator.scaled();
+                let (numerator, exponent) = spread(count, &self.squares, &self.sum);
                 let variance = numerator / (count as f64 * degrees as f64);
                 // In two steps: one power of two may be out of range where the variance is not.
                 variance * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)

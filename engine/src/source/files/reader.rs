@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::TimestampMicrosecondArray;
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
+use arrow::compute::{filter_record_batch, max};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 
@@ -217,10 +218,12 @@ impl Reader {
         let (timestamp, max_future) = (&self.listing.config.timestamp, self.listing.config.max_future);
         if let Some(times) = batch.column_by_name(timestamp) {
             let times = times.as_primitive::<TimestampMicrosecondType>();
-            let refused: BTreeMap<usize, String> = (0..)
-                .zip(times.iter())
-                .filter_map(|(row, time)| Some((row, refuse_time(timestamp, time, place.ingested_at, max_future)?)))
-                .collect();
+            let refuse = |time| refuse_time(timestamp, time, place.ingested_at, max_future);
+            // None is, if not the latest.
+            let all_fit = times.null_count() == 0 && max(times).is_none_or(|latest| refuse(Some(latest)).is_none());
+            let looked_at = if all_fit { 0 } else { times.len() };
+            let refused: BTreeMap<usize, String> =
+                (0..).zip(times.iter().take(looked_at)).filter_map(|(row, time)| Some((row, refuse(time)?))).collect();
             for (row, reason) in &refused {
                 let Some(number) = numbers.get(*row) else { continue };
                 rejects.push(place.reject(*number, row_json(&batch, *row), reason));
