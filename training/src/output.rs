@@ -187,6 +187,8 @@ fn encode(
         let chunks = writers.into_iter().map(ArrowColumnWriter::close);
         Ok((place, chunks.collect::<parquet::errors::Result<Vec<_>>>()?))
     };
+    // The spine's own come first: keys and instants differ most, and take longest.
+    jobs.reverse();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     let (jobs, done) = (Mutex::new(jobs), Mutex::new(vec![]));
     std::thread::scope(|scope| {

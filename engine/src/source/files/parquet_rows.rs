@@ -20,8 +20,8 @@ use super::rows::{Rows, columnar};
 
 /// Rows that are decoded at once: between threads that wait for each other, fewer wait longer.
 const CHUNK_ROWS: usize = 16_384;
-/// Chunks that the other thread is ahead by, at most.
-const AHEAD: usize = 2;
+/// Chunks that the other thread is ahead by, at most: pages, which are unpacked whole, are longer than chunks.
+const AHEAD: usize = 8;
 
 /// A file's rows from one of them on, see [`super::rows::open`].
 pub(super) fn open(file: File, columns: SchemaRef, only: Option<&BTreeSet<String>>, from: u32) -> Result<Rows, String> {
