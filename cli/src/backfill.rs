@@ -1,6 +1,6 @@
 //! `tidemark backfill`: snapshots of a view, a Parquet file a date; and with `--online` its state in the online store.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use tidemark_engine::plan::Project;
 use tidemark_training::{Backfill, Step, backfill};
 
-use crate::console::{bytes, count, counted};
+use crate::console::{Progress, bytes, count, counted, left, rate};
 use crate::settings::Settings;
 use crate::training_set::{Lacking, check_archive};
 use crate::{load, run, services};
@@ -87,9 +87,9 @@ async fn snapshots(
         force: args.force,
         memory: args.memory_limit,
     };
-    let mut shown = Progress::new(settings.json);
+    let mut shown = Dates::new(settings.json);
     let made = backfill(project, &folder, &what, &mut |step| shown.step(step)).await;
-    shown.end();
+    drop(shown);
     let made = made?;
     let seconds = made.elapsed.as_secs_f64();
     if settings.json {
@@ -112,19 +112,18 @@ async fn snapshots(
 }
 
 /// What is seen while dates are made: a bar on a terminal, a line a date elsewhere, events for programs.
-struct Progress {
+struct Dates {
     json: bool,
-    bar: bool,
+    line: Progress,
     since: Instant,
     dates: usize,
     done: usize,
     rows: u64,
 }
 
-impl Progress {
+impl Dates {
     fn new(json: bool) -> Self {
-        let bar = !json && std::io::stderr().is_terminal();
-        Self { json, bar, since: Instant::now(), dates: 0, done: 0, rows: 0 }
+        Self { json, line: Progress::new(), since: Instant::now(), dates: 0, done: 0, rows: 0 }
     }
 
     fn step(&mut self, step: &Step) {
@@ -140,43 +139,29 @@ impl Progress {
                 self.rows += rows;
                 if self.json {
                     println!("{}", json!({"event": "made", "date": date.to_string(), "rows": rows, "bytes": size}));
-                } else if !self.bar {
+                } else if !stderr().is_terminal() {
                     eprintln!("{date}: {} rows, {}; {}", count(*rows), bytes(*size), self.rest());
                 }
             }
         }
-        if self.bar {
-            const WIDTH: usize = 30;
-            let full = (self.done * WIDTH).checked_div(self.dates).unwrap_or(WIDTH);
-            let _ = write!(
-                std::io::stderr(),
-                "\r\x1b[2K[{}{}] {}",
-                "#".repeat(full),
-                " ".repeat(WIDTH.saturating_sub(full)),
-                self.rest()
-            );
-            let _ = std::io::stderr().flush();
+        if !self.json {
+            self.line.bar(self.part(), &self.rest());
         }
+    }
+
+    fn part(&self) -> f64 {
+        if self.dates == 0 { 1.0 } else { self.done as f64 / self.dates as f64 }
     }
 
     /// How far it is, how fast, and how long it will take.
     fn rest(&self) -> String {
-        let seconds = self.since.elapsed().as_secs_f64().max(0.001);
-        let left = match self.done {
-            0 => String::new(),
-            done => format!(", {:.0} s left", seconds / done as f64 * (self.dates - done.min(self.dates)) as f64),
-        };
+        let seconds = self.since.elapsed().as_secs_f64();
         format!(
-            "{} of {}, {} rows/s{left}",
+            "{} of {}, {} rows/s{}",
             self.done,
             counted(self.dates, "date"),
-            count((self.rows as f64 / seconds) as u64)
+            count(rate(self.rows, seconds)),
+            left(self.part(), seconds)
         )
-    }
-
-    fn end(&self) {
-        if self.bar {
-            let _ = writeln!(std::io::stderr());
-        }
     }
 }

@@ -65,6 +65,14 @@ pub fn rate(number: u64, seconds: f64) -> u64 {
     (number as f64 / seconds.max(1e-6)) as u64
 }
 
+/// `, 12 s left`, after so many seconds, if so much is done and not all; nothing before it can be told.
+pub fn left(part: f64, seconds: f64) -> String {
+    match part {
+        0.005..1.0 => format!(", {:.0} s left", seconds * (1.0 - part) / part),
+        _ => String::new(),
+    }
+}
+
 /// `512 B`, `3.4 MB`.
 pub fn bytes(number: u64) -> String {
     match number {
@@ -84,6 +92,13 @@ pub struct Progress {
 impl Progress {
     pub fn new() -> Self {
         Self { shown: false }
+    }
+
+    /// With a bar before it, of which so much is full.
+    pub fn bar(&mut self, part: f64, line: &str) {
+        const WIDTH: usize = 30;
+        let full = ((part * WIDTH as f64) as usize).min(WIDTH);
+        self.show(&format!("[{}{}] {line}", "#".repeat(full), " ".repeat(WIDTH - full)));
     }
 
     pub fn show(&mut self, line: &str) {
@@ -114,6 +129,7 @@ mod tests {
         assert_eq!([1, 2].map(|n| counted(n, "view")), ["1 view", "2 views"]);
         assert_eq!([999, 3_400_000].map(bytes), ["999 B", "3.4 MB"]);
         assert_eq!(rate(10, 2.0), 5);
+        assert_eq!([0.0, 0.25, 1.0].map(|part| left(part, 3.0)), ["", ", 9 s left", ""]);
     }
 
     #[test]

@@ -43,13 +43,15 @@ pub(super) struct ByKey {
     view: Arc<FeatureView>,
     buckets: Buckets,
     rows: usize,
+    /// Of the source, those about nobody included.
+    events: usize,
 }
 
 impl ByKey {
     pub fn new(view: &Arc<FeatureView>, room: &Room) -> Self {
         let spilled = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
         let buckets = Buckets::new(view.rows_schema(), &room.context, spilled, Some(Arc::clone(&room.memory)));
-        Self { view: Arc::clone(view), buckets, rows: 0 }
+        Self { view: Arc::clone(view), buckets, rows: 0, events: 0 }
     }
 
     /// Takes events of the source. What became of those that are about nobody, or can't be evaluated.
@@ -70,18 +72,20 @@ impl ByKey {
         let named = named.filter(|(row, _)| keys.iter().all(|key| key.is_valid(*row as usize)));
         self.buckets.push(rows, named.inspect(|_| keyed += 1)).map_err(StreamError::Spill)?;
         self.rows += keyed;
+        self.events += events.num_rows();
         Ok(Folded { failed, null_keys: all - keyed, ..Folded::default() })
     }
 
-    /// Folds what was taken of a partition, `most` rows at once. `fresh`: nothing of it is stored yet, most likely.
+    /// Folds what was taken of a partition, `most` rows at once. `fresh`: nothing of it is stored yet, most likely. `heard` is told what became of
+    /// rows, and of how many of the events they were, those about nobody shared out among them.
     pub async fn fold(
         self,
         fold: &mut ViewFold,
         to: &Writing,
         (partition, most, fresh): (i32, usize, bool),
-        heard: impl Fn(&Folded),
+        heard: impl Fn(&Folded, usize),
     ) -> Result<(), StreamError> {
-        let Self { view, buckets, rows } = self;
+        let Self { view, buckets, rows, events } = self;
         let buckets = joined(spawn_blocking(|| buckets.finish()).await).map_err(StreamError::Spill)?;
         let in_order = |part: DfResult<Part>| {
             let view = Arc::clone(&view);
@@ -92,15 +96,20 @@ impl ByKey {
             }
         };
         let mut parts = std::pin::pin!(parts(buckets, AT_ONCE.min(most), most).map(in_order).buffered(2));
-        let mut came = 0;
+        let (mut came, mut told) = (0, 0);
         while let Some((grouped, whole)) = parts.try_next().await? {
             fold.fresh = fresh && whole;
             let folded = fold.fold(to, grouped).await?;
             came += folded.outcomes().iter().map(|(_, rows)| rows).sum::<usize>();
-            heard(&folded);
+            let all = (events as u128 * came as u128).checked_div(rows as u128).unwrap_or(0) as usize;
+            heard(&folded, all.saturating_sub(told));
+            told = all.max(told);
         }
         match came == rows {
-            true => Ok(()),
+            true => {
+                heard(&Folded::default(), events.saturating_sub(told));
+                Ok(())
+            }
             // Progress must not say that they are in.
             false => Err(StreamError::Spill(internal_datafusion_err!("{came} of {rows} rows came back"))),
         }

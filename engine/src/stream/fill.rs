@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
@@ -44,19 +44,60 @@ pub struct Gap {
     pub from: i64,
 }
 
-/// How far views are, by partition: for whoever watches a fill.
+/// How far views are: for whoever watches a fill.
 #[derive(Debug, Clone, Default)]
-pub struct Reached(Arc<Mutex<BTreeMap<(ViewId, i32), i64>>>);
+pub struct Reached {
+    next: Arc<Mutex<BTreeMap<(ViewId, i32), i64>>>,
+    done: Arc<Mutex<Done>>,
+}
+
+/// How many of the source's events a fill has to go through, each once for each view that lacks it, and how many it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// About as many as there are.
+    pub all: u64,
+    pub read: u64,
+    /// Of those read, the ones that are in the store, or not for it.
+    pub folded: u64,
+}
 
 impl Reached {
     /// The offset below which a view has every event of a partition, if it got anywhere.
     pub fn of(&self, view: &ViewId, partition: i32) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(view.clone(), partition)).copied()
+        lock(&self.next).get(&(view.clone(), partition)).copied()
+    }
+
+    pub fn done(&self) -> Done {
+        *lock(&self.done)
+    }
+
+    /// So many events are left. What was read and isn't folded is read again.
+    pub(super) fn begins(&self, left: u64) {
+        let mut done = lock(&self.done);
+        *done = Done { all: done.folded + left, read: done.folded, folded: done.folded };
     }
 
     fn set(&self, view: ViewId, partition: i32, next: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((view, partition), next);
+        lock(&self.next).insert((view, partition), next);
     }
+
+    /// For so many views. What is left is known better by what was read.
+    fn read(&self, stretch: &Stretch, views: usize) {
+        let [views, events] = [views, stretch.rows()].map(|n| n as u64);
+        let mut done = lock(&self.done);
+        let all = (done.all + (events + stretch.left.1) * views).saturating_sub(stretch.left.0 * views);
+        done.read += events * views;
+        done.all = all.max(done.read);
+    }
+
+    fn folded(&self, events: usize) {
+        lock(&self.done).folded += events as u64;
+    }
+}
+
+/// Who panicked left whole values behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for so long.
@@ -152,7 +193,10 @@ impl Fill {
             let start = first.offsets.start;
             let (next, few) = match first.offsets.end < end {
                 true => (self.share_out(partition, end, (views, first), heard).await?, None),
-                false => (first.offsets.end, Some(first.together(self.past.schema()).await?)),
+                false => {
+                    self.reached.read(&first, views.len());
+                    (first.offsets.end, Some(first.together(self.past.schema()).await?))
+                }
             };
             // Known by now, also if it was removed while this read.
             refused = self.look_back(partition, views).await?.or(refused);
@@ -167,12 +211,17 @@ impl Fill {
                     (None, Some(by_key)) => {
                         let of = view.fold.view.clone();
                         let how = (partition, records, fresh);
-                        by_key.fold(&mut view.fold, to, how, |folded| heard(&of, folded)).await?;
+                        let heard = |folded: &Folded, events| {
+                            heard(&of, folded);
+                            reached.folded(events);
+                        };
+                        by_key.fold(&mut view.fold, to, how, heard).await?;
                     }
                     (Some(events), _) => {
                         view.fold.fresh = fresh;
                         let folded = view.fold.apply(to, partition, &since(events, view.next, start)?).await?;
                         heard(&view.fold.view, &folded);
+                        reached.folded(events.num_rows());
                     }
                     (None, None) => return Err(StreamError::Spill(internal_datafusion_err!("nothing was shared out"))),
                 }
@@ -201,9 +250,11 @@ impl Fill {
             view.by_key = Some(ByKey::new(&view.fold.view, &room));
         }
         let (mut rows, mut next, mut ahead) = (0, first.offsets.start, Some(first));
-        while let Some(Stretch { parts, offsets }) = ahead.take() {
+        while let Some(read) = ahead.take() {
+            rows += read.rows();
+            self.reached.read(&read, views.len());
+            let Stretch { parts, offsets, .. } = read;
             next = offsets.end;
-            rows += parts.iter().map(RecordBatch::num_rows).sum::<usize>();
             let parts = Arc::new(parts);
             let shared = views.iter_mut().map(async |view| {
                 let Some(mut by_key) = view.by_key.take() else { return Ok(()) };
@@ -264,6 +315,8 @@ impl Fill {
 struct Stretch {
     parts: Vec<RecordBatch>,
     offsets: Range<i64>,
+    /// How many there are up to the partition's end, about, as was thought before it was read and behind it.
+    left: (u64, u64),
 }
 
 /// Some events from an offset on, and up to where there are no others.
@@ -273,6 +326,7 @@ async fn stretch(
     offsets: Range<i64>,
     records: usize,
 ) -> Result<Stretch, StreamError> {
+    let before = past.between(partition, offsets.start, offsets.end).await?;
     let (mut parts, mut rows, mut bytes, mut next) = (vec![], 0, 0, offsets.start);
     while rows < records && bytes < STRETCH && next < offsets.end {
         match past.read(partition, next, records - rows).await? {
@@ -286,10 +340,15 @@ async fn stretch(
             None => next = offsets.end,
         }
     }
-    Ok(Stretch { parts, offsets: offsets.start..next })
+    let left = (before, past.between(partition, next, offsets.end).await?);
+    Ok(Stretch { parts, offsets: offsets.start..next, left })
 }
 
 impl Stretch {
+    fn rows(&self) -> usize {
+        self.parts.iter().map(RecordBatch::num_rows).sum()
+    }
+
     async fn together(self, schema: SchemaRef) -> Result<RecordBatch, StreamError> {
         let events = together(schema, self.parts).await;
         events.map_err(|source| StreamError::View { view: "-".to_owned(), source })

@@ -62,12 +62,14 @@ impl Load {
         let starts = ends.keys().map(|partition| (*partition, 0)).collect();
         let mut known = known(&to, std::slice::from_ref(&self.view), &starts, &ends).await?;
         let known = known.pop().unwrap_or_default();
-        let mut gaps = vec![];
+        let (mut gaps, mut left) = (vec![], 0);
         for (partition, end) in &ends {
             let from = known.stored.get(partition).copied().unwrap_or(0);
+            left += past.between(*partition, from, *end).await?;
             loaded.entry(*partition).or_insert((from, *end)).1 = from.max(*end);
             gaps.push(Gap { view: Arc::clone(&self.view), partition: *partition, from });
         }
+        self.reached.begins(left);
         Fill::new(to, past, ends, self.config.clone(), self.reached.clone()).run(gaps, heard).await
     }
 }

@@ -39,7 +39,7 @@ mod worker;
 
 pub use absorb::VIEWS_AT_ONCE;
 pub use error::StreamError;
-pub use fill::{FillConfig, Pause, Reached, pause};
+pub use fill::{Done, FillConfig, Pause, Reached, pause};
 pub use fold::Folded;
 pub use load::Load;
 pub use past::Past;

@@ -89,6 +89,16 @@ impl PastReader {
         }
     }
 
+    /// About how many events lie between two offsets of a partition.
+    pub(super) async fn between(&mut self, partition: i32, from: i64, to: i64) -> Result<u64, StreamError> {
+        let events = match self {
+            Self::Archive(_, Some(history)) if partition == HISTORY => history.between(from, to),
+            Self::Archive(..) => to.saturating_sub(from),
+            Self::Source(events) => events.between(partition, from, to).await?,
+        };
+        Ok(u64::try_from(events).unwrap_or(0))
+    }
+
     /// What lies below an offset of a partition is gone, if anything is: that offset, and from when on every event is there.
     pub(super) fn removed(&self, partition: i32, timestamp: &str) -> Option<(i64, i64)> {
         match self {
