@@ -283,6 +283,30 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_load_says_how_far_it_is() {
+    let project = shop("past/*.parquet");
+    let payments = payments(30_000);
+    file(&project.path("past/a.parquet"), &payments[..29_000]);
+    file(&project.path("past/b.parquet"), &payments[29_000..]);
+    let said = project.ok(&["--json", "backfill", "--view", "user_ever", "--online"]);
+    let mut said: Vec<Json> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let loaded = said.pop().unwrap();
+    assert_eq!((&loaded["event"], &loaded["events"]), (&json!("loaded"), &json!(30_000)));
+    assert!(!said.is_empty());
+    let (mut read, mut folded) = (0, 0);
+    for step in said {
+        let [of, now, stored] = ["events", "read", "folded"].map(|field| step[field].as_u64().unwrap());
+        assert_eq!(step["event"], "loading");
+        assert!(read <= now && folded <= stored && stored <= now && now <= of, "{step}");
+        (read, folded) = (now, stored);
+    }
+    // A view that has everything has nothing to do.
+    let again = project.ok(&["--json", "backfill", "--view", "user_ever", "--online"]);
+    let last: Json = serde_json::from_str(again.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["events"]), (&json!("loaded"), &json!(0)));
+}
+
+#[test]
 fn other_files_are_another_version_and_the_one_before_is_served_meanwhile() {
     let payments = payments(30_000);
     let project = shop("past/*.parquet").with_environment(vec![("LOG_LEVEL".into(), "info".into())]);

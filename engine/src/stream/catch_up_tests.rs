@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng};
 use serde_json::json;
 
 use super::super::worker::Held;
-use super::super::{FillConfig, Load, Past, Progress, Until, Worker, WorkerConfig};
+use super::super::{Done, FillConfig, Load, Past, Progress, Until, Worker, WorkerConfig};
 use crate::metrics::Metrics;
 use crate::offline::{ArchiveWriter, DeadLetterWriter, Storage};
 use crate::online::conformance::reopened;
@@ -280,4 +280,6 @@ async fn load(house: &House, project: &Project, store: &EmbeddedStore, records: 
     let view = project.views["new"].clone();
     let load = Load { view, store, past, config: few(records), reached: Default::default() };
     load.run(&|_, _| ()).await.unwrap();
+    let Done { all, read, folded } = load.reached.done();
+    assert_eq!((read, folded), (all, all), "what it said of itself");
 }

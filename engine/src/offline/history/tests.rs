@@ -196,6 +196,7 @@ async fn a_file_that_changes_or_vanishes_is_an_error_and_never_fewer_rows() {
     let history = open(folder.path()).await.unwrap();
     let mut reader = HistoryReader::new(history.clone());
     reader.read(0, 10).await.unwrap().unwrap();
+    assert_eq!(reader.between(10, history.end()), 49_990, "it knows what it has opened");
     let table =
         || HistoryTable { history: history.clone(), archive: Arc::new(EmptyTable::new(history.schema.clone())) };
     let count = async || {
