@@ -25,11 +25,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
-use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::spawn_blocking;
 
-use crate::buckets::scatter;
+use crate::buckets::{scatter, side_by_side};
 use crate::plan::service::ROW;
 
 /// Rows that are put in their places at once: what is written lies in the caches, and strings of so many fit into one array.
@@ -201,17 +200,11 @@ fn ordered(rows: &[RecordBatch], row: usize, at_once: usize) -> Result<Vec<Part>
 }
 
 async fn gathered(schema: SchemaRef, rows: Arc<Vec<RecordBatch>>, part: Arc<Part>) -> Result<RecordBatch> {
-    let columns = (0..schema.fields().len()).map(|column| {
-        let (rows, part) = (rows.clone(), part.clone());
-        async move {
-            let column = move || {
-                let parts: Vec<_> = rows.iter().map(|rows| rows.column(column).as_ref()).collect();
-                scatter(&parts, &part.named, part.rows)
-            };
-            spawn_blocking(column).await.map_err(ended)?
-        }
-    });
-    Ok(RecordBatch::try_new(schema.clone(), try_join_all(columns).await?)?)
+    let column = move |column: usize| {
+        let parts: Vec<_> = rows.iter().map(|rows| rows.column(column).as_ref()).collect();
+        scatter(&parts, &part.named, part.rows)
+    };
+    Ok(RecordBatch::try_new(schema.clone(), side_by_side(schema.fields().len(), column).await?)?)
 }
 
 fn ended(error: tokio::task::JoinError) -> DataFusionError {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
+use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -20,6 +20,7 @@ use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::task::spawn_blocking;
 
 pub(crate) use self::scatter::scatter;
 
@@ -37,6 +38,24 @@ pub(crate) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
     let mut hashes = vec![0; rows];
     create_hashes(keys, &HASHES, &mut hashes)?;
     Ok(hashes)
+}
+
+/// What is made for each of so many columns, by as many threads at once as there are cores: more take memory, each its own, and gain nothing.
+pub(crate) async fn side_by_side<T, F>(columns: usize, make: F) -> Result<Vec<T>>
+where
+    T: Send + 'static,
+    F: Fn(usize) -> Result<T> + Send + Sync + 'static,
+{
+    let make = Arc::new(make);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let made = stream::iter(0..columns).map(|column| {
+        let make = Arc::clone(&make);
+        async move {
+            let made = spawn_blocking(move || make(column)).await;
+            made.map_err(|e| exec_datafusion_err!("column {column} wasn't made, its task was ended: {e}"))?
+        }
+    });
+    made.buffered(cores).try_collect().await
 }
 
 /// So many bytes of memory for all who share it; what they need beyond it they write to temporary files.

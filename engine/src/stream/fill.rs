@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
+use arrow::array::{Array, RecordBatch, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result as DfResult, internal_datafusion_err};
 use futures::FutureExt;
-use futures::future::{BoxFuture, join, join_all, try_join_all};
+use futures::future::{BoxFuture, join, try_join_all};
 use tokio::task::spawn_blocking;
 
 use super::by_key::{ByKey, Room};
@@ -25,6 +25,7 @@ use super::fold::{Folded, ViewFold, joined};
 use super::horizon::raise;
 use super::past::PastReader;
 use super::share::Writing;
+use crate::buckets::side_by_side;
 use crate::online::{ViewId, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::request::HEARD;
@@ -357,15 +358,15 @@ impl Stretch {
 
 /// Puts batches together, columns side by side: it is much to copy, and nothing else goes on.
 async fn together(schema: SchemaRef, parts: Vec<RecordBatch>) -> DfResult<RecordBatch> {
-    let columns = (0..schema.fields().len()).map(|column| {
-        let parts: Vec<ArrayRef> = parts.iter().map(|part| part.column(column).clone()).collect();
-        let of = schema.field(column).data_type().clone();
-        spawn_blocking(move || match parts.is_empty() {
-            true => Ok(new_empty_array(&of)),
-            false => concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>()),
-        })
-    });
-    let columns = join_all(columns).await.into_iter().map(joined).collect::<Result<_, _>>()?;
+    let of = Arc::clone(&schema);
+    let column = move |column: usize| {
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part.column(column).as_ref()).collect();
+        match parts.is_empty() {
+            true => Ok(new_empty_array(of.field(column).data_type())),
+            false => Ok(concat(&parts)?),
+        }
+    };
+    let columns = side_by_side(schema.fields().len(), column).await?;
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
