@@ -23,7 +23,7 @@ use crate::plan::FeatureView;
 
 /// Rows that are folded at once, about: enough that a store's round trips are full, and few enough for the next ones to be put in order while
 /// these are written.
-const AT_ONCE: usize = 1 << 16;
+const AT_ONCE: usize = 1 << 17;
 
 /// The memory of those who share it.
 pub(super) struct Room {
