@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+/// How often to look at the process itself: what is soon over must be seen all the same.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often to look at its threads and children, for which all of /proc is read: on two cores, more would be a load of its own.
 const SAMPLE: Duration = Duration::from_millis(200);
 /// Linux counts CPU time for programs in hundredths of a second, whatever its own clock.
 const TICKS: f64 = 100.0;
@@ -47,9 +49,9 @@ impl Running {
         let mut used = Used::default();
         let mut sampled: Option<Instant> = None;
         loop {
-            // What is soon over must be seen all the same.
-            let every = if self.started.elapsed() < SAMPLE * 50 { LOOK } else { SAMPLE };
-            if sampled.is_none_or(|at| at.elapsed() >= every) {
+            used.peak_rss = used.peak_rss.max(kilobytes(self.child.id(), "VmHWM:"));
+            used.cpu_seconds = used.cpu_seconds.max(cpu_seconds(&format!("/proc/{}/stat", self.child.id())));
+            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE) {
                 sampled = Some(Instant::now());
                 let rss = self.look(&mut used);
                 sample(rss)?;
@@ -69,14 +71,11 @@ impl Running {
     /// Adds what can be seen now; returns the memory of now.
     fn look(&self, used: &mut Used) -> u64 {
         let (mut rss, mut cpu) = (0, 0.0);
-        let tree = tree(self.child.id());
-        for pid in &tree {
-            rss += kilobytes(*pid, "VmRSS:");
+        for pid in tree(self.child.id()) {
+            rss += kilobytes(pid, "VmRSS:");
             cpu += cpu_seconds(&format!("/proc/{pid}/stat"));
         }
-        // The kernel saw what was there between two looks, but only of one process.
-        let peak = if tree.len() == 1 { kilobytes(self.child.id(), "VmHWM:") } else { rss };
-        used.peak_rss = used.peak_rss.max(rss).max(peak);
+        used.peak_rss = used.peak_rss.max(rss);
         used.cpu_seconds = used.cpu_seconds.max(cpu);
         for (thread, seconds) in threads(self.child.id()) {
             let most = used.threads.entry(thread).or_default();

@@ -182,9 +182,7 @@ impl Place {
         command.args(["--json", "--project", latest::PROJECT, "backfill", "--view", "latest", "--online"]);
         command.arg("--redis-url").arg(self.redis.url()).current_dir(&folder);
         let (said, used) = self.watch(&mut command, &folder, "tidemark")?;
-        // Before the last line it says how far it is.
-        let last = said.trim_end().lines().last().unwrap_or_default();
-        let said: Json = serde_json::from_str(last).with_context(|| format!("it printed {said}"))?;
+        let said: Json = serde_json::from_str(&said).with_context(|| format!("it printed {said}"))?;
         let seconds = said["seconds"].as_f64().context("it did not say how long it took")?;
         Ok(Run { seconds, version: env!("CARGO_PKG_VERSION").to_owned(), used, ..Run::default() })
     }

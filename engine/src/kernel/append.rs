@@ -4,6 +4,8 @@
 //! none. It is how most events go into most pieces: in order, a few at a time, into the tail that stands in the head. Arrays of
 //! a few rows cost many times what is in them, so none are made.
 
+use std::ops::Range;
+
 use super::EncodingError;
 use super::absorb::FoldCounts;
 use super::chunk::TAIL_ROWS;
@@ -52,23 +54,6 @@ struct Entry {
     last: i64,
 }
 
-/// A key's rows in a batch.
-struct Own<'a> {
-    batch: &'a EventRows,
-    places: &'a [u32],
-    times: Vec<i64>,
-    offsets: Vec<i64>,
-}
-
-impl<'a> Own<'a> {
-    /// None of places that the batch doesn't have.
-    fn of(batch: &'a EventRows, places: &'a [u32]) -> Option<Self> {
-        let of =
-            |values: &[i64]| places.iter().map(|row| values.get(*row as usize).copied()).collect::<Option<Vec<i64>>>();
-        Some(Self { batch, places, times: of(batch.times.values())?, offsets: of(batch.offsets.values())? })
-    }
-}
-
 impl Kernel {
     /// Adds rows of a batch, those of one key, to a piece; `head` is what is stored of it, if anything. None if that changes more
     /// than its newest rows, or may: then [`Kernel::fold`] does it.
@@ -76,13 +61,11 @@ impl Kernel {
         &self,
         head: Option<&[u8]>,
         batch: &EventRows,
-        rows: &[u32],
+        rows: Range<usize>,
     ) -> Result<Option<Appended>, EncodingError> {
-        let Some(rows) = Own::of(batch, rows).filter(|_| self.appends) else { return Ok(None) };
-        let (Some(oldest), Some(newest), Some(absorbed)) = (rows.times.first(), rows.times.last(), rows.offsets.last())
-        else {
+        if rows.is_empty() || rows.end > batch.len() || !self.appends {
             return Ok(None);
-        };
+        }
         let mut reader = head.map_or(Ok(Reader::empty()), Reader::open)?;
         let Some(head) = (match head {
             Some(_) => Head::read(&mut reader)?,
@@ -90,24 +73,31 @@ impl Kernel {
         }) else {
             return Ok(None);
         };
-        let Some((dropped, tail)) = self.tail(&head, &rows) else { return Ok(None) };
-        let last_dropped = dropped.checked_sub(1).and_then(|row| rows.times.get(row).copied());
+        let Some((kept, tail)) = self.tail(&head, batch, &rows) else { return Ok(None) };
+        let (Some(absorbed), Some(newest)) =
+            (batch.offsets.values().get(rows.end - 1), batch.times.values().get(rows.end - 1))
+        else {
+            return Ok(None);
+        };
+        let time = |row: usize| batch.times.values().get(row).copied();
+        let oldest = time(rows.start);
+        let dropped = kept.start.checked_sub(1).filter(|row| rows.contains(row)).and_then(time);
         let after = Head {
             flags: head.flags | HAS_ROWS,
             absorbed: Some(*absorbed),
             newest: Some(*newest),
-            oldest: Some(head.oldest.map_or(*oldest, |before| before.min(*oldest))),
-            complete_after: head.complete_after.max(last_dropped),
+            oldest: head.oldest.into_iter().chain(oldest).min(),
+            complete_after: head.complete_after.max(dropped),
             ..head
         };
         let mut writer = Writer::versioned();
         after.write(&mut writer, tail);
-        write_tail(&mut writer, (&mut reader, tail), &rows, dropped)?;
+        self.write_tail(&mut writer, (&mut reader, tail), batch, kept)?;
         if head.flags & HAS_TILES == 0 && reader.remaining() > 0 {
             return Err(reader.corrupt(format!("{} bytes are left over", reader.remaining())));
         }
         writer.bytes(reader.rest());
-        let counts = FoldCounts { folded: rows.places.len(), ..FoldCounts::default() };
+        let counts = FoldCounts { folded: rows.len(), ..FoldCounts::default() };
         Ok(Some(Appended { head: writer.sealed(), before: head.absorbed, absorbed: *absorbed, counts }))
     }
 
@@ -116,18 +106,18 @@ impl Kernel {
         self.spec.columns.iter().chain(&self.spec.event_id).all(|field| extends(field.data_type()))
     }
 
-    /// How many of the rows aren't kept, since others of them put those out of reach; and the newest chunk as they make it, if they change
+    /// Which of the rows are kept, since others of them put the first out of reach; and the newest chunk as they make it, if they change
     /// nothing else.
-    fn tail(&self, head: &Head<'_>, rows: &Own<'_>) -> Option<(usize, Tail)> {
-        let times = rows.times.as_slice();
+    fn tail(&self, head: &Head<'_>, batch: &EventRows, rows: &Range<usize>) -> Option<(Range<usize>, Tail)> {
+        let times = batch.times.values().get(rows.clone())?;
         let (first, last) = (*times.first()?, *times.last()?);
-        let new_offsets = head.absorbed < rows.offsets.first().copied();
+        let new_offsets = head.absorbed < batch.offsets.values().get(rows.start).copied();
         // Events of one time may be one event.
         let apart = self.spec.event_id.is_some();
         let ascend = |a: i64, b: i64| if apart { a < b } else { a <= b };
         let in_order =
             times.is_sorted_by(|a, b| ascend(*a, *b)) && head.newest.is_none_or(|newest| ascend(newest, first));
-        let in_batch = rows.offsets.is_sorted_by(|a, b| a < b);
+        let in_batch = batch.offsets.values().get(rows.clone())?.is_sorted_by(|a, b| a < b);
         if !(new_offsets && in_order && in_batch) || head.flags & HAS_BASE != 0 {
             return None;
         }
@@ -157,58 +147,60 @@ impl Kernel {
             Some(chunk) if chunk.len < TAIL_ROWS => None,
             _ => Some(Tail { held: None, entry: Entry { id: head.next_chunk, len: times.len(), first, last } }),
         };
-        Some((dropped, tail?))
+        Some((rows.start + dropped..rows.end, tail?))
     }
-}
 
-/// The newest chunk, with all rows but the first so many behind what it held.
-fn write_tail(
-    writer: &mut Writer,
-    (reader, tail): (&mut Reader<'_>, Tail),
-    rows: &Own<'_>,
-    dropped: usize,
-) -> Result<(), EncodingError> {
-    writer.length(tail.entry.len);
-    let held = match tail.held {
-        Some(_) => reader.length(2)?,
-        None => 0,
-    };
-    let mut last = 0;
-    for row in 0..held {
-        if row == 0 {
-            last = reader.signed()?;
-            writer.signed(last);
-        } else {
-            let delta = reader.unsigned()?;
-            last = last.wrapping_add(delta as i64);
-            writer.unsigned(delta);
+    fn write_tail(
+        &self,
+        writer: &mut Writer,
+        (reader, tail): (&mut Reader<'_>, Tail),
+        batch: &EventRows,
+        rows: Range<usize>,
+    ) -> Result<(), EncodingError> {
+        writer.length(tail.entry.len);
+        let held = match tail.held {
+            Some(_) => reader.length(2)?,
+            None => 0,
+        };
+        let times = batch.times.values().get(rows.clone()).unwrap_or_default();
+        let mut last = 0;
+        for row in 0..held {
+            if row == 0 {
+                last = reader.signed()?;
+                writer.signed(last);
+            } else {
+                let delta = reader.unsigned()?;
+                last = last.wrapping_add(delta as i64);
+                writer.unsigned(delta);
+            }
         }
-    }
-    if tail.held.is_some_and(|chunk| chunk.len != held || chunk.last != last) {
-        return Err(reader.corrupt(format!("the newest chunk has {held} rows up to {last}, its span says otherwise")));
-    }
-    for (row, time) in (held..).zip(rows.times.iter().skip(dropped)) {
-        match row {
-            0 => writer.signed(*time),
-            _ => writer.unsigned(time.wrapping_sub(last) as u64),
+        if tail.held.is_some_and(|chunk| chunk.len != held || chunk.last != last) {
+            return Err(
+                reader.corrupt(format!("the newest chunk has {held} rows up to {last}, its span says otherwise"))
+            );
         }
-        last = *time;
+        for (row, time) in (held..).zip(times) {
+            match row {
+                0 => writer.signed(*time),
+                _ => writer.unsigned(time.wrapping_sub(last) as u64),
+            }
+            last = *time;
+        }
+        let mut offset = 0i64;
+        for _ in 0..held {
+            let delta = reader.signed()?;
+            offset = offset.wrapping_add(delta);
+            writer.signed(delta);
+        }
+        for next in batch.offsets.values().get(rows.clone()).unwrap_or_default() {
+            writer.signed(next.wrapping_sub(offset));
+            offset = *next;
+        }
+        for column in batch.ids.iter().chain(&batch.columns) {
+            extend(writer, (reader, held), column, rows.clone())?;
+        }
+        Ok(())
     }
-    let mut offset = 0i64;
-    for _ in 0..held {
-        let delta = reader.signed()?;
-        offset = offset.wrapping_add(delta);
-        writer.signed(delta);
-    }
-    for next in rows.offsets.iter().skip(dropped) {
-        writer.signed(next.wrapping_sub(offset));
-        offset = *next;
-    }
-    let kept = rows.places.get(dropped..).unwrap_or_default();
-    for column in rows.batch.ids.iter().chain(&rows.batch.columns) {
-        extend(writer, (reader, held), column, kept)?;
-    }
-    Ok(())
 }
 
 /// The newest chunk, before if it is in the head, and after.

@@ -120,12 +120,15 @@ impl Share {
     /// Folds every group's rows into its piece: most by adding them to the bytes of its head.
     async fn fold(&self, groups: &[Group], heads: Vec<Option<Bytes>>) -> Result<Vec<Folded>, StreamError> {
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
-        self.view.kernel.check_batch(&self.batch.rows).map_err(kernel)?;
+        let places = groups.iter().flat_map(|(_, rows)| self.batch.by_key.get(rows.clone()).unwrap_or_default());
+        let all = self.batch.rows.take(&places.copied().collect()).map_err(kernel)?;
+        self.view.kernel.check_batch(&all).map_err(kernel)?;
         let mut folded: Vec<Option<Folded>> = Vec::with_capacity(groups.len());
-        let (mut pieces, mut theirs) = (vec![], vec![]);
+        let (mut left, mut end) = (vec![], 0);
         for (place, ((key, rows), head)) in groups.iter().zip(heads).enumerate() {
-            let rows = self.batch.by_key.get(rows.clone()).unwrap_or_default();
-            let appended = self.view.kernel.append(head.as_deref(), &self.batch.rows, rows);
+            let rows = end..end + rows.len();
+            end = rows.end;
+            let appended = self.view.kernel.append(head.as_deref(), &all, rows.clone());
             match appended.map_err(|source| self.damaged(key, source))? {
                 Some(Appended { head, before, absorbed, counts }) => {
                     let head = Bytes::from(head.into_boxed_slice());
@@ -137,17 +140,11 @@ impl Share {
                         Some(head) => self.decoded(key, head)?,
                         None => Loaded { piece: self.view.kernel.empty_piece(self.partition), head: None },
                     };
-                    pieces.push((place, key, theirs.len()..theirs.len() + rows.len(), piece));
-                    theirs.extend_from_slice(rows);
+                    left.push((place, key, all.slice(rows.start, rows.len()), piece));
                     folded.push(None);
                 }
             }
         }
-        // Taken together: of each key's few rows, the arrays would cost more than what is in them.
-        let theirs = self.batch.rows.take(&theirs.into()).map_err(kernel)?;
-        let pieces = pieces.into_iter();
-        let mut left: Vec<_> =
-            pieces.map(|(place, key, rows, piece)| (place, key, theirs.slice(rows.start, rows.len()), piece)).collect();
         self.load(&mut left).await?;
         for (place, key, rows, Loaded { mut piece, head }) in left {
             let before = piece.absorbed();

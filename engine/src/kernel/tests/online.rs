@@ -191,16 +191,13 @@ fn appended(seed: u64) -> (usize, usize) {
         };
         let rows = EventRows { times: times.into(), ..rows.clone() };
         kernel.check_batch(&rows).unwrap();
-        let whole = rows.take(&(0..rows.len() as u32).rev().collect()).unwrap();
         let mut done = 0;
         while done < rows.len() {
             let again = if random.random_range(0..10) == 0 { random.random_range(0..=done.min(5)) } else { 0 };
             let range = done - again..(done + random.random_range(1..5)).min(rows.len());
             done = range.end;
             let head = (!stored.head.is_empty()).then_some(stored.head.as_slice());
-            // They may lie anywhere in their batch.
-            let of_key: Vec<u32> = range.clone().map(|row| (whole.len() - 1 - row) as u32).collect();
-            let appended = kernel.append(head, &whole, &of_key).unwrap();
+            let appended = kernel.append(head, &rows, range.clone()).unwrap();
             let mut piece = match head {
                 Some(head) => kernel.decode_head(rows.partition, head).unwrap(),
                 None => kernel.empty_piece(rows.partition),
