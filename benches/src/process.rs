@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use wait4::Wait4;
 
 /// How often to look at the process itself: what is soon over must be seen all the same.
-const LOOK: Duration = Duration::from_millis(20);
-/// How often to look at its threads and children, for which all of /proc is read: on two cores, more would be a load of its own.
+/// How often to look at it, its threads and its children, for which all of /proc is read: on two cores, more would be a load of its own.
+/// The most that it had between two looks, and all of what is soon over, the kernel says at the end.
 const SAMPLE: Duration = Duration::from_millis(200);
 /// Linux counts CPU time for programs in hundredths of a second, whatever its own clock.
 const TICKS: f64 = 100.0;
@@ -46,55 +48,62 @@ impl Running {
         limit: Duration,
         mut sample: impl FnMut(u64) -> Result<()>,
     ) -> Result<(Option<ExitStatus>, Used)> {
+        let (pid, started) = (self.child.id(), self.started);
         let mut used = Used::default();
-        let mut sampled: Option<Instant> = None;
-        loop {
-            used.peak_rss = used.peak_rss.max(kilobytes(self.child.id(), "VmHWM:"));
-            used.cpu_seconds = used.cpu_seconds.max(cpu_seconds(&format!("/proc/{}/stat", self.child.id())));
-            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE) {
-                sampled = Some(Instant::now());
-                let rss = self.look(&mut used);
-                sample(rss)?;
+        std::thread::scope(|scope| {
+            let (over, ends) = channel();
+            let child = &mut self.child;
+            scope.spawn(move || over.send((child.wait4(), started.elapsed())));
+            let mut looked = look(pid, &mut used);
+            loop {
+                let stopped = sample(looked).err().map(Err).or((started.elapsed() >= limit).then_some(Ok(None)));
+                if let Some(stopped) = stopped {
+                    kill(&tree(pid));
+                    used.seconds = started.elapsed().as_secs_f64();
+                    return stopped.map(|status| (status, used));
+                }
+                if let Ok((ended, after)) = ends.recv_timeout(SAMPLE) {
+                    let ended = ended?;
+                    let cpu = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
+                    used.seconds = after.as_secs_f64();
+                    used.cpu_seconds = used.cpu_seconds.max(cpu);
+                    used.peak_rss = used.peak_rss.max(ended.rusage.maxrss);
+                    return Ok((Some(ended.status), used));
+                }
+                looked = look(pid, &mut used);
             }
-            if let Some(status) = self.child.try_wait()? {
-                used.seconds = self.started.elapsed().as_secs_f64();
-                return Ok((Some(status), used));
-            }
-            if self.started.elapsed() >= limit {
-                used.seconds = self.started.elapsed().as_secs_f64();
-                return Ok((None, used));
-            }
-            std::thread::sleep(LOOK);
-        }
-    }
-
-    /// Adds what can be seen now; returns the memory of now.
-    fn look(&self, used: &mut Used) -> u64 {
-        let (mut rss, mut cpu) = (0, 0.0);
-        for pid in tree(self.child.id()) {
-            rss += kilobytes(pid, "VmRSS:");
-            cpu += cpu_seconds(&format!("/proc/{pid}/stat"));
-        }
-        used.peak_rss = used.peak_rss.max(rss);
-        used.cpu_seconds = used.cpu_seconds.max(cpu);
-        for (thread, seconds) in threads(self.child.id()) {
-            let most = used.threads.entry(thread).or_default();
-            *most = most.max(seconds);
-        }
-        rss
+        })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            let rest = tree(self.child.id());
-            let _ = self.child.kill();
+            kill(&tree(self.child.id()));
             let _ = self.child.wait();
-            let rest = rest.iter().filter(|pid| **pid != self.child.id()).map(u32::to_string);
-            let _ = Command::new("kill").arg("-9").args(rest).stderr(std::process::Stdio::null()).status();
         }
     }
+}
+
+fn kill(processes: &[u32]) {
+    let processes = processes.iter().map(u32::to_string);
+    let _ = Command::new("kill").arg("-9").args(processes).stderr(std::process::Stdio::null()).status();
+}
+
+/// Adds what can be seen now of a process and its children; returns their memory of now.
+fn look(root: u32, used: &mut Used) -> u64 {
+    let (mut rss, mut cpu) = (0, 0.0);
+    for pid in tree(root) {
+        rss += kilobytes(pid, "VmRSS:");
+        cpu += cpu_seconds(&format!("/proc/{pid}/stat"));
+    }
+    used.peak_rss = used.peak_rss.max(rss);
+    used.cpu_seconds = used.cpu_seconds.max(cpu);
+    for (thread, seconds) in threads(root) {
+        let most = used.threads.entry(thread).or_default();
+        *most = most.max(seconds);
+    }
+    rss
 }
 
 /// A process and all that descends from it.
