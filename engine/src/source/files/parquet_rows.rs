@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -20,6 +20,8 @@ use super::rows::{Rows, columnar};
 
 /// Rows that are decoded at once: between threads that wait for each other, fewer wait longer.
 const CHUNK_ROWS: usize = 16_384;
+/// Bytes of a page's header, about, which is read byte by byte.
+const HEADER: usize = 512;
 /// Chunks that the other thread is ahead by, at most: pages, which are unpacked whole, are longer than chunks.
 const AHEAD: usize = 8;
 
@@ -139,10 +141,10 @@ impl Length for Shared {
 }
 
 impl ChunkReader for Shared {
-    type T = ReadFrom;
+    type T = BufReader<ReadFrom>;
 
-    fn get_read(&self, start: u64) -> Result<ReadFrom, ParquetError> {
-        Ok(ReadFrom { file: self.file.clone(), place: start })
+    fn get_read(&self, start: u64) -> Result<BufReader<ReadFrom>, ParquetError> {
+        Ok(BufReader::with_capacity(HEADER, ReadFrom { file: self.file.clone(), place: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
