@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use wait4::Wait4;
 
-/// How often to look at the process itself: what is soon over must be seen all the same.
 /// How often to look at it, its threads and its children, for which all of /proc is read: on two cores, more would be a load of its own.
 /// The most that it had between two looks, and all of what is soon over, the kernel says at the end.
 const SAMPLE: Duration = Duration::from_millis(200);
