@@ -1,8 +1,10 @@
 //! A file that is either whole or not there: Parquet, or CSV.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv;
@@ -142,14 +144,15 @@ impl ParquetFile {
         if batches.is_empty() {
             return Ok(());
         }
-        let columns = encode(&self.encoders, self.groups, &self.schema, &batches).map_err(|e| failed(&self.path, e))?;
+        let (encoders, index) = (&self.encoders, self.groups);
         self.groups += 1;
-        let append = |file: &mut SerializedFileWriter<File>| -> parquet::errors::Result<()> {
+        let file = &mut self.file;
+        let mut write = || -> parquet::errors::Result<()> {
             let mut group = file.next_row_group()?;
-            columns.into_iter().try_for_each(|column| column.append_to_row_group(&mut group))?;
+            encode(encoders, index, &self.schema, &batches, |column| column.append_to_row_group(&mut group))?;
             group.close().map(drop)
         };
-        append(&mut self.file).map_err(|e| failed(&self.path, e))
+        write().map_err(|e| failed(&self.path, e))
     }
 }
 
@@ -163,13 +166,14 @@ pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
     properties.build()
 }
 
-/// The columns of a row group, each encoded by one of several threads.
+/// The columns of a row group, each encoded by one of several threads; `write` gets them in order, each as soon as it is there.
 fn encode(
     encoders: &ArrowRowGroupWriterFactory,
     group: usize,
     schema: &SchemaRef,
     batches: &[RecordBatch],
-) -> parquet::errors::Result<Vec<ArrowColumnChunk>> {
+    mut write: impl FnMut(ArrowColumnChunk) -> parquet::errors::Result<()>,
+) -> parquet::errors::Result<()> {
     let mut writers = encoders.create_column_writers(group)?.into_iter();
     let mut jobs = vec![];
     for (place, field) in schema.fields().iter().enumerate() {
@@ -178,7 +182,7 @@ fn encode(
             batches.first().map_or(Ok(0), |b| compute_leaves(field, b.column(place)).map(|leaves| leaves.len()))?;
         jobs.push((place, writers.by_ref().take(leaves).collect::<Vec<_>>()));
     }
-    let column = |(place, mut writers): (usize, Vec<ArrowColumnWriter>)| {
+    let column = |(place, mut writers): (usize, Vec<ArrowColumnWriter>)| -> parquet::errors::Result<_> {
         for batch in batches {
             for (writer, leaf) in writers.iter_mut().zip(compute_leaves(schema.field(place), batch.column(place))?) {
                 writer.write(&leaf)?;
@@ -187,27 +191,33 @@ fn encode(
         let chunks = writers.into_iter().map(ArrowColumnWriter::close);
         Ok((place, chunks.collect::<parquet::errors::Result<Vec<_>>>()?))
     };
-    // The spine's own come first: keys and instants differ most, and take longest.
-    jobs.reverse();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
-    let (jobs, done) = (Mutex::new(jobs), Mutex::new(vec![]));
+    let (jobs, (done, encoded)) = (Mutex::new(jobs.into_iter()), channel());
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
+            let (done, jobs, column) = (done.clone(), &jobs, &column);
+            scope.spawn(move || {
                 // A lock is poisoned by a panic, which the scope passes on.
-                while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.pop()) {
-                    let chunks = column(job);
-                    if let Ok(mut done) = done.lock() {
-                        done.push(chunks);
+                while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.next()) {
+                    if done.send(column(job)).is_err() {
+                        // Another column failed.
+                        return;
                     }
                 }
             });
         }
-    });
-    let done = done.into_inner().unwrap_or_default();
-    let mut chunks = done.into_iter().collect::<parquet::errors::Result<Vec<(usize, Vec<ArrowColumnChunk>)>>>()?;
-    chunks.sort_by_key(|(place, _)| *place);
-    Ok(chunks.into_iter().flat_map(|(_, chunks)| chunks).collect())
+        drop(done);
+        let (mut waiting, mut next) = (BTreeMap::new(), 0);
+        for column in encoded {
+            let (place, chunks) = column?;
+            waiting.insert(place, chunks);
+            while let Some(chunks) = waiting.remove(&next) {
+                chunks.into_iter().try_for_each(&mut write)?;
+                next += 1;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The unfinished file; gone when dropped, unless it was renamed.
