@@ -65,10 +65,10 @@ pub fn rate(number: u64, seconds: f64) -> u64 {
     (number as f64 / seconds.max(1e-6)) as u64
 }
 
-/// `, 12 s left`, after so many seconds, if so much is done and not all; nothing before it can be told.
+/// `, 12 s left`, after so many seconds, if so much is done; nothing before it can be told.
 pub fn left(part: f64, seconds: f64) -> String {
     match part {
-        0.005..1.0 => format!(", {:.0} s left", seconds * (1.0 - part) / part),
+        0.005.. => format!(", {:.0} s left", seconds * (1.0 / part - 1.0).max(0.0)),
         _ => String::new(),
     }
 }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!([1, 2].map(|n| counted(n, "view")), ["1 view", "2 views"]);
         assert_eq!([999, 3_400_000].map(bytes), ["999 B", "3.4 MB"]);
         assert_eq!(rate(10, 2.0), 5);
-        assert_eq!([0.0, 0.25, 1.0].map(|part| left(part, 3.0)), ["", ", 9 s left", ""]);
+        assert_eq!([0.0, 0.25, 1.0].map(|part| left(part, 3.0)), ["", ", 9 s left", ", 0 s left"]);
     }
 
     #[test]
