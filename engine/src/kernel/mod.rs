@@ -37,6 +37,7 @@ mod interval;
 pub mod key;
 mod needs;
 mod piece;
+mod prefix;
 mod results;
 mod rows;
 mod slide;

@@ -2,26 +2,24 @@
 //!
 //! Guarantee: after any moves a slider gives what a fold of the range from nothing gives, bit for bit. Sums, counts and
 //! moments are exact, so that taking out leaves no trace; the least and the greatest are rows of a queue; distinct values are
-//! counted; the first and the last are rows. A sum of one or two doubles is what the machine adds, since that is rounded once too.
+//! counted; the first and the last are rows. Most sums of doubles need no slider: see [`super::prefix`].
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::Float64Type;
 
 use super::KernelError;
 use super::fold::value::{Native, Value, ValueKind, dispatch_bytes, dispatch_primitive, value_at, value_kind};
 use super::fold::{Finish, FloatSum, Fold, Input, Kind, State, for_each};
+use super::prefix::Prefix;
 
 /// One fold over one frame, on its way through timelines. Both ends of the range only move on within a timeline.
 #[derive(Debug)]
 pub(super) struct Slider {
     range: Range<usize>,
     held: Held,
-    /// The sum and the count of a range of doubles, once they are known.
-    sum: Option<(f64, u64)>,
 }
 
 #[derive(Debug)]
@@ -47,6 +45,8 @@ pub(super) struct Shared {
     /// For DISTINCT: the number of each row's value, from 0, and how many there are.
     codes: Vec<u32>,
     distinct: usize,
+    /// For sums of doubles, where they can be had so.
+    pub prefix: Option<Prefix>,
 }
 
 impl Slider {
@@ -58,13 +58,11 @@ impl Slider {
             Kind::First | Kind::Last => Held::Row(None),
             _ => Held::State(fold.empty()),
         };
-        Slider { range: 0..0, held, sum: None }
+        Slider { range: 0..0, held }
     }
 
     pub fn slide(&mut self, fold: &Fold, input: &Input, shared: &Shared, to: Range<usize>) {
-        self.sum = few(fold, input, &to);
-        // What is known is left behind: the state goes on from there when it is needed.
-        if self.range == to || self.sum.is_some() {
+        if self.range == to {
             return;
         }
         let from = std::mem::replace(&mut self.range, to.clone());
@@ -132,13 +130,10 @@ impl Slider {
     }
 
     /// A sum or an average of doubles, or a variance.
-    pub fn double(&mut self, finish: &Finish) -> Option<f64> {
+    pub fn double(&self, finish: &Finish) -> Option<f64> {
         match (&self.held, finish) {
             (Held::State(State::Moments(moments)), Finish::Variance { sample, root }) => moments.double(*sample, *root),
-            (Held::State(State::Float(held)), finish) => {
-                let (sum, count) = *self.sum.get_or_insert_with(|| (held.sum.value(), held.count));
-                FloatSum::double(sum, count, finish)
-            }
+            (Held::State(State::Float(held)), finish) => FloatSum::double(held.sum.value(), held.count, finish),
             _ => None,
         }
     }
@@ -150,25 +145,9 @@ impl Slider {
                 let values = held.values.iter().find(|(held, _)| held == kind);
                 values.map_or(Ok(None), |(_, values)| values.finish(inner))
             }
-            (Held::Distinct(held), _) => Ok(Some(Value::Int(i128::from(held.distinct)))),
             _ => Ok(None),
         }
     }
-}
-
-/// The sum of doubles so few that adding them rounds once, and how many they are. Zero is `+0.0`; what isn't finite is left to the state.
-fn few(fold: &Fold, input: &Input, rows: &Range<usize>) -> Option<(f64, u64)> {
-    if fold.kind != Kind::Float || input.mask.is_some() || rows.len() > 2 {
-        return None;
-    }
-    let values = input.args.first()?.as_primitive_opt::<Float64Type>()?.values();
-    let sum = match values.get(rows.clone())? {
-        [] => 0.0,
-        [one] => *one,
-        [one, two] => one + two,
-        _ => return None,
-    };
-    sum.is_finite().then_some((sum + 0.0, rows.len() as u64))
 }
 
 /// Lets rows into a queue: whatever they beat can't be the best again, since it leaves before them.
@@ -251,8 +230,11 @@ impl Distinct {
 
 impl Shared {
     pub fn new(fold: &Fold, input: &Input) -> Self {
-        match input.args.first() {
-            Some(column) if fold.kind == Kind::Distinct => codes(column, input),
+        match (fold.kind, input.args.first()) {
+            (Kind::Distinct, Some(column)) => codes(column, input),
+            (Kind::Float | Kind::Moments, _) => {
+                Shared { prefix: Prefix::new(input, fold.kind == Kind::Moments), ..Shared::default() }
+            }
             _ => Shared::default(),
         }
     }
@@ -294,5 +276,5 @@ fn codes(column: &ArrayRef, input: &Input) -> Shared {
     let distinct = dispatch_primitive!(column.data_type(), primitive, {
         dispatch_bytes!(column, bytes, number!(Option<Value>, |row| value_at(column, row)))
     });
-    Shared { codes, distinct }
+    Shared { codes, distinct, prefix: None }
 }

@@ -1,7 +1,7 @@
 //! Many keys' timelines in one set of columns, for reads offline.
 //!
-//! Guarantees: each key's rows stand together, ascending by (event time, partition, offset), and each event is there once: as in a
-//! timeline that is read online. Nothing is sorted that comes in order.
+//! Guarantees: each key's rows stand together, ascending by (event time, partition, offset), those of one place as they came, and each
+//! event is there once: as in a timeline that is read online. Nothing is sorted that comes in order.
 
 use std::ops::Range;
 

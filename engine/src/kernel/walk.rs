@@ -149,6 +149,13 @@ impl Walk {
         plans: &mut [(usize, &Finish, &mut Results)],
     ) -> Result<(), (usize, usize, KernelError)> {
         let (fold, Walked { input, shared, as_it_came }) = (&self.kernel.folds[cell.fold], &self.folds[cell.fold]);
+        if let Some(prefix) = &shared.prefix {
+            for (_, finish, results) in plans {
+                let Results::Doubles(doubles) = results else { continue };
+                covers.iter().for_each(|rows| doubles.append_option(prefix.double(range(rows), finish)));
+            }
+            return Ok(());
+        }
         let mut slider = Slider::new(fold, shared, plans.iter().map(|(_, finish, _)| *finish));
         let came = |row: u32| if *as_it_came { self.timelines.order()[row as usize] } else { row };
         for (question, rows) in covers.iter().enumerate() {

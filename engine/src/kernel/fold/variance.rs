@@ -59,15 +59,23 @@ impl Moments {
         self.squares.merge(&other.squares);
     }
 
-    /// NULL on no rows, and for a sample of one; the population variance of one row is 0, whatever the row.
     pub fn double(&self, sample: bool, root: bool) -> Option<f64> {
-        let variance = match (self.count, sample) {
+        let spread = || match self.sum.is_finite() {
+            true => spread(self.count, &self.squares, &self.sum),
+            false => (f64::NAN, 0),
+        };
+        Self::variance(self.count, sample, root, spread)
+    }
+
+    /// From `n·Σx² − (Σx)²`, as a double and a power of two. NULL on no rows, and for a sample of one; the population variance of one row is
+    /// 0, whatever the row.
+    pub fn variance(count: u64, sample: bool, root: bool, spread: impl FnOnce() -> (f64, i32)) -> Option<f64> {
+        let variance = match (count, sample) {
             (0, _) | (1, true) => return None,
             (1, false) => 0.0,
-            _ if !self.sum.is_finite() => f64::NAN,
             (count, _) => {
                 let degrees = if sample { count - 1 } else { count };
-                let (numerator, exponent) = spread(count, &self.squares, &self.sum);
+                let (numerator, exponent) = spread();
                 let variance = numerator / (count as f64 * degrees as f64);
                 // In two steps: one power of two may be out of range where the variance is not.
                 variance * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
