@@ -25,7 +25,7 @@ use tidemark_engine::plan::{FeatureView, Project};
 use tidemark_engine::platform::{Folder, event_table};
 
 use crate::build::{read, unknown};
-use crate::output::properties;
+use crate::encoding::properties;
 use crate::{Error, Result};
 
 const FINGERPRINT: &str = "tidemark.view.fingerprint";
@@ -251,7 +251,7 @@ impl Job {
         metadata.extend(read(source, past));
         let schema = snapshot_schema(&self.view);
         let encode = || -> parquet::errors::Result<Vec<u8>> {
-            let mut writer = ArrowWriter::try_new(vec![], schema.clone(), Some(properties(&schema)))?;
+            let mut writer = ArrowWriter::try_new(vec![], schema.clone(), Some(properties(&schema, &rows)))?;
             rows.iter().try_for_each(|batch| writer.write(batch))?;
             metadata.into_iter().for_each(|(key, value)| writer.append_key_value_metadata(KeyValue::new(key, value)));
             writer.into_inner()

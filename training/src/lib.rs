@@ -9,6 +9,7 @@
 mod backfill;
 mod build;
 mod diff;
+mod encoding;
 mod error;
 mod folder;
 mod output;

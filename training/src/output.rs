@@ -14,12 +14,10 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
-use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::KeyValue;
-use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::writer::SerializedFileWriter;
-use datafusion::parquet::schema::types::ColumnPath;
 
+use crate::encoding::properties;
 use crate::folder::{Folder, Part, Partitioning};
 use crate::{Error, Result};
 
@@ -101,8 +99,9 @@ const GROUP: usize = 131_072;
 pub struct ParquetFile {
     path: PathBuf,
     draft: Draft,
-    file: SerializedFileWriter<File>,
-    encoders: ArrowRowGroupWriterFactory,
+    file: File,
+    /// Opened when there are rows by which to tell how to write.
+    writer: Option<(SerializedFileWriter<File>, ArrowRowGroupWriterFactory)>,
     schema: SchemaRef,
     metadata: Metadata,
     waiting: Vec<RecordBatch>,
@@ -114,9 +113,7 @@ impl ParquetFile {
     /// With `metadata` in its footer, and the number of rows.
     pub fn create(path: &Path, schema: SchemaRef, metadata: Metadata) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
-        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)));
-        let (file, encoders) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(path, e))?;
-        Ok(Self { path: path.into(), draft, file, encoders, schema, metadata, waiting: vec![], groups: 0, rows: 0 })
+        Ok(Self { path: path.into(), draft, file, writer: None, schema, metadata, waiting: vec![], groups: 0, rows: 0 })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -132,11 +129,12 @@ impl ParquetFile {
     pub fn finish(mut self) -> Result<(u64, u64)> {
         self.write_group()?;
         self.metadata.push(("tidemark.rows".to_owned(), self.rows.to_string()));
+        let (mut writer, _) = self.opened(&[])?;
         for (key, value) in self.metadata {
-            self.file.append_key_value_metadata(KeyValue::new(key, value));
+            writer.append_key_value_metadata(KeyValue::new(key, value));
         }
-        let file = self.file.into_inner().map_err(|e| failed(&self.path, e))?;
-        Ok((self.rows, self.draft.finish(&self.path, file)?))
+        writer.finish().map_err(|e| failed(&self.path, e))?;
+        Ok((self.rows, self.draft.finish(&self.path, self.file)?))
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -144,26 +142,28 @@ impl ParquetFile {
         if batches.is_empty() {
             return Ok(());
         }
-        let (encoders, index) = (&self.encoders, self.groups);
+        let (mut writer, encoders) = self.opened(&batches)?;
+        let index = self.groups;
         self.groups += 1;
-        let file = &mut self.file;
         let mut write = || -> parquet::errors::Result<()> {
-            let mut group = file.next_row_group()?;
-            encode(encoders, index, &self.schema, &batches, |column| column.append_to_row_group(&mut group))?;
+            let mut group = writer.next_row_group()?;
+            encode(&encoders, index, &self.schema, &batches, |column| column.append_to_row_group(&mut group))?;
             group.close().map(drop)
         };
-        write().map_err(|e| failed(&self.path, e))
+        write().map_err(|e| failed(&self.path, e))?;
+        self.writer = Some((writer, encoders));
+        Ok(())
     }
-}
 
-/// How files are written.
-pub(crate) fn properties(schema: &SchemaRef) -> WriterProperties {
-    let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
-    for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-        // Doubles are rarely the same: looking each up in a dictionary is time spent for nothing.
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+    /// Takes the writer, which is put back after use; what failed is not.
+    fn opened(&mut self, rows: &[RecordBatch]) -> Result<(SerializedFileWriter<File>, ArrowRowGroupWriterFactory)> {
+        if let Some(writer) = self.writer.take() {
+            return Ok(writer);
+        }
+        let file = self.file.try_clone().map_err(|e| failed(&self.path, e))?;
+        let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties(&self.schema, rows)));
+        writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(&self.path, e))
     }
-    properties.build()
 }
 
 /// The columns of a row group, each encoded by one of several threads; `write` gets them in order, each as soon as it is there.
