@@ -10,7 +10,7 @@ use serde_json::json;
 use tidemark_engine::plan::Project;
 use tidemark_training::{Backfill, Step, backfill};
 
-use crate::console::{Progress, bytes, count, counted, left, rate};
+use crate::console::{Progress, bytes, count, counted, left, print, rate, tell};
 use crate::settings::Settings;
 use crate::training_set::{Lacking, check_archive};
 use crate::{load, run, services};
@@ -94,21 +94,18 @@ async fn snapshots(
     let seconds = made.elapsed.as_secs_f64();
     if settings.json {
         let (dates, there, rows, size) = (made.dates, made.there, made.rows, made.bytes);
-        println!(
-            "{}",
-            json!({"event": "finished", "dates": dates, "there": there, "rows": rows, "bytes": size, "seconds": seconds})
-        );
+        let said = json!({"event": "finished", "dates": dates, "there": there, "rows": rows, "bytes": size, "seconds": seconds});
+        print(&said.to_string())
     } else {
-        println!(
+        print(&format!(
             "{}: {} made, {} there already; {} rows, {} in {seconds:.1} s",
             args.view,
             counted(made.dates, "date"),
             made.there,
             count(made.rows),
             bytes(made.bytes)
-        );
+        ))
     }
-    Ok(())
 }
 
 /// What is seen while dates are made: a bar on a terminal, a line a date elsewhere, events for programs.
@@ -131,14 +128,15 @@ impl Dates {
             Step::Begun { dates, there } => {
                 self.dates = *dates;
                 if self.json {
-                    println!("{}", json!({"event": "begun", "dates": dates, "there": there}));
+                    tell(&json!({"event": "begun", "dates": dates, "there": there}).to_string());
                 }
             }
             Step::Made { date, rows, bytes: size } => {
                 self.done += 1;
                 self.rows += rows;
                 if self.json {
-                    println!("{}", json!({"event": "made", "date": date.to_string(), "rows": rows, "bytes": size}));
+                    let said = json!({"event": "made", "date": date.to_string(), "rows": rows, "bytes": size});
+                    tell(&said.to_string());
                 } else if !stderr().is_terminal() {
                     eprintln!("{date}: {} rows, {}; {}", count(*rows), bytes(*size), self.rest());
                 }

@@ -28,6 +28,13 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// As [`print`], of work that goes on whether or not it can be said.
+pub fn tell(text: &str) {
+    if let Err(error) = print(text) {
+        tracing::warn!("{error:#}");
+    }
+}
+
 /// An error as a person reads it: what failed, then each cause that isn't already said.
 pub fn message(error: &anyhow::Error) -> String {
     if let Some(definitions @ ProjectError::Definitions(_)) = error.downcast_ref::<ProjectError>() {

@@ -12,7 +12,7 @@ use tidemark_engine::platform;
 use tidemark_engine::stream::{Done, Folded};
 use tidemark_training::view;
 
-use crate::console::{Progress, count, left, rate};
+use crate::console::{Progress, count, left, print, rate, tell};
 use crate::settings::Settings;
 use crate::training_set::{Lacking, check_archive};
 
@@ -56,14 +56,11 @@ pub async fn run(
     if settings.json {
         let offsets: serde_json::Map<_, _> =
             loaded.iter().map(|(partition, (from, to))| (partition.to_string(), json!([from, to]))).collect();
-        println!(
-            "{}",
-            json!({"event": "loaded", "view": name, "events": events, "seconds": seconds, "offsets": offsets})
-        );
+        let said = json!({"event": "loaded", "view": name, "events": events, "seconds": seconds, "offsets": offsets});
+        print(&said.to_string())
     } else {
-        println!("{name}: {} events into the online store in {seconds:.1} s", count(events));
+        print(&format!("{name}: {} events into the online store in {seconds:.1} s", count(events)))
     }
-    Ok(())
 }
 
 /// What is seen while a view is loaded: a bar on a terminal, now and then a line elsewhere, events for programs.
@@ -85,11 +82,8 @@ impl<'a> Shown<'a> {
     fn show(&mut self, Done { all, read, folded }: Done) {
         let seconds = self.since.elapsed().as_secs_f64();
         if self.json {
-            println!(
-                "{}",
-                json!({"event": "loading", "view": self.view, "events": all, "read": read, "folded": folded, "seconds": seconds})
-            );
-            return;
+            let said = json!({"event": "loading", "view": self.view, "events": all, "read": read, "folded": folded, "seconds": seconds});
+            return tell(&said.to_string());
         }
         // To read an event and to fold it are about as much work.
         let part = (read + folded) as f64 / (2 * all).max(1) as f64;

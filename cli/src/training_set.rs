@@ -12,7 +12,7 @@ use tidemark_engine::catalog::Source;
 use tidemark_engine::platform::{Folder, behind};
 use tidemark_training::{Format, Options, Part, Request, build, diff, service};
 
-use crate::console::{bytes, count, counted};
+use crate::console::{bytes, count, counted, print};
 use crate::run;
 use crate::settings::Settings;
 
@@ -103,9 +103,9 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             }
             None => said["file"] = json!(out),
         }
-        println!("{said}");
+        print(&said.to_string())?;
     } else {
-        println!(
+        print(&format!(
             "{}: {}{} rows, {} columns, {} in {:.1} s{}",
             out.display(),
             match done.parts.len() {
@@ -121,7 +121,7 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             } else {
                 String::new()
             }
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -130,15 +130,13 @@ pub async fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
 fn explain(settings: &Settings, a: &Path, b: &Path) -> Result<ExitCode> {
     let found = diff(a, b)?;
     if settings.json {
-        println!(
-            "{}",
-            json!({"a": a, "b": b, "differences": found.iter().map(ToString::to_string).collect::<Vec<_>>()})
-        );
+        let differences: Vec<String> = found.iter().map(ToString::to_string).collect();
+        print(&json!({"a": a, "b": b, "differences": differences}).to_string())?;
     } else if found.is_empty() {
-        println!("A {} and B {} are the same", a.display(), b.display());
+        print(&format!("A {} and B {} are the same", a.display(), b.display()))?;
     } else {
-        println!("A {}\nB {}", a.display(), b.display());
-        found.iter().for_each(|difference| println!("{difference}"));
+        print(&format!("A {}\nB {}", a.display(), b.display()))?;
+        found.iter().try_for_each(|difference| print(&difference.to_string()))?;
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
