@@ -44,7 +44,7 @@ impl Joined {
         views: &[Arc<FeatureView>],
         spine_columns: &Schema,
         spine: &[RecordBatch],
-        events: Vec<Vec<RecordBatch>>,
+        (events, in_order): (Vec<Vec<RecordBatch>>, bool),
         rows: usize,
     ) -> Result<Self> {
         let key_fields = views.first().map(|view| view.key_fields()).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Joined {
         let order = UInt32Array::from(order);
         let mut walks = vec![];
         for (view, events) in views.iter().zip(&events) {
-            let events = keyed(view, events, &mut numbers)?;
+            let events = keyed(view, events, in_order, &mut numbers)?;
             let failed = |e| exec_datafusion_err!("view {}: {e}", view.name);
             let timelines = view.kernel.timelines(events, count).map_err(failed)?;
             walks.push(view.kernel.walk(timelines).map_err(failed)?);

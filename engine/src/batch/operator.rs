@@ -7,13 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, lit};
-use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{
     ChildFilterDescription, ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
@@ -27,6 +28,7 @@ use datafusion::physical_plan::{
 use super::node::on;
 use super::run::Run;
 use crate::plan::FeatureView;
+use crate::source::{OFFSET, PARTITION};
 
 /// Batches that may wait for who reads them.
 const WAITING: usize = 4;
@@ -81,13 +83,27 @@ impl PointInTimeExec {
         let name = &self.views.first()?.source.timestamp;
         Some(Arc::new(Column::new_with_schema(name, &self.events.schema()).ok()?))
     }
+
+    /// Whether all events come in the order of their places, as those of one reader may.
+    fn in_order(&self) -> bool {
+        let schema = self.events.schema();
+        let column = |name| Column::new_with_schema(name, &schema).map(|column| Arc::new(column) as _);
+        let place: Result<Vec<_>> = [PARTITION, OFFSET].into_iter().map(column).collect();
+        let events = self.events.properties();
+        events.output_partitioning().partition_count() == 1
+            && place.is_ok_and(|place| {
+                let place = place.into_iter().map(|column| PhysicalSortExpr::new(column, SortOptions::default()));
+                events.equivalence_properties().ordering_satisfy(place).unwrap_or(false)
+            })
+    }
 }
 
 impl DisplayAs for PointInTimeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         let views: Vec<&str> = self.views.iter().map(|view| view.name.as_str()).collect();
         let on = on(&self.views, &self.keys);
-        write!(f, "PointInTimeExec: views=[{}], on=[{on}], as_of={}", views.join(", "), self.instant)
+        write!(f, "PointInTimeExec: views=[{}], on=[{on}], as_of={}", views.join(", "), self.instant)?;
+        if self.in_order() { f.write_str(", events=in order") } else { Ok(()) }
     }
 }
 
@@ -124,9 +140,9 @@ impl ExecutionPlan for PointInTimeExec {
         vec![false, false]
     }
 
-    /// Events are read by as many tasks as there are partitions of them.
+    /// Events are read by as many tasks as there are partitions of them; to lose their order for more of them is no gain.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false, true]
+        vec![false, !self.in_order()]
     }
 
     fn replace_children(
@@ -152,6 +168,7 @@ impl ExecutionPlan for PointInTimeExec {
         }
         let spine = self.spine.execute(0, context.clone())?;
         let run = Run {
+            in_order: self.in_order(),
             events: self.events.clone(),
             views: self.views.clone(),
             keys: self.keys.clone(),

@@ -146,7 +146,10 @@ impl ExecutionPlan for SpineOrderExec {
             let rows: Arc<Vec<RecordBatch>> = Arc::new(input.try_collect().await?);
             let of = rows.clone();
             let ordered = spawn_blocking(move || ordered(&of, row, AT_ONCE)).await.map_err(ended)??;
-            let parts = stream::iter(ordered).then(move |part| gathered(schema.clone(), rows.clone(), Arc::new(part)));
+            let parts = stream::iter(ordered).then(move |part| {
+                let (schema, rows) = (schema.clone(), rows.clone());
+                async move { spawn_blocking(move || gathered(schema, &rows, &part)).await.map_err(ended)? }
+            });
             Ok::<_, DataFusionError>(parts)
         };
         let rows = stream::once(in_order).try_flatten();
@@ -199,12 +202,13 @@ fn ordered(rows: &[RecordBatch], row: usize, at_once: usize) -> Result<Vec<Part>
     Ok(parts)
 }
 
-async fn gathered(schema: SchemaRef, rows: Arc<Vec<RecordBatch>>, part: Arc<Part>) -> Result<RecordBatch> {
-    let column = move |column: usize| {
+fn gathered(schema: SchemaRef, rows: &[RecordBatch], part: &Part) -> Result<RecordBatch> {
+    let column = |column: usize| {
         let parts: Vec<_> = rows.iter().map(|rows| rows.column(column).as_ref()).collect();
         scatter(&parts, &part.named, part.rows)
     };
-    Ok(RecordBatch::try_new(schema.clone(), side_by_side(schema.fields().len(), column).await?)?)
+    let columns = side_by_side(schema.fields().len(), column)?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 fn ended(error: tokio::task::JoinError) -> DataFusionError {
@@ -241,7 +245,7 @@ mod tests {
             let batches = Arc::new(batches);
             let mut found = vec![];
             for part in ordered(&batches, 1, at_once).unwrap() {
-                let rows = gathered(schema.clone(), batches.clone(), Arc::new(part)).await.unwrap();
+                let rows = gathered(schema.clone(), &batches, &part).unwrap();
                 assert!(rows.num_rows() <= at_once);
                 let texts = rows.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned));
                 found.extend(rows.column(1).as_primitive::<Int64Type>().values().iter().copied().zip(texts));

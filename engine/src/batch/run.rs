@@ -25,7 +25,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::horizon::Held;
 use super::join::Joined;
-use super::sides::{EventSide, SpineSide, Wanted, spine_schema, whole};
+use super::sides::{EventSide, SpineSide, Wanted, events_schema, spine_schema, whole};
 use crate::buckets::{BUCKETS, Bucket, Buckets, DEPTHS, hashes};
 use crate::offline::HISTORY_EXEC;
 use crate::plan::FeatureView;
@@ -33,6 +33,8 @@ use crate::plan::FeatureView;
 /// What a join runs with.
 pub(super) struct Run {
     pub events: Arc<dyn ExecutionPlan>,
+    /// They come in the order of their places, all from one task.
+    pub in_order: bool,
     pub views: Vec<Arc<FeatureView>>,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub instant: Arc<dyn PhysicalExpr>,
@@ -75,6 +77,7 @@ impl Run {
         let work = Arc::new(Work {
             buckets: Mutex::new(shared_out(spine, events, 0)),
             views: self.views,
+            in_order: self.in_order,
             spine_schema,
             schema: self.schema,
             output,
@@ -109,9 +112,9 @@ impl Run {
         for (partition, mut events) in streams.into_iter().enumerate() {
             let side = |view: &Arc<FeatureView>| {
                 let room = (SpillMetrics::new(&self.metrics, partition), Arc::clone(&memory));
-                EventSide::new(view, &wanted, &self.context, room)
+                EventSide::new(view, &wanted, self.in_order, &self.context, room)
             };
-            let mut sides: Vec<EventSide> = self.views.iter().map(side).collect();
+            let mut sides = self.views.iter().map(side).collect::<Result<Vec<_>>>()?;
             let first = self.views.first().cloned();
             let metrics = BaselineMetrics::new(&self.metrics, partition);
             tasks.spawn(async move {
@@ -147,6 +150,8 @@ struct Work {
     /// The fullest is last.
     buckets: Mutex<Vec<Pair>>,
     views: Vec<Arc<FeatureView>>,
+    /// A bucket's events lie in the order of their places.
+    in_order: bool,
     spine_schema: SchemaRef,
     schema: SchemaRef,
     output: Output,
@@ -184,7 +189,7 @@ impl Work {
             }
             let joined = {
                 let _timer = self.metrics.elapsed_compute().timer();
-                Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, events, self.rows)?)
+                Arc::new(Joined::new(&self.views, &self.spine_schema, &spine, (events, self.in_order), self.rows)?)
             };
             drop(spine);
             // The parts of a hot key are shared out too, but not more than can be at work.
@@ -212,7 +217,7 @@ impl Work {
         let spine = again(vec![pair.spine], own..own + keys.len(), into).await?;
         let mut events: Vec<Vec<Bucket>> = vec![];
         for (view, parts) in self.views.iter().zip(pair.events) {
-            let into = buckets(view.rows_schema());
+            let into = buckets(events_schema(view, self.in_order)?);
             events.push(again(parts, 0..keys.len(), into).await?);
         }
         let mut pairs = shared_out(spine, vec![events], depth);

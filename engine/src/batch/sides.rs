@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch};
 use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -151,6 +151,8 @@ pub(super) fn row_number(rows: &RecordBatch, row: usize) -> Option<usize> {
 pub(super) struct EventSide {
     view: Arc<FeatureView>,
     wanted: Arc<Wanted>,
+    /// Of the view's rows, the columns that lie in a bucket.
+    kept: Vec<usize>,
     buckets: Buckets,
 }
 
@@ -158,11 +160,12 @@ impl EventSide {
     pub fn new(
         view: &Arc<FeatureView>,
         wanted: &Arc<Wanted>,
+        in_order: bool,
         context: &TaskContext,
         (metrics, memory): (SpillMetrics, Arc<MemoryReservation>),
-    ) -> Self {
-        let buckets = Buckets::new(view.rows_schema(), context, metrics, Some(memory));
-        Self { view: view.clone(), wanted: wanted.clone(), buckets }
+    ) -> Result<Self> {
+        let buckets = Buckets::new(events_schema(view, in_order)?, context, metrics, Some(memory));
+        Ok(Self { view: view.clone(), wanted: wanted.clone(), kept: kept(view, in_order), buckets })
     }
 
     /// Takes source events: all columns of the source.
@@ -179,7 +182,7 @@ impl EventSide {
                 && self.wanted.keys.may_hold(hash)
                 && nulls.iter().all(|key| key.is_valid(row as usize))
         };
-        self.buckets.push(rows, (0u32..).zip(hashes).filter(wanted))
+        self.buckets.push(rows.project(&self.kept)?, (0u32..).zip(hashes).filter(wanted))
     }
 
     pub fn finish(self) -> Result<Vec<Bucket>> {
@@ -202,9 +205,32 @@ pub(super) fn whole(view: &FeatureView, events: &RecordBatch) -> Result<RecordBa
     batch(nullable(&source), columns, events.num_rows())
 }
 
-/// A view's rows, as they lie in a bucket, with the numbers of their keys.
-pub(super) fn keyed(view: &FeatureView, events: &[RecordBatch], numbers: &mut Numbers) -> Result<KeyedRows> {
+/// A view's rows as they lie in a bucket. Where all events come in the order of their places, that order is enough: rows stay in it.
+pub(super) fn events_schema(view: &FeatureView, in_order: bool) -> Result<SchemaRef> {
+    Ok(Arc::new(view.rows_schema().project(&kept(view, in_order))?))
+}
+
+fn kept(view: &FeatureView, in_order: bool) -> Vec<usize> {
+    let columns = 0..view.rows_schema().fields().len();
+    columns.filter(|column| !in_order || !view.places().contains(column)).collect()
+}
+
+/// A view's rows from a bucket, with the numbers of their keys.
+pub(super) fn keyed(
+    view: &FeatureView,
+    events: &[RecordBatch],
+    in_order: bool,
+    numbers: &mut Numbers,
+) -> Result<KeyedRows> {
+    let rows = concat_batches(&events_schema(view, in_order)?, events)?;
+    let n = rows.num_rows();
+    let mut columns = rows.columns().to_vec();
+    if in_order {
+        // One place for all: rows of the same time stay as they are.
+        let place: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![0; n])), Arc::new(Int64Array::from(vec![0; n]))];
+        columns.splice(view.places().start..view.places().start, place);
+    }
     let ViewRows { keys, times, partitions, offsets, ids, columns, .. } =
-        view.rows_of(&concat_batches(&view.rows_schema(), events)?)?;
+        view.rows_of(&batch(view.rows_schema(), columns, n)?)?;
     Ok(KeyedRows { keys: numbers.of(&keys)?, times, partitions, offsets, ids, columns })
 }

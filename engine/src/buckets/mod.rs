@@ -5,13 +5,16 @@
 
 mod scatter;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
-use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -20,7 +23,6 @@ use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::spill::spill_pool::{SpillPoolSink, spsc_channel};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use tokio::task::spawn_blocking;
 
 pub(crate) use self::scatter::scatter;
 
@@ -41,21 +43,23 @@ pub(crate) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
 }
 
 /// What is made for each of so many columns, by as many threads at once as there are cores: more take memory, each its own, and gain nothing.
-pub(crate) async fn side_by_side<T, F>(columns: usize, make: F) -> Result<Vec<T>>
-where
-    T: Send + 'static,
-    F: Fn(usize) -> Result<T> + Send + Sync + 'static,
-{
-    let make = Arc::new(make);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let made = stream::iter(0..columns).map(|column| {
-        let make = Arc::clone(&make);
-        async move {
-            let made = spawn_blocking(move || make(column)).await;
-            made.map_err(|e| exec_datafusion_err!("column {column} wasn't made, its task was ended: {e}"))?
+pub(crate) fn side_by_side<T: Send>(columns: usize, make: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let columns = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|n| *n < columns);
+        columns.map(|column| (column, make(column))).collect::<Vec<_>>()
+    };
+    let mut made = thread::scope(|scope| {
+        let others: Vec<_> = (1..cores.min(columns)).map(|_| scope.spawn(some)).collect();
+        let mut made = some();
+        for other in others {
+            made.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
+        made
     });
-    made.buffered(cores).try_collect().await
+    made.sort_unstable_by_key(|(column, _)| *column);
+    made.into_iter().map(|(_, made)| made).collect()
 }
 
 /// So many bytes of memory for all who share it; what they need beyond it they write to temporary files.
@@ -179,11 +183,11 @@ impl Buckets {
             let place = &mut next[*bucket as usize];
             *bucket = std::mem::replace(place, *place + 1);
         }
-        let columns = (0..self.schema.fields().len()).map(|column| {
+        let column = |column: usize| {
             let parts: Vec<_> = self.waiting.iter().map(|rows| rows.column(column).as_ref()).collect();
             scatter(&parts, &self.named, self.rows)
-        });
-        let shared = RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?)?;
+        };
+        let shared = RecordBatch::try_new(self.schema.clone(), side_by_side(self.schema.fields().len(), column)?)?;
         self.waiting.clear();
         self.named.clear();
         let bytes = shared.get_array_memory_size();

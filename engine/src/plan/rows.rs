@@ -3,6 +3,7 @@
 //! Guarantee: an event that can't be evaluated (a failed cast, a division by zero) is left out by itself, with its
 //! reason; the other events of the batch are not touched. Online and offline call this same function.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
@@ -106,6 +107,11 @@ impl FeatureView {
         let columns = spec.event_id.iter().chain(&spec.columns).map(|f| f.data_type().clone()).enumerate();
         let columns = columns.map(|(i, data_type)| Field::new(format!("column_{i}"), data_type, true));
         Arc::new(Schema::new(self.key_fields().into_iter().chain(place).chain(columns).collect::<Vec<_>>()))
+    }
+
+    /// Which columns of [`FeatureView::rows_schema`] are partition and offset.
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.keys.len() + 1..self.keys.len() + 3
     }
 
     /// What [`ViewRows::into_batch`] made a batch.

@@ -1,6 +1,6 @@
 //! A files source's events as a DataFusion table.
 //!
-//! Guarantees: the events that the stream reads, with the same places, and no others: what it rejects is left out. A file that
+//! Guarantees: the events that the stream reads, with the same places and in their order, and no others: what it rejects is left out. A file that
 //! has changed since or is gone is an error. Files are read while the plan runs, and of Parquet only the columns that it wants.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, col};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::catalog::Source;
 use crate::source::files::FilesConfig;
-use crate::source::{FileSource, SourceError, event_schema};
+use crate::source::{FileSource, OFFSET, PARTITION, SourceError, event_schema};
 
 /// Rows that are read at once, as many as are decoded at once.
 const ROWS: usize = 16_384;
@@ -74,7 +74,9 @@ impl TableProvider for FilesTable {
         let schema = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
         let (source, columns, config) = (self.source.clone(), self.columns.clone(), self.config.clone());
         let events = Events { source, columns, config, only, schema: schema.clone() };
-        StreamingTable::try_new(schema, vec![Arc::new(events)])?.scan(session, projection, filters, limit).await
+        let place = [PARTITION, OFFSET].map(|column| col(column).sort(true, true));
+        let table = StreamingTable::try_new(schema, vec![Arc::new(events)])?.with_sort_order(place.to_vec());
+        table.scan(session, projection, filters, limit).await
     }
 }
 
@@ -124,4 +126,44 @@ impl Events {
 
 fn external(error: SourceError) -> DataFusionError {
     DataFusionError::External(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::ExecutionPlanProperties;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::source::files::{Reading, file_columns, infer};
+
+    /// What a join goes by: without it, it keeps each event's place.
+    #[tokio::test]
+    async fn its_plan_says_that_events_come_in_the_order_of_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b.csv"), "at,n\n2026-01-01T00:00:00Z,1\n2026-01-01T00:00:00Z,2\n").unwrap();
+        std::fs::write(folder.path().join("a.csv"), "at,n\n2026-01-02T00:00:00Z,3\n").unwrap();
+        let location = folder.path().to_string_lossy().into_owned();
+        let columns = file_columns("t", &infer("t", &location, None).unwrap(), "at").unwrap();
+        let config = FilesConfig {
+            location,
+            format: None,
+            timestamp: "at".into(),
+            max_future: i64::MAX,
+            of: String::new(),
+            manifest: None,
+            reading: Reading::Looking,
+            clock: || 0,
+        };
+        let table = FilesTable { source: "t".into(), schema: event_schema(&columns), columns, config };
+        let context = SessionContext::new();
+        let frame = context.read_table(Arc::new(table)).unwrap();
+        let plan = frame.clone().create_physical_plan().await.unwrap();
+        let order = plan.output_ordering().unwrap().to_string();
+        assert_eq!(
+            (order.as_str(), plan.output_partitioning().partition_count()),
+            ("_partition@2 ASC, _offset@3 ASC", 1)
+        );
+        let shown = frame.select_columns(&["n", "_partition", "_offset"]).unwrap().to_string().await.unwrap();
+        assert!(shown.contains("| 3 | 0          | 0          |\n| 1 | 0          | 4294967296 |"), "{shown}");
+    }
 }

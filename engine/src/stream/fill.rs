@@ -351,22 +351,21 @@ impl Stretch {
     }
 
     async fn together(self, schema: SchemaRef) -> Result<RecordBatch, StreamError> {
-        let events = together(schema, self.parts).await;
+        let events = joined(spawn_blocking(move || together(schema, &self.parts)).await);
         events.map_err(|source| StreamError::View { view: "-".to_owned(), source })
     }
 }
 
 /// Puts batches together, columns side by side: it is much to copy, and nothing else goes on.
-async fn together(schema: SchemaRef, parts: Vec<RecordBatch>) -> DfResult<RecordBatch> {
-    let of = Arc::clone(&schema);
-    let column = move |column: usize| {
+fn together(schema: SchemaRef, parts: &[RecordBatch]) -> DfResult<RecordBatch> {
+    let column = |column: usize| {
         let parts: Vec<&dyn Array> = parts.iter().map(|part| part.column(column).as_ref()).collect();
         match parts.is_empty() {
-            true => Ok(new_empty_array(of.field(column).data_type())),
+            true => Ok(new_empty_array(schema.field(column).data_type())),
             false => Ok(concat(&parts)?),
         }
     };
-    let columns = side_by_side(schema.fields().len(), column).await?;
+    let columns = side_by_side(schema.fields().len(), column)?;
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 

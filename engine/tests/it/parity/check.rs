@@ -61,6 +61,8 @@ pub async fn run(world: &World, plain: &SessionContext, coverage: &mut Coverage)
             ("training set: spilled", ran.spilled),
             ("training set: a bucket too large", ran.shared_out),
             ("training set: row groups of a history left out", ran.skipped),
+            ("training set: events in order", ran.in_order),
+            ("training set: events in order, spilled", ran.in_order && ran.spilled),
         ] {
             if is {
                 coverage.count(what);

@@ -255,6 +255,8 @@ const MUST: &[&str] = &[
     "training set: spilled",
     "training set: a bucket too large",
     "training set: row groups of a history left out",
+    "training set: events in order",
+    "training set: events in order, spilled",
     "values online = offline",
     "values = plain DataFusion",
 ];

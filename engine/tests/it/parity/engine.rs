@@ -12,8 +12,9 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::col;
 use datafusion::physical_plan::metrics::MetricValue;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use tidemark_engine::batch::{Spine, session, session_within, spilled, training_plan};
@@ -44,7 +45,7 @@ pub struct Run {
 /// What a stream leaves behind.
 pub struct Streamed {
     pub store: Arc<dyn OnlineStore>,
-    /// The events as an archive has them: in no order.
+    /// The events as an archive has them: in no order, or as a reader of files has them: in that of their places.
     pub archive: Arc<dyn TableProvider>,
 }
 
@@ -57,9 +58,14 @@ pub async fn stream(world: &World, project: &Arc<Project>, folder: &Path, run: &
     }
     let mut rng = world.rng(2);
     let mut events: Vec<&Event> = world.events.iter().collect();
-    events.shuffle(&mut rng);
-    let files = rng.random_range(1..4);
-    let archive = table(&events, &event_schema(&project.sources["events"].schema), files);
+    let schema = event_schema(&project.sources["events"].schema);
+    let archive: Arc<dyn TableProvider> = if rng.random_bool(0.4) {
+        events.sort_by_key(|event| (event.partition, event.offset));
+        in_order(&events, &schema, rng.random_range(1..40))
+    } else {
+        events.shuffle(&mut rng);
+        table(&events, &schema, rng.random_range(1..4))
+    };
     Ok(Streamed { store: in_memory(world, project, folder, run).await?, archive })
 }
 
@@ -211,6 +217,8 @@ pub struct Ran {
     pub shared_out: bool,
     /// Left row groups of the history out.
     pub skipped: bool,
+    /// Went by the order of the events, without their places.
+    pub in_order: bool,
 }
 
 /// A training set of the service over the spine, from the archive.
@@ -254,7 +262,8 @@ pub async fn offline(
         let metrics = plan.metrics().filter(|_| plan.name() == "HistoryExec");
         metrics.is_some_and(|metrics| metrics.iter().any(|metric| pruned(metric.value())))
     });
-    let ran = Ran { spilled: spilled(&plan) > 0, shared_out, skipped };
+    let in_order = any(&plan, &|plan| displayable(plan.as_ref()).one_line().to_string().contains("events=in order"));
+    let ran = Ran { spilled: spilled(&plan) > 0, shared_out, skipped, in_order };
     Ok((concat_batches(&schema, &batches).map_err(|e| e.to_string())?, ran))
 }
 
@@ -270,6 +279,13 @@ pub fn table(events: &[&Event], schema: &arrow::datatypes::SchemaRef, files: usi
         parts.push(vec![]);
     }
     Arc::new(MemTable::try_new(schema.clone(), parts).unwrap())
+}
+
+/// Events in the order of their places, so many a batch.
+fn in_order(events: &[&Event], schema: &arrow::datatypes::SchemaRef, rows: usize) -> Arc<dyn TableProvider> {
+    let batches = events.chunks(rows).map(|part| batch(part, schema)).collect();
+    let place = ["_partition", "_offset"].map(|column| col(column).sort(true, true)).to_vec();
+    Arc::new(MemTable::try_new(schema.clone(), vec![batches]).unwrap().with_sort_order(vec![place]))
 }
 
 pub fn keys(view: &View, spine: &[SpineRow]) -> Vec<ArrayRef> {
