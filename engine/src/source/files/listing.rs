@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::super::SourceError;
 use super::location::{Format, Found, files_error, list, modified};
 use super::manifest::Manifest;
-use super::scan::{Scan, is_text, scan};
+use super::scan::{Extent, Scan, is_text, scan};
 use super::stretch::{Compared, Kind, Stretch, compare};
 use super::{FilesConfig, Reading};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -207,7 +207,7 @@ impl Listing {
                 let last = self.known.get(&file.name).and_then(|known| known.numbers.last());
                 let told = last.and_then(|number| self.stretches.get(*number)).is_some_and(|s| s.kind == Kind::Changed);
                 if !told {
-                    self.push(file, (0, 0), 0, 1, Kind::Changed, now);
+                    self.push(file, (0, 0), Some(0), 1, Kind::Changed, now);
                 }
             }
             Compared::Same => self.good(file),
@@ -225,7 +225,12 @@ impl Listing {
 
     /// Numbers a file from a place on.
     fn take(&mut self, file: &Found, format: Format, from: u64, settled: Settled, now: i64) -> io::Result<()> {
-        let Scan { all, whole, .. } = scan(&file.path, format, from, file.bytes)?;
+        // What isn't written down needs no checksum, and to read a file for it alone takes long.
+        let unread = self.config.reading == Reading::Looking && !is_text(format);
+        let Scan { all, whole, .. } = match unread {
+            true => Scan { all: Extent { bytes: file.bytes - from, ..Extent::default() }, ..Scan::default() },
+            false => scan(&file.path, format, from, file.bytes)?,
+        };
         let extent = if settled == Settled::Wholly || !is_text(format) { all } else { whole };
         let shrunk = from + all.bytes < file.bytes;
         if shrunk || (extent.bytes == 0 && file.bytes > 0) {
@@ -244,12 +249,13 @@ impl Listing {
             }
         };
         let kind = if rows.is_some() { Kind::Events } else { Kind::Unreadable };
-        self.push(file, (from, from + extent.bytes), extent.crc, rows.unwrap_or(1), kind, now);
+        let crc = (!unread).then_some(extent.crc);
+        self.push(file, (from, from + extent.bytes), crc, rows.unwrap_or(1), kind, now);
         self.good(file);
         Ok(())
     }
 
-    fn push(&mut self, file: &Found, (from, to): (u64, u64), crc: u32, rows: u64, kind: Kind, now: i64) {
+    fn push(&mut self, file: &Found, (from, to): (u64, u64), crc: Option<u32>, rows: u64, kind: Kind, now: i64) {
         self.known.entry(file.name.clone()).or_default().numbers.push(self.stretches.len());
         let (of, modified) = (self.config.of.clone(), file.modified);
         self.stretches.push(Stretch {

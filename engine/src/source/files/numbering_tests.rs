@@ -305,19 +305,40 @@ fn touch(path: &Path, seconds: i64) {
     fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
 }
 
+/// A file with one event.
+fn parquet(x: i64) -> Vec<u8> {
+    let at = arrow::array::TimestampMicrosecondArray::from(vec![0]);
+    let x = arrow::array::Int64Array::from(vec![x]);
+    let batch = RecordBatch::try_from_iter([("at", Arc::new(at) as _), ("x", Arc::new(x) as _)]).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(vec![], batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// Without a stream there are no checksums, so its size and its last change tell.
+#[tokio::test]
+async fn a_file_that_is_only_looked_at_stays_as_it_is_or_is_refused() {
+    let place = Place::new();
+    place.write("events/a.parquet", parquet(1));
+    place.write("events/b.parquet", parquet(2));
+    let looking = || FileSource::open("t", place.config("events", Reading::Looking)).unwrap();
+    assert_eq!(read(&mut looking(), 0).await.unwrap(), (vec![1, 2], vec![], 2 << 32));
+    assert!(!place.path("state/t.ndjson").exists());
+    let mut source = looking();
+    place.write("events/b.parquet", parquet(3));
+    touch(&place.path("events/b.parquet"), 7);
+    let error = said(read(&mut source, 0).await);
+    assert!(error.contains("b.parquet") && error.contains("changed"), "{error}");
+    assert_eq!(place.again("events").await.unwrap(), [1, 3]);
+    // A stream that comes later writes checksums down.
+    assert_eq!(read(&mut place.open("events").unwrap(), 0).await.unwrap().0, [1, 3]);
+    touch(&place.path("events/b.parquet"), 9);
+    assert_eq!(place.again("events").await.unwrap(), [1, 3]);
+}
+
 #[tokio::test]
 async fn a_file_of_which_nothing_was_read_may_turn_into_anything() {
     let place = Place::new();
-    let batch = |x: i64| {
-        let at = arrow::array::TimestampMicrosecondArray::from(vec![0]);
-        let x = arrow::array::Int64Array::from(vec![x]);
-        RecordBatch::try_from_iter([("at", Arc::new(at) as _), ("x", Arc::new(x) as _)]).unwrap()
-    };
-    let parquet = |x: i64| {
-        let mut writer = parquet::arrow::ArrowWriter::try_new(vec![], batch(x).schema(), None).unwrap();
-        writer.write(&batch(x)).unwrap();
-        writer.into_inner().unwrap()
-    };
     let whole = parquet(5);
     place.write("events/a.parquet", parquet(1));
     place.write("events/half.parquet", &whole[..whole.len() / 2]);
