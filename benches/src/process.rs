@@ -31,13 +31,15 @@ pub struct Used {
 pub struct Running {
     pub child: Child,
     started: Instant,
+    /// The most memory that this process had by then: the kernel counts it as the child's too, which was a copy of it before it became itself.
+    copied: u64,
 }
 
 impl Running {
     pub fn start(command: &mut Command) -> Result<Running> {
         let started = Instant::now();
         let child = command.spawn().with_context(|| format!("{} can't start", command.get_program().display()))?;
-        Ok(Running { child, started })
+        Ok(Running { child, started, copied: kilobytes(std::process::id(), "VmHWM:") })
     }
 
     /// Waits for the end, or stops it after a while (None then). `sample` is called several times a second with the
@@ -47,7 +49,7 @@ impl Running {
         limit: Duration,
         mut sample: impl FnMut(u64) -> Result<()>,
     ) -> Result<(Option<ExitStatus>, Used)> {
-        let (pid, started) = (self.child.id(), self.started);
+        let (pid, started, copied) = (self.child.id(), self.started, self.copied);
         let mut used = Used::default();
         std::thread::scope(|scope| {
             let (over, ends) = channel();
@@ -66,7 +68,9 @@ impl Running {
                     let cpu = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
                     used.seconds = after.as_secs_f64();
                     used.cpu_seconds = used.cpu_seconds.max(cpu);
-                    used.peak_rss = used.peak_rss.max(ended.rusage.maxrss);
+                    if ended.rusage.maxrss > copied {
+                        used.peak_rss = used.peak_rss.max(ended.rusage.maxrss);
+                    }
                     return Ok((Some(ended.status), used));
                 }
                 looked = look(pid, &mut used);
@@ -85,8 +89,14 @@ impl Drop for Running {
 }
 
 fn kill(processes: &[u32]) {
-    let processes = processes.iter().map(u32::to_string);
-    let _ = Command::new("kill").arg("-9").args(processes).stderr(std::process::Stdio::null()).status();
+    let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+    // A shell's own: not every machine has a program for it.
+    let kill = format!("kill -9 {} 2>/dev/null", processes.join(" "));
+    if let Err(error) = Command::new("sh").args(["-c", &kill]).status() {
+        // Who waits for them would wait for ever.
+        eprintln!("processes {} can't be ended: {error}", processes.join(", "));
+        std::process::exit(1);
+    }
 }
 
 /// Adds what can be seen now of a process and its children; returns their memory of now.
@@ -96,7 +106,7 @@ fn look(root: u32, used: &mut Used) -> u64 {
         rss += kilobytes(pid, "VmRSS:");
         cpu += cpu_seconds(&format!("/proc/{pid}/stat"));
     }
-    used.peak_rss = used.peak_rss.max(rss);
+    used.peak_rss = used.peak_rss.max(rss).max(kilobytes(root, "VmHWM:"));
     used.cpu_seconds = used.cpu_seconds.max(cpu);
     for (thread, seconds) in threads(root) {
         let most = used.threads.entry(thread).or_default();

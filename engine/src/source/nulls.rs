@@ -6,14 +6,15 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::DataType;
 
-/// Rows of a column that is kept; a longer one is made each time.
+/// Rows of a column that is kept; a longer one is made each time, and so is one whose NULLs may be long.
 const KEPT: usize = 16_384;
 
 static COLUMNS: LazyLock<Mutex<HashMap<DataType, ArrayRef>>> = LazyLock::new(Mutex::default);
 
 /// So many NULLs of a type.
 pub(crate) fn nulls(data_type: &DataType, rows: usize) -> ArrayRef {
-    if rows > KEPT {
+    let short = data_type.primitive_width().is_some() || matches!(data_type, DataType::Boolean | DataType::Utf8);
+    if rows > KEPT || !short {
         return new_null_array(data_type, rows);
     }
     // Whole columns are put in, so that one who panicked left no half of one.
@@ -30,7 +31,7 @@ mod tests {
 
     #[test]
     fn all_are_null_however_many() {
-        for data_type in [DataType::Int64, DataType::Utf8, DataType::Boolean] {
+        for data_type in [DataType::Int64, DataType::Utf8, DataType::Boolean, DataType::FixedSizeBinary(3)] {
             for rows in [0, 1, KEPT, KEPT + 1, 7] {
                 let column = nulls(&data_type, rows);
                 assert_eq!((column.len(), column.null_count(), column.data_type()), (rows, rows, &data_type));

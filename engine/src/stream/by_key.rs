@@ -11,7 +11,6 @@ use datafusion::common::{Result as DfResult, internal_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::task::spawn_blocking;
 
@@ -21,9 +20,10 @@ use super::share::Writing;
 use crate::buckets::{Bucket, Buckets, hashes, runtime_within};
 use crate::plan::FeatureView;
 
-/// Rows that are folded at once, about: enough that a store's round trips are full, and few enough for the next ones to be put in order while
-/// these are written.
-const AT_ONCE: usize = 1 << 17;
+/// Rows that are folded at once, about: enough that a store's round trips are full.
+const AT_ONCE: usize = 1 << 14;
+/// Runs at once: rows of some are put in order while those of others are written.
+const RUNS: usize = 4;
 
 /// The memory of those who share it.
 pub(super) struct Room {
@@ -76,30 +76,34 @@ impl ByKey {
         Ok(Folded { failed, null_keys: all - keyed, ..Folded::default() })
     }
 
-    /// Folds what was taken of a partition, `most` rows at once. `fresh`: nothing of it is stored yet, most likely. `heard` is told what became of
-    /// rows, and of how many of the events they were, those about nobody shared out among them.
+    /// Folds what was taken of a partition, at most so many rows at once. `fresh`: nothing of it is stored yet, most likely. `heard` is told
+    /// what became of rows, and of how many of the events they were, those about nobody shared out among them.
     pub async fn fold(
         self,
-        fold: &mut ViewFold,
         to: &Writing,
         (partition, most, fresh): (i32, usize, bool),
         heard: impl Fn(&Folded, usize),
     ) -> Result<(), StreamError> {
         let Self { view, buckets, rows, events } = self;
         let buckets = joined(spawn_blocking(|| buckets.finish()).await).map_err(StreamError::Spill)?;
-        let in_order = |part: DfResult<Part>| {
-            let view = Arc::clone(&view);
-            async move {
-                let Part { rows, whole } = part.map_err(StreamError::Spill)?;
-                let grouped = joined(spawn_blocking(move || grouped(&view, &rows, partition)).await)?;
-                Ok::<_, StreamError>((grouped, whole))
-            }
+        let fold = |run: Vec<Bucket>| {
+            let (view, to) = (Arc::clone(&view), to.clone());
+            let folds = parts(run, most).map_err(StreamError::Spill).and_then(move |Part { rows, whole }| {
+                let (view, to) = (Arc::clone(&view), to.clone());
+                async move {
+                    let of = Arc::clone(&view);
+                    let grouped = joined(spawn_blocking(move || grouped(&of, &rows, partition)).await)?;
+                    // Nothing to keep: what comes next has other keys.
+                    let mut fold = ViewFold::new(view, 0);
+                    fold.fresh = fresh && whole;
+                    fold.fold(&to, grouped).await
+                }
+            });
+            folds.boxed()
         };
-        let mut parts = std::pin::pin!(parts(buckets, AT_ONCE.min(most), most).map(in_order).buffered(2));
+        let mut folds = stream::iter(runs(buckets, AT_ONCE.min(most))).map(fold).flatten_unordered(RUNS);
         let (mut came, mut told) = (0, 0);
-        while let Some((grouped, whole)) = parts.try_next().await? {
-            fold.fresh = fresh && whole;
-            let folded = fold.fold(to, grouped).await?;
+        while let Some(folded) = folds.try_next().await? {
             came += folded.outcomes().iter().map(|(_, rows)| rows).sum::<usize>();
             let all = (events as u128 * came as u128).checked_div(rows as u128).unwrap_or(0) as usize;
             heard(&folded, all.saturating_sub(told));
@@ -116,6 +120,21 @@ impl ByKey {
     }
 }
 
+/// Buckets that are folded one after the other: some with enough rows together.
+fn runs(buckets: Vec<Bucket>, enough: usize) -> Vec<Vec<Bucket>> {
+    let (mut runs, mut run, mut count) = (vec![], vec![], 0);
+    for bucket in buckets.into_iter().filter(|bucket| bucket.count() > 0) {
+        count += bucket.count();
+        run.push(bucket);
+        if count >= enough {
+            runs.push(std::mem::take(&mut run));
+            count = 0;
+        }
+    }
+    runs.extend(Some(run).filter(|run| !run.is_empty()));
+    runs
+}
+
 /// Rows that are folded at once.
 struct Part {
     rows: Vec<RecordBatch>,
@@ -123,32 +142,18 @@ struct Part {
     whole: bool,
 }
 
-/// Some buckets at once until there are `enough` rows; of a bucket with more than `most`, so many and the rest.
-fn parts(buckets: Vec<Bucket>, enough: usize, most: usize) -> impl Stream<Item = DfResult<Part>> {
-    let none: Option<BoxStream<'static, DfResult<RecordBatch>>> = None;
-    stream::try_unfold((buckets.into_iter(), none), move |(mut buckets, mut open)| async move {
-        let (mut part, mut count) = (Part { rows: vec![], whole: open.is_none() }, 0);
-        loop {
-            let Some(bucket) = &mut open else {
-                if count >= enough {
-                    break;
-                }
-                let Some(bucket) = buckets.next() else { break };
-                open = Some(bucket.rows().boxed());
-                continue;
-            };
-            match bucket.try_next().await? {
-                Some(rows) => {
-                    count += rows.num_rows();
-                    part.rows.push(rows);
-                }
-                None => open = None,
-            }
-            if count >= most {
-                break;
-            }
+/// The rows of a run: all at once, unless there are more than `most`.
+fn parts(run: Vec<Bucket>, most: usize) -> impl Stream<Item = DfResult<Part>> {
+    let rows = stream::iter(run).flat_map(|bucket| bucket.rows().boxed()).boxed();
+    stream::try_unfold((rows, true), move |(mut rows, whole)| async move {
+        let (mut part, mut count) = (Part { rows: vec![], whole }, 0);
+        while count < most
+            && let Some(some) = rows.try_next().await?
+        {
+            count += some.num_rows();
+            part.rows.push(some);
         }
-        Ok((count > 0).then_some((part, (buckets, open))))
+        Ok((count > 0).then_some((part, (rows, false))))
     })
 }
 
@@ -200,9 +205,14 @@ mod tests {
             let most = rng.random_range(1..40_000);
             let enough = rng.random_range(1..=most);
             let buckets = shared_out(&mut rng, rows, memory).await;
-            let parts: Vec<Part> = parts(buckets, enough, most).try_collect().await.unwrap();
             let (mut seen, mut last, mut numbers) = (HashSet::new(), vec![-1; 400], vec![]);
-            for Part { rows, whole } in &parts {
+            let mut found: Vec<Part> = vec![];
+            for run in runs(buckets, enough) {
+                let first = found.len();
+                found.extend(parts(run, most).try_collect::<Vec<_>>().await.unwrap());
+                assert!(found.get(first).is_some_and(|part| part.whole), "case {case}: a run of its own");
+            }
+            for Part { rows, whole } in &found {
                 let mut keys = HashSet::new();
                 for rows in rows {
                     let [key, number] = [0, 1].map(|i| rows.column(i).as_primitive::<Int64Type>().values().to_vec());
@@ -212,7 +222,7 @@ mod tests {
                         numbers.push(number);
                     }
                 }
-                assert!(!whole || keys.is_disjoint(&seen), "case {case}: a key of the part before");
+                assert!(!whole || keys.is_disjoint(&seen), "case {case}: a key of a part before");
                 seen.extend(keys);
             }
             numbers.sort_unstable();

@@ -72,10 +72,11 @@ impl Reached {
         *lock(&self.done)
     }
 
-    /// So many events are left. What was read and isn't folded is read again.
+    /// So many events are left. What was read or folded, and isn't written down as that, is gone through again.
     pub(super) fn begins(&self, left: u64) {
         let mut done = lock(&self.done);
-        *done = Done { all: done.folded + left, read: done.folded, folded: done.folded };
+        let stored = done.all.saturating_sub(left);
+        *done = Done { all: stored + left, read: stored, folded: stored };
     }
 
     fn set(&self, view: ViewId, partition: i32, next: i64) {
@@ -216,7 +217,7 @@ impl Fill {
                             heard(&of, folded);
                             reached.folded(events);
                         };
-                        by_key.fold(&mut view.fold, to, how, heard).await?;
+                        by_key.fold(to, how, heard).await?;
                     }
                     (Some(events), _) => {
                         view.fold.fresh = fresh;

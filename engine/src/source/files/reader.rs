@@ -221,9 +221,10 @@ impl Reader {
             let refuse = |time| refuse_time(timestamp, time, place.ingested_at, max_future);
             // None is, if not the latest.
             let all_fit = times.null_count() == 0 && max(times).is_none_or(|latest| refuse(Some(latest)).is_none());
-            let looked_at = if all_fit { 0 } else { times.len() };
-            let refused: BTreeMap<usize, String> =
-                (0..).zip(times.iter().take(looked_at)).filter_map(|(row, time)| Some((row, refuse(time)?))).collect();
+            let refused: BTreeMap<usize, String> = match all_fit {
+                true => BTreeMap::new(),
+                false => (0..).zip(times).filter_map(|(row, time)| Some((row, refuse(time)?))).collect(),
+            };
             for (row, reason) in &refused {
                 let Some(number) = numbers.get(*row) else { continue };
                 rejects.push(place.reject(*number, row_json(&batch, *row), reason));
