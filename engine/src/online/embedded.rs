@@ -261,6 +261,10 @@ impl OnlineStore for EmbeddedStore {
         Ok(Session::default())
     }
 
+    fn ordered(&self) -> bool {
+        true
+    }
+
     async fn write(&self, _: Session, view: &ViewId, writes: Vec<PieceWrite>) -> Result<Vec<WriteOutcome>, StoreError> {
         if writes.is_empty() {
             return Ok(Vec::new());

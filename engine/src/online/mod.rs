@@ -181,6 +181,11 @@ pub trait OnlineStore: Debug + Send + Sync {
         false
     }
 
+    /// Whether it keeps keys in their order, so that many of them take less time in one write than in several.
+    fn ordered(&self) -> bool {
+        false
+    }
+
     /// Every view that was written to or has progress.
     async fn views(&self) -> Result<Vec<ViewId>, StoreError>;
 

@@ -20,10 +20,11 @@ use super::share::Writing;
 use crate::buckets::{Bucket, Buckets, hashes, runtime_within};
 use crate::plan::FeatureView;
 
-/// Rows that are folded at once, about: enough that a store's round trips are full.
-const AT_ONCE: usize = 1 << 14;
-/// Runs at once: rows of some are put in order while those of others are written.
-const RUNS: usize = 4;
+/// Rows that are folded at once, about, and how many of such runs there are at a time: some are put in order while others are written. Few rows stay
+/// in a core's cache, and are enough for a store's round trips to be full.
+const RUNS: (usize, usize) = (1 << 14, 4);
+/// The same for a store that is the faster the more keys it gets.
+const LONG_RUNS: (usize, usize) = (1 << 17, 2);
 
 /// The memory of those who share it.
 pub(super) struct Room {
@@ -101,7 +102,8 @@ impl ByKey {
             });
             folds.boxed()
         };
-        let mut folds = stream::iter(runs(buckets, AT_ONCE.min(most))).map(fold).flatten_unordered(RUNS);
+        let (enough, at_once) = if to.store.ordered() { LONG_RUNS } else { RUNS };
+        let mut folds = stream::iter(runs(buckets, enough.min(most))).map(fold).flatten_unordered(at_once);
         let (mut came, mut told) = (0, 0);
         while let Some(folded) = folds.try_next().await? {
             came += folded.outcomes().iter().map(|(_, rows)| rows).sum::<usize>();
