@@ -106,6 +106,16 @@ impl Kernel {
         self.spec.columns.iter().chain(&self.spec.event_id).all(|field| extends(field.data_type()))
     }
 
+    /// How many of a key's new rows, the first by their times, others of them put out of reach, whatever is there already: [`Kernel::append`]
+    /// reads nothing of their columns. None, where the times don't ascend.
+    pub fn passed(&self, times: &[i64]) -> usize {
+        if !times.is_sorted() {
+            return 0;
+        }
+        let keep_from = self.keep_from_with(times, times.last().copied());
+        times.partition_point(|time| *time < keep_from)
+    }
+
     /// Which of the rows are kept, since others of them put the first out of reach; and the newest chunk as they make it, if they change
     /// nothing else.
     fn tail(&self, head: &Head<'_>, batch: &EventRows, rows: &Range<usize>) -> Option<(Range<usize>, Tail)> {
@@ -122,8 +132,7 @@ impl Kernel {
             return None;
         }
         let newest = Some(last);
-        let keep_from = self.keep_from_with(times, newest);
-        let dropped = times.partition_point(|time| *time < keep_from);
+        let dropped = self.passed(times);
         let times = times.get(dropped..)?;
         let first = *times.first()?;
         // Nothing else is trimmed, and nothing sealed. (Of ROWS frames, the newest chunk is kept whatever its age.)

@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::UInt32Array;
 use bytes::Bytes;
 
 use super::error::StreamError;
-use crate::kernel::{Appended, EncodingError, EntityKey, EventRows, FoldCounts, Piece};
+use crate::kernel::{Appended, EncodingError, EntityKey, EventRows, FoldCounts, KernelError, Piece};
 use crate::online::{OnlineStore, PieceWrite, Session, StoredPiece, WriteOutcome};
 use crate::plan::FeatureView;
 use crate::request::ReadError;
@@ -120,13 +121,12 @@ impl Share {
     /// Folds every group's rows into its piece: most by adding them to the bytes of its head.
     async fn fold(&self, groups: &[Group], heads: Vec<Option<Bytes>>) -> Result<Vec<Folded>, StreamError> {
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
-        let places = groups.iter().flat_map(|(_, rows)| self.batch.by_key.get(rows.clone()).unwrap_or_default());
-        let all = self.batch.rows.take(&places.copied().collect()).map_err(kernel)?;
+        let (all, passed) = self.rows(groups).map_err(kernel)?;
         self.view.kernel.check_batch(&all).map_err(kernel)?;
         let mut folded: Vec<Option<Folded>> = Vec::with_capacity(groups.len());
         let (mut left, mut end) = (vec![], 0);
-        for (place, ((key, rows), head)) in groups.iter().zip(heads).enumerate() {
-            let rows = end..end + rows.len();
+        for (place, (((key, of), head), passed)) in groups.iter().zip(heads).zip(passed).enumerate() {
+            let rows = end..end + of.len();
             end = rows.end;
             let appended = self.view.kernel.append(head.as_deref(), &all, rows.clone());
             match appended.map_err(|source| self.damaged(key, source))? {
@@ -140,7 +140,11 @@ impl Share {
                         Some(head) => self.decoded(key, head)?,
                         None => Loaded { piece: self.view.kernel.empty_piece(self.partition), head: None },
                     };
-                    left.push((place, key, all.slice(rows.start, rows.len()), piece));
+                    let rows = match passed {
+                        0 => all.slice(rows.start, rows.len()),
+                        _ => self.batch.rows.take(&self.places(of).copied().collect()).map_err(kernel)?,
+                    };
+                    left.push((place, key, rows, piece));
                     folded.push(None);
                 }
             }
@@ -165,6 +169,30 @@ impl Share {
             }
         }
         Ok(folded.into_iter().flatten().collect())
+    }
+
+    fn places(&self, rows: &Range<usize>) -> impl Iterator<Item = &u32> {
+        self.batch.by_key.get(rows.clone()).unwrap_or_default().iter()
+    }
+
+    /// The groups' rows one after the other, and of how many of each the columns are another row's, as nobody reads them: after a long past of
+    /// a view of latest values, of most. To gather them takes longer than the rest.
+    fn rows(&self, groups: &[Group]) -> Result<(EventRows, Vec<usize>), KernelError> {
+        let all: UInt32Array = groups.iter().flat_map(|(_, rows)| self.places(rows)).copied().collect();
+        let mut columns = all.values().to_vec();
+        let (mut passed, mut times, mut left) = (vec![], vec![], columns.as_mut_slice());
+        for (_, rows) in groups {
+            let (own, others) = left.split_at_mut(rows.len().min(left.len()));
+            left = others;
+            times.clear();
+            times.extend(own.iter().filter_map(|place| self.batch.rows.times.values().get(*place as usize)));
+            let n = self.view.kernel.passed(&times);
+            if let (unread, [first, ..]) = own.split_at_mut(n.min(own.len())) {
+                unread.fill(*first);
+            }
+            passed.push(n);
+        }
+        Ok((self.batch.rows.take_with(&all, &columns.into())?, passed))
     }
 
     /// The write of a piece all of which that changes is its head.

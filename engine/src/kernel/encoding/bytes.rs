@@ -14,7 +14,11 @@ pub(crate) struct Writer(Vec<u8>);
 impl Writer {
     /// Starts with the version.
     pub fn versioned() -> Self {
-        Writer(vec![VERSION])
+        /// What most heads fit in.
+        const ROOM: usize = 128;
+        let mut bytes = Vec::with_capacity(ROOM);
+        bytes.push(VERSION);
+        Writer(bytes)
     }
 
     /// Ends with the checksum.
