@@ -10,7 +10,7 @@ use serde::Serialize;
 use wait4::Wait4;
 
 /// How often to look at it, its threads and its children, for which all of /proc is read: on two cores, more would be a load of its own.
-/// The most that it had between two looks, and all of what is soon over, the kernel says at the end.
+/// The most that it had between two looks, and all of what is soon over, the kernel says at the end, unless the benchmark itself has more.
 const SAMPLE: Duration = Duration::from_millis(200);
 /// Linux counts CPU time for programs in hundredths of a second, whatever its own clock.
 const TICKS: f64 = 100.0;

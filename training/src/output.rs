@@ -99,8 +99,9 @@ const GROUP: usize = 131_072;
 pub struct ParquetFile {
     path: PathBuf,
     draft: Draft,
-    file: File,
-    /// Opened when there are rows by which to tell how to write.
+    /// Until there are rows by which to tell how to write.
+    file: Option<File>,
+    /// From then on; gone where something failed.
     writer: Option<(SerializedFileWriter<File>, ArrowRowGroupWriterFactory)>,
     schema: SchemaRef,
     metadata: Metadata,
@@ -113,7 +114,17 @@ impl ParquetFile {
     /// With `metadata` in its footer, and the number of rows.
     pub fn create(path: &Path, schema: SchemaRef, metadata: Metadata) -> Result<Self> {
         let (draft, file) = Draft::create(path)?;
-        Ok(Self { path: path.into(), draft, file, writer: None, schema, metadata, waiting: vec![], groups: 0, rows: 0 })
+        Ok(Self {
+            path: path.into(),
+            draft,
+            file: Some(file),
+            writer: None,
+            schema,
+            metadata,
+            waiting: vec![],
+            groups: 0,
+            rows: 0,
+        })
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -133,8 +144,8 @@ impl ParquetFile {
         for (key, value) in self.metadata {
             writer.append_key_value_metadata(KeyValue::new(key, value));
         }
-        writer.finish().map_err(|e| failed(&self.path, e))?;
-        Ok((self.rows, self.draft.finish(&self.path, self.file)?))
+        let file = writer.into_inner().map_err(|e| failed(&self.path, e))?;
+        Ok((self.rows, self.draft.finish(&self.path, file)?))
     }
 
     fn write_group(&mut self) -> Result<()> {
@@ -155,12 +166,12 @@ impl ParquetFile {
         Ok(())
     }
 
-    /// Takes the writer, which is put back after use; what failed is not.
+    /// Takes the writer, which is put back after use, unless that failed.
     fn opened(&mut self, rows: &[RecordBatch]) -> Result<(SerializedFileWriter<File>, ArrowRowGroupWriterFactory)> {
         if let Some(writer) = self.writer.take() {
             return Ok(writer);
         }
-        let file = self.file.try_clone().map_err(|e| failed(&self.path, e))?;
+        let file = self.file.take().ok_or_else(|| failed(&self.path, "an earlier part of it wasn't written"))?;
         let writer = ArrowWriter::try_new(file, self.schema.clone(), Some(properties(&self.schema, rows)));
         writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(&self.path, e))
     }

@@ -140,9 +140,11 @@ impl ExecutionPlan for PointInTimeExec {
         vec![false, false]
     }
 
-    /// Events are read by as many tasks as there are partitions of them; to lose their order for more of them is no gain.
+    /// Events are taken by as many tasks as there are partitions of them. Where they come in order, one task and those that decode keep two
+    /// cores busy; only with more of them it is worth losing the order.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false, !self.in_order()]
+        let few = std::thread::available_parallelism().is_ok_and(|cores| cores.get() <= 2);
+        vec![false, !(few && self.in_order())]
     }
 
     fn replace_children(

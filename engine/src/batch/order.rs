@@ -207,7 +207,7 @@ fn gathered(schema: SchemaRef, rows: &[RecordBatch], part: &Part) -> Result<Reco
         let parts: Vec<_> = rows.iter().map(|rows| rows.column(column).as_ref()).collect();
         scatter(&parts, &part.named, part.rows)
     };
-    let columns = side_by_side(schema.fields().len(), column)?;
+    let columns = side_by_side((schema.fields().len(), part.rows), column)?;
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 

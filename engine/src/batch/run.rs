@@ -48,6 +48,9 @@ pub(super) struct Run {
 
 type Output = Sender<Result<RecordBatch>>;
 
+/// How often a bucket is in memory, while it is put in order.
+const COPIES: usize = 3;
+
 impl Run {
     pub async fn run(self, mut spine: SendableRecordBatchStream, output: Output) -> Result<()> {
         let Some(view) = self.views.first() else { return Ok(()) };
@@ -143,6 +146,13 @@ impl Pair {
     fn bytes(&self) -> usize {
         self.spine.bytes() + self.events.iter().flatten().map(Bucket::bytes).sum::<usize>()
     }
+
+    /// What it takes while it is walked: there are copies of it while it is put in order, and what the views' kernels make of it.
+    fn walked(&self, views: &[Arc<FeatureView>]) -> usize {
+        let rows = self.events.iter().map(|parts| parts.iter().map(Bucket::count).sum::<usize>());
+        let beside = rows.zip(views).map(|(rows, view)| rows * view.kernel.walk_bytes()).sum::<usize>();
+        COPIES * self.bytes() + beside
+    }
 }
 
 /// What the tasks that walk buckets share.
@@ -159,7 +169,7 @@ struct Work {
     /// Of a batch.
     rows: usize,
     tasks: usize,
-    /// Bytes of a bucket that is walked.
+    /// Bytes that the walk of a bucket may take.
     most: usize,
     context: Arc<TaskContext>,
     spilled: ExecutionPlanMetricsSet,
@@ -171,7 +181,7 @@ impl Work {
     async fn buckets(self: Arc<Self>) -> Result<()> {
         // A lock is poisoned by a panic in another task, which ends the join anyway.
         while let Some(pair) = self.buckets.lock().ok().and_then(|mut buckets| buckets.pop()) {
-            if pair.bytes() > self.most && pair.depth < DEPTHS {
+            if pair.walked(&self.views) > self.most && pair.depth < DEPTHS {
                 let pairs = self.share_out(pair).await?;
                 if let Ok(mut buckets) = self.buckets.lock() {
                     buckets.extend(pairs);
@@ -245,11 +255,10 @@ fn prunes(plan: &Arc<dyn ExecutionPlan>) -> bool {
     ["DataSourceExec", HISTORY_EXEC].contains(&plan.name()) || plan.children().into_iter().any(prunes)
 }
 
-/// How many bytes of a bucket each of so many tasks may walk: there are copies of it while it is put in order, and something is left
-/// for what waits.
+/// How many bytes each of so many tasks may take to walk a bucket: half of the limit is left for what waits.
 fn most(context: &TaskContext, tasks: usize) -> usize {
     match context.memory_pool().memory_limit() {
-        MemoryLimit::Finite(bytes) => bytes / (6 * tasks),
+        MemoryLimit::Finite(bytes) => bytes / (2 * tasks),
         _ => usize::MAX,
     }
 }

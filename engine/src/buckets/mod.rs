@@ -42,16 +42,22 @@ pub(crate) fn hashes(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
     Ok(hashes)
 }
 
-/// What is made for each of so many columns, by as many threads at once as there are cores: more take memory, each its own, and gain nothing.
-pub(crate) fn side_by_side<T: Send>(columns: usize, make: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+/// What is made for each of so many columns of so many rows, by as many threads at once as there are cores: more take memory, each its own, and
+/// gain nothing. Where rows are few, or the system has no more threads, this one does it.
+pub(crate) fn side_by_side<T: Send>(
+    (columns, rows): (usize, usize),
+    make: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    const FEW: usize = 8192;
+    let cores = if rows < FEW { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
     let next = AtomicUsize::new(0);
     let some = || {
         let columns = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|n| *n < columns);
         columns.map(|column| (column, make(column))).collect::<Vec<_>>()
     };
     let mut made = thread::scope(|scope| {
-        let others: Vec<_> = (1..cores.min(columns)).map(|_| scope.spawn(some)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, some).ok();
+        let others: Vec<_> = (1..cores.min(columns)).filter_map(start).collect();
         let mut made = some();
         for other in others {
             made.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -187,7 +193,8 @@ impl Buckets {
             let parts: Vec<_> = self.waiting.iter().map(|rows| rows.column(column).as_ref()).collect();
             scatter(&parts, &self.named, self.rows)
         };
-        let shared = RecordBatch::try_new(self.schema.clone(), side_by_side(self.schema.fields().len(), column)?)?;
+        let shared =
+            RecordBatch::try_new(self.schema.clone(), side_by_side((self.schema.fields().len(), self.rows), column)?)?;
         self.waiting.clear();
         self.named.clear();
         let bytes = shared.get_array_memory_size();

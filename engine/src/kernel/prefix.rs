@@ -53,6 +53,11 @@ impl Prefix {
         Some(Self { unit, sums: sums(0, wholes(), i128::wrapping_add), squares, counts })
     }
 
+    /// What a row takes.
+    pub fn bytes(squares: bool) -> usize {
+        size_of::<i128>() + size_of::<u32>() + if squares { size_of::<i256>() } else { 0 }
+    }
+
     /// A sum, an average or a variance of some rows.
     pub fn double(&self, rows: Range<usize>, finish: &Finish) -> Option<f64> {
         let sum = self.sums[rows.end].wrapping_sub(self.sums[rows.start]);

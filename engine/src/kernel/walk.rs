@@ -15,6 +15,7 @@ use super::compile::{Cell, Kernel, Plan};
 use super::evaluate::{named, plan_input};
 use super::fold::{Finish, Input, Kind};
 use super::frame::gallop;
+use super::prefix::Prefix;
 use super::results::Results;
 use super::slide::{Shared, Slider};
 use super::spec::Argument;
@@ -57,6 +58,16 @@ pub struct WalkError {
 }
 
 impl Kernel {
+    /// Bytes that a row takes in a walk beside its columns, at the most.
+    pub fn walk_bytes(&self) -> usize {
+        let fold = |kind| match kind {
+            Kind::Float | Kind::Moments => Prefix::bytes(kind == Kind::Moments),
+            Kind::Distinct => size_of::<u32>(),
+            _ => 0,
+        };
+        self.folds.iter().map(|of| fold(of.kind)).sum()
+    }
+
     /// Makes timelines ready to be asked.
     pub fn walk(self: &Arc<Self>, timelines: Timelines) -> Result<Walk, KernelError> {
         let (columns, rows) = (timelines.columns(), timelines.times().len());

@@ -3,7 +3,7 @@
 //! Guarantee: every event is folded, each key's in offset order. A key is written once for all that it has there, unless that is
 //! more than is folded at once. What doesn't fit into memory waits in temporary files.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
@@ -20,11 +20,12 @@ use super::share::Writing;
 use crate::buckets::{Bucket, Buckets, hashes, runtime_within};
 use crate::plan::FeatureView;
 
-/// Rows that are folded at once, about, and how many of such runs there are at a time: some are put in order while others are written. Few rows stay
-/// in a core's cache, and are enough for a store's round trips to be full.
-const RUNS: (usize, usize) = (1 << 14, 4);
+/// Rows of a run, if a bucket hasn't more: few stay in a core's cache, and are enough for a store's round trips to be full.
+const RUN: usize = 1 << 14;
 /// The same for a store that is the faster the more keys it gets.
-const LONG_RUNS: (usize, usize) = (1 << 17, 2);
+const LONG_RUN: usize = 1 << 17;
+/// Rows of all runs that are under way, about: some are put in order while others are written.
+const UNDER_WAY: usize = 1 << 17;
 
 /// The memory of those who share it.
 pub(super) struct Room {
@@ -87,29 +88,45 @@ impl ByKey {
     ) -> Result<(), StreamError> {
         let Self { view, buckets, rows, events } = self;
         let buckets = joined(spawn_blocking(|| buckets.finish()).await).map_err(StreamError::Spill)?;
+        let failure = OnceLock::new();
+        // Ends with its first error: what comes behind it of the same keys must not be folded before it.
         let fold = |run: Vec<Bucket>| {
-            let (view, to) = (Arc::clone(&view), to.clone());
-            let folds = parts(run, most).map_err(StreamError::Spill).and_then(move |Part { rows, whole }| {
-                let (view, to) = (Arc::clone(&view), to.clone());
-                async move {
-                    let of = Arc::clone(&view);
-                    let grouped = joined(spawn_blocking(move || grouped(&of, &rows, partition)).await)?;
-                    // Nothing to keep: what comes next has other keys.
-                    let mut fold = ViewFold::new(view, 0);
-                    fold.fresh = fresh && whole;
-                    fold.fold(&to, grouped).await
-                }
+            let (view, failure) = (&view, &failure);
+            let folds = stream::try_unfold(parts(run, most).boxed(), move |mut parts| async move {
+                let next = if failure.get().is_none() { parts.try_next().await } else { Ok(None) };
+                let Some(Part { rows, whole }) = next.map_err(StreamError::Spill)? else { return Ok(None) };
+                let of = Arc::clone(view);
+                let grouped = joined(spawn_blocking(move || grouped(&of, &rows, partition)).await)?;
+                // Nothing to keep: what comes next has other keys.
+                let mut fold = ViewFold::new(Arc::clone(view), 0);
+                fold.fresh = fresh && whole;
+                Ok(Some((fold.fold(to, grouped).await?, parts)))
             });
             folds.boxed()
         };
-        let (enough, at_once) = if to.store.ordered() { LONG_RUNS } else { RUNS };
-        let mut folds = stream::iter(runs(buckets, enough.min(most))).map(fold).flatten_unordered(at_once);
+        let enough = if to.store.ordered() { LONG_RUN } else { RUN };
+        let runs = runs(buckets, enough.min(most));
+        let run = rows.checked_div(runs.len()).unwrap_or(0).max(1);
+        let at_once = (UNDER_WAY / run).clamp(2, 4);
+        let mut folds = stream::iter(runs).map(fold).flatten_unordered(at_once);
         let (mut came, mut told) = (0, 0);
-        while let Some(folded) = folds.try_next().await? {
+        while let Some(folded) = folds.next().await {
+            let folded = match folded {
+                Ok(folded) => folded,
+                Err(error) => {
+                    // Nothing else begins, and what is under way ends.
+                    _ = failure.set(error);
+                    continue;
+                }
+            };
             came += folded.outcomes().iter().map(|(_, rows)| rows).sum::<usize>();
             let all = (events as u128 * came as u128).checked_div(rows as u128).unwrap_or(0) as usize;
             heard(&folded, all.saturating_sub(told));
             told = all.max(told);
+        }
+        drop(folds);
+        if let Some(error) = failure.into_inner() {
+            return Err(error);
         }
         match came == rows {
             true => {

@@ -366,7 +366,8 @@ fn together(schema: SchemaRef, parts: &[RecordBatch]) -> DfResult<RecordBatch> {
             false => Ok(concat(&parts)?),
         }
     };
-    let columns = side_by_side(schema.fields().len(), column)?;
+    let rows = parts.iter().map(RecordBatch::num_rows).sum();
+    let columns = side_by_side((schema.fields().len(), rows), column)?;
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::Int64Type;
 
 use super::*;
 use crate::kernel::EntityKey;
@@ -17,15 +18,23 @@ const CONTRACT: &str = r#"{"type": "record", "name": "E", "fields": [{"name": "k
 const DEFINITIONS: &str = "
 CREATE SOURCE e WITH (schema = 'e.v1', timestamp = 'at');
 CREATE FEATURE VIEW v AS SELECT k, COUNT(*) OVER w AS n, SUM(x) OVER w AS s FROM e
-WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);";
+WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND CURRENT ROW);
+CREATE FEATURE VIEW ever AS SELECT k, SUM(x) OVER w AS s FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+CREATE FEATURE VIEW latest AS SELECT k, SUM(x) OVER w AS s FROM e
+WINDOW w AS (PARTITION BY k ORDER BY at ROWS BETWEEN 1 PRECEDING AND CURRENT ROW);";
 
 async fn view(folder: &std::path::Path) -> Arc<FeatureView> {
+    named(folder, "v").await
+}
+
+async fn named(folder: &std::path::Path, name: &str) -> Arc<FeatureView> {
     for (path, text) in [("schemas/e.v1.avsc", CONTRACT), ("features/e.sql", DEFINITIONS)] {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    Project::load(folder, &folder.join("features")).await.unwrap().views["v"].clone()
+    Project::load(folder, &folder.join("features")).await.unwrap().views[name].clone()
 }
 
 /// Events of key 7, each a second after the one before; `late` moves their times.
@@ -77,6 +86,27 @@ async fn a_writer_that_fell_behind_folds_into_what_is_stored() {
         only.apply(&calm, 0, &batch).await.unwrap();
     }
     assert_eq!(values(&store, &view).await, values(&alone, &view).await);
+}
+
+/// Rows that later ones of a batch put out of reach have other rows' columns where nobody reads them; the base of an endless frame does.
+#[tokio::test]
+async fn a_long_batch_is_what_many_short_ones_are() {
+    const EVENTS: i64 = 20_000;
+    for (name, sum) in [("ever", EVENTS * (EVENTS - 1) / 2), ("latest", 2 * EVENTS - 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let view = named(folder.path(), name).await;
+        for length in [EVENTS, 999] {
+            let store = EmbeddedStore::open(folder.path().join(format!("{length}.redb"))).unwrap();
+            let to = Writing { store: Arc::new(store.clone()), session: Session::default() };
+            let mut fold = ViewFold::new(view.clone(), 0);
+            for from in (0..EVENTS).step_by(length as usize) {
+                fold.apply(&to, 0, &events(&view, from..EVENTS.min(from + length), 0)).await.unwrap();
+            }
+            let key: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+            let answer = Reader::new(Arc::new(store)).view(&view, &[key], &[EVENTS * SECOND]).await.unwrap();
+            assert_eq!(answer.values["s"].as_primitive::<Int64Type>().values(), &[sum], "{name}, {length} at once");
+        }
+    }
 }
 
 #[tokio::test]

@@ -102,6 +102,14 @@ impl<H: Hook> OnlineStore for Hooked<H> {
         self.store.shared()
     }
 
+    fn forgets(&self) -> bool {
+        self.store.forgets()
+    }
+
+    fn ordered(&self) -> bool {
+        self.store.ordered()
+    }
+
     async fn drop_partitions(&self, dropped: &Dropped) -> Result<(), StoreError> {
         self.store.drop_partitions(dropped).await
     }

@@ -21,7 +21,12 @@ impl Manifest {
             text => text?,
         };
         let stretches = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-        let stretches = stretches.map_err(|e: serde_json::Error| io::Error::new(ErrorKind::InvalidData, e))?;
+        let stretches: Vec<Stretch> =
+            stretches.map_err(|e: serde_json::Error| io::Error::new(ErrorKind::InvalidData, e))?;
+        // Only what is never written down has none.
+        if stretches.iter().any(|stretch| stretch.crc.is_none()) {
+            return Err(io::Error::new(ErrorKind::InvalidData, "a stretch has no checksum"));
+        }
         Ok((Manifest::of(text.as_bytes()), stretches))
     }
 

@@ -8,7 +8,8 @@
 //! * A stream that runs on takes a file once it has stayed the same for a while ([`Reading::Following`]). Text that
 //!   grows by whole lines is read on; a file of which nothing could be read may turn into anything.
 //! * Any other change of a file that was read is a reject that names the file, and the others go on; reading its events
-//!   again, for a new view or a training set, is an error. So is a file that was read and is gone.
+//!   again, for a new view or a training set, is an error. So is a file that was read and is gone. Where nothing is written down, and a
+//!   file is of a format that is read whole, its size and its last change say whether it has changed, and not its checksum.
 //! * A row that doesn't fit, or a file whose content can't be read, is a reject with its reason, and the others go on:
 //!   the same ones whenever they are read, since they are rejects for their bytes. A disk that fails is an error.
 
