@@ -106,12 +106,15 @@ impl Kernel {
         self.spec.columns.iter().chain(&self.spec.event_id).all(|field| extends(field.data_type()))
     }
 
-    /// How many of a key's new rows, the first by their times, others of them put out of reach, whatever is there already: [`Kernel::append`]
-    /// reads nothing of their columns. None, where the times don't ascend.
+    /// How many of a key's new rows, the first by their times, others of them put out of reach, whatever is there already, so that no fold reads
+    /// their columns. None, where the times don't ascend, or what is older is kept in a base or in tiles.
     pub fn passed(&self, times: &[i64]) -> usize {
-        if !times.is_sorted() {
-            return 0;
-        }
+        let kept = self.base.is_some() || self.spec.tile.is_some();
+        if kept || !times.is_sorted() { 0 } else { self.out_of_reach(times) }
+    }
+
+    /// How many of the first of these times, which ascend, are older than what is kept when all are there.
+    fn out_of_reach(&self, times: &[i64]) -> usize {
         let keep_from = self.keep_from_with(times, times.last().copied());
         times.partition_point(|time| *time < keep_from)
     }
@@ -132,7 +135,7 @@ impl Kernel {
             return None;
         }
         let newest = Some(last);
-        let dropped = self.passed(times);
+        let dropped = self.out_of_reach(times);
         let times = times.get(dropped..)?;
         let first = *times.first()?;
         // Nothing else is trimmed, and nothing sealed. (Of ROWS frames, the newest chunk is kept whatever its age.)

@@ -33,22 +33,15 @@ impl EventRows {
 
     /// Some of the rows, in the order of the indices. An index past the end is an error.
     pub fn take(&self, indices: &UInt32Array) -> Result<EventRows, KernelError> {
-        self.take_with(indices, indices)
-    }
-
-    /// As [`EventRows::take`], with the columns of other rows, as many: for who knows of which rows he won't look at them.
-    pub(crate) fn take_with(&self, indices: &UInt32Array, columns: &UInt32Array) -> Result<EventRows, KernelError> {
-        for indices in [indices, columns] {
-            if let Some(index) = indices.iter().find(|index| index.is_none_or(|index| index as usize >= self.len())) {
-                return Err(KernelError::Rows(format!("row {index:?} was asked of {} rows", self.len())));
-            }
+        if let Some(index) = indices.iter().find(|index| index.is_none_or(|index| index as usize >= self.len())) {
+            return Err(KernelError::Rows(format!("row {index:?} was asked of {} rows", self.len())));
         }
         Ok(EventRows {
             times: take(&self.times, indices, None)?.as_primitive::<Int64Type>().clone(),
             partition: self.partition,
             offsets: take(&self.offsets, indices, None)?.as_primitive::<Int64Type>().clone(),
             ids: self.ids.as_ref().map(|ids| take(ids, indices, None)).transpose()?,
-            columns: self.columns.iter().map(|column| take(column, columns, None)).collect::<Result<_, _>>()?,
+            columns: self.columns.iter().map(|column| take(column, indices, None)).collect::<Result<_, _>>()?,
         })
     }
 

@@ -6,7 +6,6 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, RecordBatch};
-use arrow::compute::concat_batches;
 use datafusion::common::{Result as DfResult, internal_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -15,7 +14,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::task::spawn_blocking;
 
 use super::error::StreamError;
-use super::fold::{Folded, Grouped, ViewFold, group, joined, view_rows};
+use super::fold::{Folded, ViewFold, joined, view_rows};
+use super::group::gather;
 use super::share::Writing;
 use crate::buckets::{Bucket, Buckets, hashes, runtime_within};
 use crate::plan::FeatureView;
@@ -96,7 +96,7 @@ impl ByKey {
                 let next = if failure.get().is_none() { parts.try_next().await } else { Ok(None) };
                 let Some(Part { rows, whole }) = next.map_err(StreamError::Spill)? else { return Ok(None) };
                 let of = Arc::clone(view);
-                let grouped = joined(spawn_blocking(move || grouped(&of, &rows, partition)).await)?;
+                let grouped = joined(spawn_blocking(move || gather(&of, &rows, partition)).await)?;
                 // Nothing to keep: what comes next has other keys.
                 let mut fold = ViewFold::new(Arc::clone(view), 0);
                 fold.fresh = fresh && whole;
@@ -174,11 +174,6 @@ fn parts(run: Vec<Bucket>, most: usize) -> impl Stream<Item = DfResult<Part>> {
         }
         Ok((count > 0).then_some((part, (rows, false))))
     })
-}
-
-fn grouped(view: &FeatureView, rows: &[RecordBatch], partition: i32) -> Result<Grouped, StreamError> {
-    let rows = concat_batches(&view.rows_schema(), rows).map_err(Into::into).and_then(|rows| view.rows_of(&rows));
-    group(view, rows.map_err(|source| StreamError::View { view: view.name.clone(), source })?, partition)
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::cache::Cache;
 use super::error::StreamError;
+use super::group::{Grouped, group};
 use super::share::{Batch, Group, Share, Writing};
-use crate::kernel::{EntityKey, EventRows, FoldCounts, encode_keys};
+use crate::kernel::FoldCounts;
 use crate::metrics::Metrics;
 use crate::plan::FeatureView;
 use crate::plan::rows::{FailedEvent, ViewRows};
@@ -162,56 +163,9 @@ pub(super) fn view_rows(view: &FeatureView, events: &RecordBatch) -> Result<View
     rows.map_err(|source| StreamError::View { view: view.name.clone(), source })
 }
 
-/// Rows in the order of their keys, and where each key's are.
-pub(super) struct Grouped {
-    batch: Arc<Batch>,
-    groups: Vec<Group>,
-    /// Rows that have no key.
-    null_keys: usize,
-}
-
 /// What a task came to, which nothing aborts while somebody waits for it; or its panic.
 pub(super) fn joined<T>(done: Result<T, JoinError>) -> T {
     done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
-}
-
-/// Puts rows of a partition in the order of their keys.
-pub(super) fn group(view: &FeatureView, rows: ViewRows, partition: i32) -> Result<Grouped, StreamError> {
-    let keys = encode_keys(&rows.keys);
-    let keys = keys.map_err(|source| StreamError::Kernel { view: view.name.clone(), source })?;
-    let (distinct, places) = (keys.distinct(), keys.places());
-    let mut counts = vec![0; distinct.len()];
-    places.iter().flatten().for_each(|key| counts[*key as usize] += 1);
-    // Stores write neighbouring keys together. Most keys differ in their first bytes: to look at all of each would take longer than the rest.
-    let keys = (0..distinct.len()).filter(|key| counts[*key] > 0);
-    let mut order: Vec<(u64, usize)> = keys.map(|key| (first_bytes(&distinct[key]), key)).collect();
-    order.sort_unstable_by(|(a, of_a), (b, of_b)| a.cmp(b).then_with(|| distinct[*of_a].cmp(&distinct[*of_b])));
-    let mut next = vec![0; distinct.len()];
-    let mut keyed = 0;
-    for (_, key) in &order {
-        next[*key] = keyed;
-        keyed += counts[*key];
-    }
-    let mut sorted = vec![0; keyed];
-    for (row, key) in (0u32..).zip(places) {
-        let Some(key) = key else { continue };
-        let place = &mut next[*key as usize];
-        sorted[*place] = row;
-        *place += 1;
-    }
-    let null_keys = places.len() - keyed;
-    let ViewRows { times, offsets, ids, columns, .. } = rows;
-    let rows = EventRows { times, partition, offsets, ids, columns };
-    let groups = order.iter().map(|(_, key)| (distinct[*key].clone(), next[*key] - counts[*key]..next[*key]));
-    let groups = groups.collect();
-    Ok(Grouped { batch: Arc::new(Batch { rows, by_key: sorted }), groups, null_keys })
-}
-
-/// What a key begins with, in the order of keys: a shorter one is before those that it begins.
-fn first_bytes(key: &EntityKey) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.iter_mut().zip(key.as_str().bytes()).for_each(|(to, from)| *to = from);
-    u64::from_be_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
 
+use super::super::group::gather;
 use super::*;
-use crate::kernel::EntityKey;
+use crate::kernel::{EntityKey, EventRows};
 use crate::online::{EmbeddedStore, OnlineStore as _, PieceWrite, Session, ViewId};
 use crate::plan::Project;
 use crate::request::Reader;
@@ -88,7 +89,7 @@ async fn a_writer_that_fell_behind_folds_into_what_is_stored() {
     assert_eq!(values(&store, &view).await, values(&alone, &view).await);
 }
 
-/// Rows that later ones of a batch put out of reach have other rows' columns where nobody reads them; the base of an endless frame does.
+/// Also where later rows of a batch put most of it out of reach: a base reads all of them.
 #[tokio::test]
 async fn a_long_batch_is_what_many_short_ones_are() {
     const EVENTS: i64 = 20_000;
@@ -105,6 +106,31 @@ async fn a_long_batch_is_what_many_short_ones_are() {
             let key: ArrayRef = Arc::new(Int64Array::from(vec![7]));
             let answer = Reader::new(Arc::new(store)).view(&view, &[key], &[EVENTS * SECOND]).await.unwrap();
             assert_eq!(answer.values["s"].as_primitive::<Int64Type>().values(), &[sum], "{name}, {length} at once");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_gathered_are_those_that_are_grouped() {
+    for name in ["v", "ever", "latest"] {
+        let folder = tempfile::tempdir().unwrap();
+        let view = named(folder.path(), name).await;
+        let events = events(&view, 0..5_000, 0);
+        let mut columns = events.columns().to_vec();
+        columns[0] = Arc::new(Int64Array::from_iter_values((0..5_000).map(|row| row * row % 13)));
+        let rows = view.rows(&RecordBatch::try_new(events.schema(), columns).unwrap()).unwrap();
+        let whole = rows.clone().into_batch(&view).unwrap();
+        let batches = [whole.slice(0, 1_000), whole.slice(1_000, 1), whole.slice(1_001, 3_999)];
+        let (grouped, gathered) = (group(&view, rows, 0).unwrap(), gather(&view, &batches, 0).unwrap());
+        assert_eq!(grouped.groups, gathered.groups);
+        let expected = grouped.batch.rows.take(&grouped.batch.by_key.clone().unwrap().into()).unwrap();
+        let found = &gathered.batch.rows;
+        assert_eq!((&found.times, &found.offsets), (&expected.times, &expected.offsets), "{name}");
+        for (_, rows) in &gathered.groups {
+            let passed = view.kernel.passed(&found.times.values()[rows.clone()]);
+            assert_eq!(passed > 0, name == "latest");
+            let read = |all: &EventRows| all.slice(rows.start + passed, rows.len() - passed).columns;
+            assert_eq!(read(found), read(&expected), "{name}");
         }
     }
 }

@@ -27,6 +27,7 @@ mod error;
 mod events;
 mod fill;
 mod fold;
+mod group;
 mod horizon;
 mod known;
 mod load;

@@ -35,11 +35,11 @@ pub struct Writing {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub rows: EventRows,
-    /// The rows, each key's together and in offset order.
-    pub by_key: Vec<u32>,
+    /// The rows, each key's together and in offset order; nothing, where they lie so.
+    pub by_key: Option<Vec<u32>>,
 }
 
-/// A key, and which of [`Batch::by_key`] are its.
+/// A key, and which of [`Batch::by_key`] are its, or which rows.
 pub(super) type Group = (EntityKey, Range<usize>);
 
 /// What became of them.
@@ -121,12 +121,12 @@ impl Share {
     /// Folds every group's rows into its piece: most by adding them to the bytes of its head.
     async fn fold(&self, groups: &[Group], heads: Vec<Option<Bytes>>) -> Result<Vec<Folded>, StreamError> {
         let kernel = |source| StreamError::Kernel { view: self.view.name.clone(), source };
-        let (all, passed) = self.rows(groups).map_err(kernel)?;
+        let all = self.rows(groups).map_err(kernel)?;
         self.view.kernel.check_batch(&all).map_err(kernel)?;
         let mut folded: Vec<Option<Folded>> = Vec::with_capacity(groups.len());
         let (mut left, mut end) = (vec![], 0);
-        for (place, (((key, of), head), passed)) in groups.iter().zip(heads).zip(passed).enumerate() {
-            let rows = end..end + of.len();
+        for (place, ((key, rows), head)) in groups.iter().zip(heads).enumerate() {
+            let rows = end..end + rows.len();
             end = rows.end;
             let appended = self.view.kernel.append(head.as_deref(), &all, rows.clone());
             match appended.map_err(|source| self.damaged(key, source))? {
@@ -140,11 +140,7 @@ impl Share {
                         Some(head) => self.decoded(key, head)?,
                         None => Loaded { piece: self.view.kernel.empty_piece(self.partition), head: None },
                     };
-                    let rows = match passed {
-                        0 => all.slice(rows.start, rows.len()),
-                        _ => self.batch.rows.take(&self.places(of).copied().collect()).map_err(kernel)?,
-                    };
-                    left.push((place, key, rows, piece));
+                    left.push((place, key, all.slice(rows.start, rows.len()), piece));
                     folded.push(None);
                 }
             }
@@ -171,28 +167,23 @@ impl Share {
         Ok(folded.into_iter().flatten().collect())
     }
 
-    fn places(&self, rows: &Range<usize>) -> impl Iterator<Item = &u32> {
-        self.batch.by_key.get(rows.clone()).unwrap_or_default().iter()
-    }
-
-    /// The groups' rows one after the other, and of how many of each the columns are another row's, as nobody reads them: after a long past of
-    /// a view of latest values, of most. To gather them takes longer than the rest.
-    fn rows(&self, groups: &[Group]) -> Result<(EventRows, Vec<usize>), KernelError> {
-        let all: UInt32Array = groups.iter().flat_map(|(_, rows)| self.places(rows)).copied().collect();
-        let mut columns = all.values().to_vec();
-        let (mut passed, mut times, mut left) = (vec![], vec![], columns.as_mut_slice());
-        for (_, rows) in groups {
-            let (own, others) = left.split_at_mut(rows.len().min(left.len()));
-            left = others;
-            times.clear();
-            times.extend(own.iter().filter_map(|place| self.batch.rows.times.values().get(*place as usize)));
-            let n = self.view.kernel.passed(&times);
-            if let (unread, [first, ..]) = own.split_at_mut(n.min(own.len())) {
-                unread.fill(*first);
+    /// The groups' rows one after the other.
+    fn rows(&self, groups: &[Group]) -> Result<EventRows, KernelError> {
+        let Batch { rows, by_key } = self.batch.as_ref();
+        let ranges = || groups.iter().map(|(_, rows)| rows.clone());
+        let places: UInt32Array = match by_key {
+            Some(by_key) => ranges().flat_map(|rows| by_key.get(rows).unwrap_or_default()).copied().collect(),
+            None => {
+                let (first, last) = (groups.first(), groups.last());
+                let all = first.zip(last).map_or(0..0, |((_, first), (_, last))| first.start..last.end);
+                // Those that were fenced lie apart.
+                if ranges().map(|rows| rows.len()).sum::<usize>() == all.len() {
+                    return Ok(rows.slice(all.start, all.len()));
+                }
+                ranges().flatten().map(|row| row as u32).collect()
             }
-            passed.push(n);
-        }
-        Ok((self.batch.rows.take_with(&all, &columns.into())?, passed))
+        };
+        rows.take(&places)
     }
 
     /// The write of a piece all of which that changes is its head.
