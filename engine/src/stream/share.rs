@@ -174,11 +174,10 @@ impl Share {
         let places: UInt32Array = match by_key {
             Some(by_key) => ranges().flat_map(|rows| by_key.get(rows).unwrap_or_default()).copied().collect(),
             None => {
-                let (first, last) = (groups.first(), groups.last());
-                let all = first.zip(last).map_or(0..0, |((_, first), (_, last))| first.start..last.end);
-                // Those that were fenced lie apart.
-                if ranges().map(|rows| rows.len()).sum::<usize>() == all.len() {
-                    return Ok(rows.slice(all.start, all.len()));
+                // Those that were fenced lie apart, and come in any order.
+                let together = ranges().zip(ranges().skip(1)).all(|(rows, next)| rows.end == next.start);
+                if let (true, Some((_, first)), Some((_, last))) = (together, groups.first(), groups.last()) {
+                    return Ok(rows.slice(first.start, last.end - first.start));
                 }
                 ranges().flatten().map(|row| row as u32).collect()
             }
